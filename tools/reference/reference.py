@@ -1,0 +1,223 @@
+"""An independent forward pass of BitNet b1.58 2B-4T models, in float64.
+
+    python reference.py MODEL --tokens 1,2,3 -o logits.npy        free running: logits of all positions, float64 [T, vocab]
+    python reference.py MODEL --trace DIR                         compares a runtime's trace, forced and free running
+
+Only the activation quantisation follows the integer contract (per token: amax floored at 1e-5, q = round half to even of x * 127 / amax,
+clamped to +-127); everything else is float64. It shares no code with the runtime and is written to be read from top to bottom.
+
+Letters in shape comments: T tokens, D embedding length, H query heads, G key/value heads, E head size, F feed-forward length, V vocabulary.
+"""
+
+import argparse
+import json
+import sys
+from pathlib import Path
+
+import numpy as np
+
+from gguf import Gguf
+
+FLOOR = 1e-5            # smallest amax of a token
+NEAR = 1e-3             # how near to a rounding boundary an unrounded value must be for the other q to be accepted
+FORCED = 1e-5           # logits in forced mode, relative to the largest |logit| of the row
+FREE = 1e-4             # logits in free running mode, for FREE_SHARE of the rows
+FREE_SHARE = 0.9
+
+
+class Model:
+    def __init__(self, path):
+        g = self.gguf = Gguf(path)
+        arch = g.meta["general.architecture"]
+        if arch not in ("bitnet-b1.58", "bitnet-25"):
+            raise ValueError(f"architecture {arch} is not supported")
+        key = lambda k, *default: g.meta.get(f"{arch}.{k}", *default)
+        self.layers, self.D, self.F = key("block_count"), key("embedding_length"), key("feed_forward_length")
+        self.H = key("attention.head_count")
+        self.G = key("attention.head_count_kv", self.H)
+        self.E = key("rope.dimension_count", self.D // self.H)
+        self.eps, self.theta = key("attention.layer_norm_rms_epsilon"), key("rope.freq_base", 10000.0)
+        self.embd = g.float("token_embd.weight")                                    # [V, D]
+        self.head = g.float("output.weight") if "output.weight" in g.tensors else self.embd
+        self.output_norm = g.float("output_norm.weight")                            # [D]
+        self.norm, self.linear = {}, {}
+        for l in range(self.layers):
+            for n in ("attn_norm", "attn_sub_norm", "ffn_norm", "ffn_sub_norm"):
+                self.norm[l, n] = g.float(f"blk.{l}.{n}.weight")
+            for n in ("attn_q", "attn_k", "attn_v", "attn_output", "ffn_gate", "ffn_up", "ffn_down"):
+                t, s = g.ternary(f"blk.{l}.{n}.weight")                             # t [M, K] in -1, 0, 1
+                self.linear[l, n] = (t.astype(np.float64), float(s))
+
+    def rms(self, x, w):
+        return x / np.sqrt((x * x).mean(-1, keepdims=True) + self.eps) * w
+
+    def rope(self, x):
+        """x [T, heads, E]; NEOX: element i turns with element i + E/2"""
+        T, half = x.shape[0], self.E // 2
+        freq = self.theta ** (-2.0 * np.arange(half) / self.E)                      # [E/2]
+        angle = np.arange(T)[:, None, None] * freq                                  # [T, 1, E/2]
+        c, s = np.cos(angle), np.sin(angle)
+        a, b = x[..., :half], x[..., half:]
+        return np.concatenate([a * c - b * s, b * c + a * s], -1)
+
+    def forward(self, tokens, hook=None, kv=None):
+        """Logits [T, V]. `hook(name, q, unrounded, amax)` may return another q for a linear layer's input;
+        `kv(name, x)` may return other stored keys or values (an f16 cache, for example)."""
+        hook = hook or (lambda name, q, u, amax: q)
+        kv = kv or (lambda name, x: x)
+
+        def quantise(name, x):
+            """x [T, K] -> integers [T, K] as float64, amax [T, 1]"""
+            amax = np.maximum(np.abs(x).max(-1, keepdims=True), FLOOR)
+            u = x * (127.0 / amax)
+            q = np.clip(np.rint(u), -127, 127)
+            return hook(name, q, u, amax).astype(np.float64), amax
+
+        def bitlinear(l, name, q, amax):
+            t, s = self.linear[l, name]
+            return (q @ t.T) * (s * (amax / 127.0))                                 # [T, M]; the product is exact
+
+        T, E = len(tokens), self.E
+        h = self.embd[np.asarray(tokens)]                                           # [T, D]
+        causal = np.where(np.arange(T)[:, None] >= np.arange(T)[None, :], 0.0, -np.inf)
+        for l in range(self.layers):
+            x = self.rms(h, self.norm[l, "attn_norm"])                              # [T, D]
+            q8, amax = quantise(f"blk.{l}.attn_qkv", x)
+            q = bitlinear(l, "attn_q", q8, amax).reshape(T, self.H, E)
+            k = bitlinear(l, "attn_k", q8, amax).reshape(T, self.G, E)
+            v = bitlinear(l, "attn_v", q8, amax).reshape(T, self.G, E)
+            q, k = self.rope(q), kv(f"blk.{l}.k", self.rope(k))
+            v = kv(f"blk.{l}.v", v)
+            out = np.empty((T, self.H, E))
+            for head in range(self.H):
+                g = head * self.G // self.H                                         # the key/value head this query head shares
+                z = q[:, head] @ k[:, g].T / np.sqrt(E) + causal                    # [T, T]
+                p = np.exp(z - z.max(-1, keepdims=True))
+                out[:, head] = p / p.sum(-1, keepdims=True) @ v[:, g]
+            x = self.rms(out.reshape(T, self.H * E), self.norm[l, "attn_sub_norm"])
+            h = h + bitlinear(l, "attn_output", *quantise(f"blk.{l}.attn_output", x))
+
+            x = self.rms(h, self.norm[l, "ffn_norm"])                               # [T, D]
+            q8, amax = quantise(f"blk.{l}.ffn_gate_up", x)
+            f = np.maximum(bitlinear(l, "ffn_gate", q8, amax), 0.0) ** 2 * bitlinear(l, "ffn_up", q8, amax)   # [T, F]
+            x = self.rms(f, self.norm[l, "ffn_sub_norm"])
+            h = h + bitlinear(l, "ffn_down", *quantise(f"blk.{l}.ffn_down", x))
+        return self.rms(h, self.output_norm) @ self.head.T                          # [T, V]
+
+
+class Trace:
+    """trace.json + trace.bin: raw little-endian arrays, row-major."""
+
+    def __init__(self, folder):
+        folder = Path(folder)
+        j = json.loads((folder / "trace.json").read_text())
+        data = (folder / "trace.bin").read_bytes()
+        self.tokens, self.arrays = j["tokens"], {}
+        kinds = {"i8": "i1", "f32": "<f4", "f16": "<f2"}
+        for e in j["entries"]:
+            n = int(np.prod(e["shape"]))
+            self.arrays[e["name"]] = np.frombuffer(data, kinds[e["dtype"]], n, e["offset"]).reshape(e["shape"])
+
+
+class Forced:
+    """A hook that continues from the runtime's q, after checking every one of them."""
+
+    def __init__(self, trace, near=NEAR):
+        self.trace, self.near = trace, near
+        self.values = self.flips = self.wrong = 0
+        self.worst_amax, self.messages, self.used_kv = 0.0, [], 0
+
+    def __call__(self, name, q, u, amax):
+        theirs = self.trace.arrays[name + ".q"].astype(np.float64)
+        if theirs.shape != q.shape:
+            raise ValueError(f"{name}.q has shape {theirs.shape}, expected {q.shape}")
+        differ = theirs != q
+        # the two may differ by one, if the unrounded value lies within `near` of the half between them
+        allowed = (np.abs(theirs - q) == 1) & (np.abs(u - (theirs + q) / 2) <= self.near)
+        wrong = differ & ~allowed
+        self.values += q.size
+        self.flips += int(differ.sum())
+        self.wrong += int(wrong.sum())
+        for t, i in np.argwhere(wrong)[:3]:
+            if len(self.messages) < 20:
+                self.messages.append(f"{name}.q[{t}, {i}] = {theirs[t, i]:.0f}, expected {q[t, i]:.0f} (unrounded {u[t, i]:.6f})")
+        if name + ".amax" in self.trace.arrays:
+            theirs_amax = self.trace.arrays[name + ".amax"].astype(np.float64).reshape(-1, 1)
+            self.worst_amax = max(self.worst_amax, float((np.abs(theirs_amax - amax) / amax).max()))
+        return theirs
+
+    def kv(self, name, x):
+        """Stored keys and values, if the trace has them (a cache of f16, say): used when within its rounding of ours."""
+        if name not in self.trace.arrays:
+            return x
+        a = self.trace.arrays[name]
+        theirs = a.astype(np.float64).reshape(x.shape)
+        bound = np.abs(x) * (2.0 ** -11 if a.dtype == np.float16 else 0.0) + 1e-5 * np.abs(x).max() + 2.0 ** -25
+        bad = np.abs(theirs - x) > bound
+        self.wrong += int(bad.sum())
+        if bad.any() and len(self.messages) < 20:
+            self.messages.append(f"{name}: {int(bad.sum())} stored values differ by more than their rounding")
+        self.used_kv += 1
+        return theirs
+
+
+def relative(a, b):
+    """largest difference of each row, relative to the largest |logit| of the row of b; [T]"""
+    return np.abs(a - b).max(-1) / np.abs(b).max(-1)
+
+
+def compare_forced(model, trace, log=print):
+    """(passed, the reference's logits under the runtime's q)"""
+    hook = Forced(trace)
+    z = model.forward(trace.tokens, hook, hook.kv)
+    err = relative(trace.arrays["logits"].astype(np.float64), z)
+    log(f"forced: {hook.values} quantised values, {hook.flips} on the other side of a boundary, {hook.wrong} wrong; amax within {hook.worst_amax:.2e}; "
+        f"logits within {err.max():.2e} (limit {FORCED:.0e})" + (f"; {hook.used_kv} stored key/value arrays" if hook.used_kv else ""))
+    for m in hook.messages:
+        log("  " + m)
+    return hook.wrong == 0 and bool((err <= FORCED).all()) and hook.worst_amax <= FORCED, z
+
+
+def compare_free(logits, z, log=print):
+    """logits of the runtime against free running ones z."""
+    logits = logits.astype(np.float64)
+    err = relative(logits, z)
+    share = float((err <= FREE).mean())
+    top = np.sort(z, -1)
+    margin = top[:, -1] - top[:, -2]                                                # [T]
+    decided = margin > 2 * np.abs(logits - z).max(-1)                               # each of the two may move by the error
+    same = logits.argmax(-1) == z.argmax(-1)
+    log(f"free running: {share:.1%} of {len(z)} positions within {FREE:.0e} (median {np.median(err):.2e}, worst {err.max():.2e}); "
+        f"same argmax in {int(same.sum())} / {len(z)}, in {int((same & decided).sum())} / {int(decided.sum())} where the margin decides")
+    return share >= FREE_SHARE and bool(same[decided].all())
+
+
+def main():
+    ap = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    ap.add_argument("model")
+    ap.add_argument("--tokens", help="token ids, separated by commas")
+    ap.add_argument("--trace", help="folder with trace.json and trace.bin")
+    ap.add_argument("-o", "--out", help="where to write the logits (.npy)")
+    a = ap.parse_args()
+    model = Model(a.model)
+    if a.trace:
+        trace = Trace(a.trace)
+        forced, z = compare_forced(model, trace)
+        free = compare_free(trace.arrays["logits"], model.forward(trace.tokens))
+        print("forced:", "passed" if forced else "FAILED", "| free running:", "passed" if free else "FAILED")
+        if a.out:
+            np.save(a.out, z)
+        sys.exit(0 if forced and free else 1)
+    if not a.tokens:
+        ap.error("--tokens or --trace is needed")
+    tokens = [int(x) for x in a.tokens.split(",")]
+    z = model.forward(tokens)
+    if a.out:
+        np.save(a.out, z)
+    for t, row in zip(tokens, z):
+        best = np.argsort(-row)[:3]
+        print(t, "->", ", ".join(f"{i} {row[i]:.5f}" for i in best))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,79 @@
+"""Writes the committed test vectors of the runtime.
+
+    python vectors.py MODEL -o vectors/demo.bin                 free running only
+    python vectors.py MODEL TRACE_DIR -o vectors/demo.bin       and forced: TRACE_DIR/{one,chat,story}/trace.{json,bin}
+    python vectors.py MODEL --print-tokens                      the token ids of the prompts, for the trace writer
+
+With traces, every trace is compared first, and nothing is written if one fails. README.md describes the file.
+"""
+
+import argparse
+import hashlib
+import json
+import struct
+import sys
+from pathlib import Path
+
+import numpy as np
+
+from demo_tokenizer import tokenizer_of
+from gguf import Gguf
+from reference import Model, Trace, compare_forced, compare_free
+
+PROMPTS = {
+    "one": "<|begin_of_text|>",
+    "chat": "<|begin_of_text|>User: Tell me a story about a fox.<|eot_id|>Assistant: ",
+    "story": "<|begin_of_text|>Once upon a time there was a little girl named Mia. One sunny day, Mia walked to the river. Under a tree she found a red ball. "
+             "Then she met a fox. So Mia and the fox shared the ball. Mia learned that it is good to share.",
+}
+ROWS = 16               # logits are kept for the last 16 positions
+
+
+def main():
+    ap = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    ap.add_argument("model")
+    ap.add_argument("traces", nargs="?")
+    ap.add_argument("-o", "--out")
+    ap.add_argument("--print-tokens", action="store_true")
+    a = ap.parse_args()
+    tok = tokenizer_of(Gguf(a.model))
+    prompts = {n: tok.encode(p, add_special_tokens=False).ids for n, p in PROMPTS.items()}
+    if a.print_tokens:
+        for n, ids in prompts.items():
+            print(n, ",".join(map(str, ids)))
+        return
+    model = Model(a.model)
+    sha = hashlib.sha256(Path(a.model).read_bytes()).hexdigest()
+    blob = bytearray(b"TRLV" + struct.pack("<II", 1, len(prompts)))
+    info, ok = {"model_sha256": sha, "prompts": []}, True
+    for name, ids in prompts.items():
+        z = model.forward(ids)
+        forced = None
+        if a.traces:
+            t = Trace(Path(a.traces) / name)
+            if list(t.tokens) != ids:
+                sys.exit(f"{name}: the trace is of other tokens")
+            print(name, end=" ")
+            passed, forced = compare_forced(model, t)
+            print(name, end=" ")
+            ok &= passed & compare_free(t.arrays["logits"], z)
+        first = max(0, len(ids) - ROWS)
+        blob += struct.pack("<I", len(name)) + name.encode()
+        blob += struct.pack("<I", len(ids)) + np.array(ids, "<u4").tobytes() + z.argmax(-1).astype("<u4").tobytes()
+        blob += struct.pack("<IIII", first, len(ids) - first, z.shape[1], int(forced is not None))
+        blob += z[first:].astype("<f4").tobytes()
+        if forced is not None:
+            blob += forced[first:].astype("<f4").tobytes()
+        info["prompts"].append({"name": name, "text": PROMPTS[name], "tokens": ids, "first_row": first, "forced": forced is not None})
+    if not ok:
+        sys.exit("a comparison failed: nothing written")
+    if a.out:
+        out = Path(a.out)
+        out.parent.mkdir(parents=True, exist_ok=True)
+        out.write_bytes(blob)
+        out.with_suffix(".json").write_text(json.dumps(info, indent=1) + "\n")
+        print(out, len(blob), "bytes")
+
+
+if __name__ == "__main__":
+    main()
