@@ -1,0 +1,311 @@
+//! The file that remembers which kernel and tile won on a machine.
+//!
+//! A preset is small, sorted TOML: one `[provenance]`, one `[machine]`, and a `[[record]]` for each
+//! (shape, phase, threads). It is data for picks, never for results: a foreign or stale preset can cost
+//! speed, not correctness. [`Preset::parse`] refuses what it does not understand and says in which
+//! line; [`Preset::to_plan`] turns records into picks and says which ones it had to drop.
+
+mod date;
+mod error;
+mod file;
+#[cfg(test)]
+mod tests;
+mod text;
+
+pub use date::rfc3339;
+pub use error::{PresetError, Rule};
+pub use file::{MAX_BYTES, Saved};
+
+use crate::machine::Likeness;
+use crate::{Format, Isa, KernelName, Machine, Phase, Pick, Plan, Shape, Tile};
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
+
+/// The version of the file format that this program reads and writes.
+pub const SCHEMA: u32 = 1;
+
+/// How much time a tuning run may spend; more effort comes later in the order.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Effort {
+    /// Analytic rank, then a few samples of the best: two seconds for a model.
+    Estimate,
+    /// Races of all plausible candidates and a paired check of the winners: a minute.
+    Measure,
+}
+
+impl Effort {
+    /// Every effort, least first.
+    pub const ALL: &[Self] = &[Self::Estimate, Self::Measure];
+
+    /// The name in files and on the command line.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Estimate => "estimate",
+            Self::Measure => "measure",
+        }
+    }
+}
+
+crate::named!(Effort, "effort");
+
+/// Where the weights were when a kernel was timed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Weights {
+    /// Streamed from memory, as in the decoding of a model larger than the caches.
+    Cold,
+    /// In the last-level cache, where the whole model fits into it.
+    Warm,
+}
+
+impl Weights {
+    /// Both states.
+    pub const ALL: &[Self] = &[Self::Cold, Self::Warm];
+
+    /// The name in files.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Cold => "cold",
+            Self::Warm => "warm",
+        }
+    }
+}
+
+crate::named!(Weights, "state of the weights");
+
+/// Who made the newest records, when and how well.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Provenance {
+    /// The version of trilut.
+    pub trilut: String,
+    /// The date and time in UTC, RFC 3339.
+    pub date: String,
+    /// The best ISA that was allowed.
+    pub isa: Isa,
+    /// The effort of the run.
+    pub effort: Effort,
+    /// The number of threads of the run.
+    pub threads: usize,
+    /// The typical relative spread of repeated samples: 0.02 is two percent.
+    pub noise: f64,
+}
+
+/// What was measured for one (shape, phase, threads).
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Record {
+    /// The linear layer's size.
+    pub shape: Shape,
+    /// The part of inference.
+    pub phase: Phase,
+    /// The number of threads.
+    pub threads: usize,
+    /// The winner's codec.
+    pub format: Format,
+    /// All codecs that were raced against each other.
+    pub formats: Vec<Format>,
+    /// The winner's name.
+    pub kernel: String,
+    /// The hash of the winner's emitted text.
+    #[serde(with = "hex")]
+    pub hash: u64,
+    /// The winner's loop bounds.
+    pub tile: Tile,
+    /// The effort of the race.
+    pub effort: Effort,
+    /// Whether weights came from memory or from the cache.
+    pub weights: Weights,
+    /// The winner's median time in nanoseconds.
+    pub median_ns: u64,
+    /// The winner's samples in nanoseconds, in the order they were taken.
+    pub samples: Vec<u64>,
+    /// The kernel that would run without tuning.
+    pub default_kernel: String,
+    /// Its median time in nanoseconds in the same race.
+    pub default_ns: u64,
+    /// Half the width of the 95 % interval of (winner's time / default's time) in the paired check;
+    /// absent where there was no such check.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub confidence: Option<f64>,
+}
+
+/// A preset file's contents. Records are sorted by (shape, phase, threads) and unique in them.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Preset {
+    /// Who made the newest records.
+    pub provenance: Provenance,
+    /// Where they were made.
+    pub machine: Machine,
+    records: Vec<Record>,
+}
+
+/// A record that could not become a pick.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Dropped {
+    /// The layer it was for.
+    pub shape: Shape,
+    /// The part of inference it was for.
+    pub phase: Phase,
+    /// The kernel it names.
+    pub kernel: String,
+    /// Why it was dropped, for a person.
+    pub reason: String,
+}
+
+/// The picks that a preset yields here.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct Picks {
+    /// The picks.
+    pub plan: Plan,
+    /// The records that yielded none.
+    pub dropped: Vec<Dropped>,
+}
+
+type Key = (Shape, Phase, usize);
+
+impl Record {
+    fn key(&self) -> Key {
+        (self.shape, self.phase, self.threads)
+    }
+
+    /// The first rule that the record breaks.
+    fn broken_rule(&self) -> Option<String> {
+        if !self.tile.is_legal() {
+            return Some(format!(
+                "the tile ({}) is illegal: rows_per_task must be a multiple of {}, prefetch at most {}",
+                self.tile,
+                Tile::ROW_QUANTUM,
+                Tile::MAX_PREFETCH
+            ));
+        }
+        if !(1..=4096).contains(&self.threads) {
+            return Some(format!("threads = {} is not in 1..=4096", self.threads));
+        }
+        if self.median_ns == 0 || self.default_ns == 0 || self.samples.is_empty() {
+            return Some("a record needs samples and times above 0".to_owned());
+        }
+        if !self.formats.contains(&self.format) {
+            return Some(format!("formats does not list the winner's format {}", self.format));
+        }
+        if self.confidence.is_some_and(|c| !c.is_finite() || c < 0.0) {
+            return Some("confidence must be a number of at least 0".to_owned());
+        }
+        // Names of kernels that this version does not know are legal here and dropped by `to_plan`.
+        let name = self.kernel.parse::<KernelName>().ok()?;
+        (name.format != self.format).then(|| {
+            format!("kernel {} does not read the record's format {}", self.kernel, self.format)
+        })
+    }
+
+    /// In words: what the record says about its pick.
+    fn reason(&self, likeness: Likeness, machine: &Machine, stale: bool) -> String {
+        let place = match likeness {
+            Likeness::SameCpu => "this CPU".to_owned(),
+            _ => format!("{} ({}, {likeness})", machine.brand, machine.microarchitecture),
+        };
+        if stale {
+            return format!(
+                "picked on {place} with an earlier build of this kernel: the measurement is stale"
+            );
+        }
+        if self.kernel == self.default_kernel && self.tile == Tile::default() {
+            return format!("tuned on {place}: the default is the fastest");
+        }
+        let gain = self.default_ns as f64 / self.median_ns as f64;
+        format!("tuned on {place}: {gain:.2}x the speed of the default")
+    }
+}
+
+impl Preset {
+    /// A preset of these records; of several with one (shape, phase, threads) the last one stays.
+    pub fn new(provenance: Provenance, machine: Machine, records: Vec<Record>) -> Self {
+        let records: BTreeMap<Key, Record> = records.into_iter().map(|r| (r.key(), r)).collect();
+        Self { provenance, machine, records: records.into_values().collect() }
+    }
+
+    /// The records, sorted by (shape, phase, threads).
+    pub fn records(&self) -> &[Record] {
+        &self.records
+    }
+
+    /// The record for exactly this layer, phase and number of threads.
+    pub fn record(&self, shape: Shape, phase: Phase, threads: usize) -> Option<&Record> {
+        let key = (shape, phase, threads);
+        self.records.binary_search_by_key(&key, Record::key).ok().map(|at| &self.records[at])
+    }
+
+    /// Reads a preset; `origin` names it in errors (a path, or the name of an embedded preset).
+    ///
+    /// # Errors
+    /// When the text is not a preset of this schema: the error names the origin and the line.
+    pub fn parse(text: &str, origin: &str) -> Result<Self, PresetError> {
+        text::parse(text, origin)
+    }
+
+    /// The preset as text: the same records always give the same bytes.
+    pub fn to_text(&self) -> String {
+        text::write(self)
+    }
+
+    /// Takes over the newer run's provenance and machine, and its records in place of those with the
+    /// same (shape, phase, threads); other records stay.
+    pub fn merge(&mut self, newer: Self) {
+        let older = std::mem::take(&mut self.records);
+        let records = older.into_iter().chain(newer.records).collect();
+        *self = Self::new(newer.provenance, newer.machine, records);
+    }
+
+    /// How closely the preset's machine resembles `machine`, for which `isa` is the best.
+    pub fn likeness(&self, machine: &Machine, isa: Isa) -> Likeness {
+        machine.likeness(isa, &self.machine, self.provenance.isa)
+    }
+
+    /// The picks for a machine of this likeness. `resolve` gives the hash of a kernel that exists and
+    /// may run here.
+    ///
+    /// A record whose kernel does not resolve is dropped. One whose hash differs still names the
+    /// starting pick, but its reason says that the measurement is stale.
+    pub fn to_plan(&self, likeness: Likeness, resolve: impl Fn(&str) -> Option<u64>) -> Picks {
+        let mut picks = Picks::default();
+        for record in &self.records {
+            let Record { shape, phase, .. } = *record;
+            match resolve(&record.kernel) {
+                None => picks.dropped.push(Dropped {
+                    shape,
+                    phase,
+                    kernel: record.kernel.clone(),
+                    reason: "this build has no such kernel, or the CPU cannot run it".to_owned(),
+                }),
+                Some(hash) => picks.plan.picks.push(Pick {
+                    shape,
+                    phase,
+                    threads: record.threads,
+                    format: record.format,
+                    kernel: record.kernel.clone(),
+                    tile: record.tile,
+                    reason: record.reason(likeness, &self.machine, hash != record.hash),
+                }),
+            }
+        }
+        picks
+    }
+}
+
+/// Hashes as `0x` and 16 digits: TOML integers are signed.
+mod hex {
+    use serde::{Deserialize, Deserializer, Serializer};
+
+    pub(super) fn serialize<S: Serializer>(hash: &u64, s: S) -> Result<S::Ok, S::Error> {
+        s.collect_str(&format_args!("{hash:#018x}"))
+    }
+
+    pub(super) fn deserialize<'de, D: Deserializer<'de>>(d: D) -> Result<u64, D::Error> {
+        let text = <std::borrow::Cow<'de, str>>::deserialize(d)?;
+        let digits = text.strip_prefix("0x").filter(|t| t.len() == 16);
+        digits.and_then(|t| u64::from_str_radix(t, 16).ok()).ok_or_else(|| {
+            serde::de::Error::custom(format!(
+                "`{text}` is not a hash: 0x and 16 hexadecimal digits"
+            ))
+        })
+    }
+}

@@ -1,0 +1,263 @@
+use super::*;
+use crate::machine::Cache;
+use std::error::Error;
+use std::fs;
+
+fn shape(text: &str) -> Shape {
+    text.parse().unwrap()
+}
+
+pub(crate) fn machine() -> Machine {
+    Machine {
+        arch: "x86_64".into(),
+        vendor: "amd".into(),
+        brand: "AMD \"EPYC\"".into(),
+        family: 0x1a,
+        model: 2,
+        stepping: 1,
+        microarchitecture: "zen5".into(),
+        features: vec!["avx2".into(), "avx512f".into()],
+        caches: vec![Cache { level: 3, bytes: 32 << 20, shared_by: 2 }],
+        logical_cpus: 2,
+        physical_cores: 2,
+        hypervisor: Some("KVM".into()),
+        microcode: None,
+        memory_bytes: 1 << 34,
+    }
+}
+
+fn record(at: &str, threads: usize, kernel: &str) -> Record {
+    Record {
+        shape: shape(at),
+        phase: Phase::Decode,
+        threads,
+        format: Format::I2S,
+        formats: vec![Format::I2S, Format::Tl2],
+        kernel: kernel.into(),
+        hash: 0xf000_0000_0000_0001,
+        tile: Tile { rows_per_task: 64, prefetch: 1024 },
+        effort: Effort::Measure,
+        weights: Weights::Cold,
+        median_ns: 1000,
+        samples: vec![1010, 990, 1000],
+        default_kernel: "gemv_i2s_madd_r4u2_avx2".into(),
+        default_ns: 1210,
+        confidence: Some(0.0123),
+    }
+}
+
+fn preset(records: Vec<Record>) -> Preset {
+    let provenance = Provenance {
+        trilut: "0.1.0".into(),
+        date: rfc3339(std::time::UNIX_EPOCH),
+        isa: Isa::Avx2,
+        effort: Effort::Measure,
+        threads: 2,
+        noise: 0.02,
+    };
+    Preset::new(provenance, machine(), records)
+}
+
+const FAST: &str = "gemv_i2s_maddx4_r4u2_avx2";
+
+/// The line and rule of an invalid preset.
+fn refusal(text: &str) -> (usize, String) {
+    match Preset::parse(text, "file.toml") {
+        Err(PresetError::Invalid { origin, line, source }) => {
+            assert_eq!(origin, "file.toml");
+            (line, source.0)
+        }
+        other => panic!("{other:?}"),
+    }
+}
+
+/// The line (from 1) of the first line that begins like this.
+fn line_of(text: &str, start: &str) -> usize {
+    1 + text.lines().position(|l| l.starts_with(start)).unwrap()
+}
+
+#[test]
+fn text_is_sorted_and_survives_the_round_trip() {
+    let records = vec![
+        record("2560x6912", 1, FAST),
+        record("640x2560", 2, FAST),
+        record("640x2560", 1, FAST),
+        Record { confidence: None, ..record("2560x2560", 1, FAST) },
+    ];
+    let preset = preset(records);
+    let text = preset.to_text();
+    let again = Preset::parse(&text, "memory").unwrap();
+    assert_eq!(again, preset);
+    assert_eq!(again.to_text(), text);
+    let shapes: Vec<_> = again.records().iter().map(|r| r.key()).collect();
+    assert!(shapes.is_sorted());
+    assert!(again.record(shape("640x2560"), Phase::Decode, 2).is_some());
+    assert!(again.record(shape("640x2560"), Phase::Prefill, 2).is_none());
+}
+
+#[test]
+fn a_newer_schema_is_named_before_its_unknown_fields() {
+    let text = preset(vec![]).to_text().replace("schema = 1", "schema = 2\nmood = \"good\"");
+    let error = Preset::parse(&text, "file.toml").unwrap_err();
+    assert!(matches!(error, PresetError::Newer { line: 4, schema: 2, .. }), "{error}");
+    assert!(error.to_string().contains("file.toml, line 4"), "{error}");
+    assert!(error.hint().unwrap().contains("trilut tune"));
+    let (line, rule) = refusal(&text.replace("schema = 2", "schema = 0"));
+    assert_eq!((line, &rule[..]), (4, "there is no schema 0; the first one is 1"));
+}
+
+#[test]
+fn unknown_fields_and_bad_values_are_refused_with_their_line() {
+    let text = preset(vec![record("640x2560", 1, FAST)]).to_text();
+    for (from, to, word) in [
+        ("noise = ", "loudness = 3\nnoise = ", "loudness"),
+        ("threads = 1", "threads = 1\nspeed = 9", "speed"),
+        ("shape = \"640x2560\"", "shape = \"0x2560\"", "not a shape"),
+        ("shape = \"640x2560\"", "shape = \"640\"", "MxK"),
+        ("format = \"i2_s\"", "format = \"i3_s\"", "one of i2_s"),
+        ("phase = \"decode\"", "phase = \"dream\"", "one of decode"),
+        ("hash = \"0xf", "hash = \"f", "is not a hash"),
+        ("median_ns = 1000", "median_ns = -1", "-1"),
+    ] {
+        assert!(text.contains(from), "{from}");
+        let bad = text.replacen(from, to, 1);
+        let (line, rule) = refusal(&bad);
+        let at = if to.contains("speed") { "speed" } else { to.split(' ').next().unwrap() };
+        let expected = match bad.lines().filter(|l| l.starts_with(at)).count() {
+            1 => line_of(&bad, at),
+            _ => line_of(&bad, to.lines().next().unwrap()),
+        };
+        assert!(rule.contains(word), "{rule}");
+        assert_eq!(line, expected, "{rule}\n{bad}");
+    }
+}
+
+#[test]
+fn records_that_break_a_rule_are_refused_with_their_line() {
+    let text = preset(vec![record("64x128", 1, FAST), record("640x2560", 1, FAST)]).to_text();
+    let second = 1 + text.lines().enumerate().filter(|(_, l)| *l == "[[record]]").nth(1).unwrap().0;
+    for (from, to, word) in [
+        ("rows_per_task = 64", "rows_per_task = 33", "multiple of 32"),
+        ("prefetch = 1024", "prefetch = 99999999", "illegal"),
+        ("median_ns = 1000", "median_ns = 0", "above 0"),
+        ("samples = [1010, 990, 1000]", "samples = []", "above 0"),
+        ("shape = \"640x2560\"", "shape = \"64x128\"", "already"),
+        ("threads = 1", "threads = 0", "1..=4096"),
+        (FAST, "gemv_tl2_lut_r1u1_avx2", "does not read"),
+        ("confidence = 0.0123", "confidence = nan", "confidence"),
+    ] {
+        let start = text.match_indices("[[record]]").nth(1).unwrap().0;
+        let bad = format!("{}{}", &text[..start], text[start..].replacen(from, to, 1));
+        let (line, rule) = refusal(&bad);
+        assert!(rule.contains(word), "{rule}");
+        assert_eq!(line, second, "{rule}");
+    }
+}
+
+#[test]
+fn truncation_anywhere_is_an_error_or_a_shorter_preset() {
+    let text = preset(vec![record("64x128", 1, FAST), record("640x2560", 1, FAST)]).to_text();
+    for end in (0..text.len()).filter(|end| text.is_char_boundary(*end)) {
+        match Preset::parse(&text[..end], "cut.toml") {
+            Ok(cut) => assert!(cut.records().len() <= 2),
+            Err(error) => assert!(error.to_string().contains("cut.toml"), "{error}"),
+        }
+    }
+    assert!(Preset::parse("GGUF\u{3}\0\0", "x").is_err());
+    assert!(Preset::parse("", "x").is_err());
+}
+
+#[test]
+fn plans_drop_unknown_kernels_and_mark_stale_ones() {
+    let preset = preset(vec![
+        record("64x128", 1, FAST),
+        record("64x256", 1, "gemv_i2s_warp_r9u9_avx1024"),
+        record("64x384", 1, "gemv_i2s_madd_r1u1_avx2"),
+    ]);
+    let picks = preset.to_plan(Likeness::SameCpu, |name| match name {
+        FAST => Some(0xf000_0000_0000_0001),
+        "gemv_i2s_madd_r1u1_avx2" => Some(7),
+        _ => None,
+    });
+    assert_eq!(picks.plan.picks.len(), 2);
+    assert_eq!(picks.plan.picks[0].reason, "tuned on this CPU: 1.21x the speed of the default");
+    assert!(picks.plan.picks[1].reason.contains("stale"));
+    assert_eq!(picks.dropped.len(), 1);
+    assert!(picks.dropped[0].reason.contains("no such kernel"));
+
+    let elsewhere =
+        preset.to_plan(Likeness::SameMicroarchitecture, |_| Some(0xf000_0000_0000_0001));
+    let reason = &elsewhere.plan.picks[0].reason;
+    assert!(reason.contains("zen5, the same microarchitecture"), "{reason}");
+}
+
+#[test]
+fn saving_merges_and_replaces() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("new/presets/a.toml");
+    let first = preset(vec![record("64x128", 1, FAST), record("64x256", 1, FAST)]);
+    assert_eq!(first.clone().save_merged(&path).unwrap(), Saved { kept: 0, set_aside: None });
+    let newer = Record { median_ns: 500, ..record("64x256", 1, FAST) };
+    let saved = preset(vec![newer]).save_merged(&path).unwrap();
+    assert_eq!(saved, Saved { kept: 1, set_aside: None });
+    let both = Preset::load(&path).unwrap();
+    assert_eq!(both.records().iter().map(|r| r.median_ns).collect::<Vec<_>>(), [1000, 500]);
+    let names: Vec<_> = fs::read_dir(path.parent().unwrap()).unwrap().collect();
+    assert_eq!(names.len(), 1, "no side file stays: {names:?}");
+}
+
+#[test]
+fn a_file_that_is_no_preset_of_this_cpu_is_set_aside() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("a.toml");
+    fs::write(&path, "my diary").unwrap();
+    let (aside, why) = preset(vec![]).save_merged(&path).unwrap().set_aside.unwrap();
+    assert_eq!(fs::read_to_string(&aside).unwrap(), "my diary");
+    assert!(why.contains("line 1"), "{why}");
+
+    let other = Preset { machine: Machine { model: 9, ..machine() }, ..preset(vec![]) };
+    let (second, why) = other.save_merged(&path).unwrap().set_aside.unwrap();
+    assert!(second != aside && why.contains("another CPU"), "{why}");
+}
+
+#[test]
+fn a_failed_save_leaves_the_old_file_and_says_why() {
+    let dir = tempfile::tempdir().unwrap();
+    fs::write(dir.path().join("file"), "kept").unwrap();
+    // A file where a directory should be fails for every user, root included.
+    let path = dir.path().join("file/a.toml");
+    let error = preset(vec![]).save(&path).unwrap_err();
+    assert!(matches!(error, PresetError::Write { .. }));
+    assert!(error.source().is_some() && error.hint().is_some());
+    assert_eq!(fs::read_to_string(dir.path().join("file")).unwrap(), "kept");
+
+    // The side file is removed when the rename fails.
+    let occupied = dir.path().join("occupied");
+    fs::create_dir_all(occupied.join("inner")).unwrap();
+    assert!(preset(vec![]).save(&occupied).is_err());
+    assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 2);
+}
+
+#[test]
+fn files_that_cannot_be_presets_are_refused_unread() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("model.gguf");
+    fs::write(&path, vec![b' '; MAX_BYTES as usize + 1]).unwrap();
+    let error = Preset::load(&path).unwrap_err();
+    assert!(error.source().unwrap().to_string().contains("no preset"));
+    fs::write(&path, [0xff, 0xfe]).unwrap();
+    assert!(matches!(Preset::load(&path), Err(PresetError::Read { .. })));
+    assert!(matches!(Preset::load(dir.path()), Err(PresetError::Read { .. })));
+}
+
+#[cfg(unix)]
+#[test]
+fn a_linked_preset_stays_a_link() {
+    let dir = tempfile::tempdir().unwrap();
+    let (real, link) = (dir.path().join("real.toml"), dir.path().join("link.toml"));
+    preset(vec![]).save(&real).unwrap();
+    std::os::unix::fs::symlink(&real, &link).unwrap();
+    preset(vec![record("64x128", 1, FAST)]).save(&link).unwrap();
+    assert!(fs::symlink_metadata(&link).unwrap().is_symlink());
+    assert_eq!(Preset::load(&real).unwrap().records().len(), 1);
+}
