@@ -120,18 +120,21 @@ impl ModelSpec {
             ("vocab", self.vocab),
             ("context", self.context),
         ];
-        if let Some((key, size)) = sizes.iter().find(|(_, n)| !(1..Shape::MAX).contains(n)) {
-            return Err(format!("{key} = {size}, must be at least 1 and below {}", Shape::MAX));
+        if let Some((key, size)) = sizes.iter().find(|(_, n)| !(1..Shape::MAX_K).contains(n)) {
+            return Err(format!("{key} = {size}, must be at least 1 and below {}", Shape::MAX_K));
         }
         if !self.heads.is_multiple_of(self.kv_heads) {
             let Self { heads, kv_heads, .. } = self;
             return Err(format!("kv_heads = {kv_heads} does not divide heads = {heads}"));
         }
-        if self.heads * self.head_dim >= Shape::MAX {
-            return Err(format!("heads * head_dim must be below {}", Shape::MAX));
+        if self.heads * self.head_dim >= Shape::MAX_K {
+            return Err(format!("heads * head_dim must be below {}", Shape::MAX_K));
         }
         if !self.head_dim.is_multiple_of(2) {
-            return Err(format!("head_dim = {} is odd; rotary embedding needs pairs", self.head_dim));
+            return Err(format!(
+                "head_dim = {} is odd; rotary embedding needs pairs",
+                self.head_dim
+            ));
         }
         for (key, value) in [("rope_theta", self.rope_theta), ("eps", self.eps)] {
             if !(value.is_finite() && value > 0.0) {
@@ -275,14 +278,14 @@ mod tests {
 
     #[test]
     fn wrong_files_are_refused_with_the_rule() {
-        let good = FILES[0].1;
+        let good = FILES[1].1;
         let refuse = |from: &str, to: &str| {
             assert!(good.contains(from), "{from}");
             ModelSpec::from_toml(&good.replace(from, to)).unwrap_err().to_string()
         };
-        assert!(refuse("heads = 4\n", "heads = 5\n").contains("does not divide"));
-        assert!(refuse("layers = 5", "layers = 0").contains("layers = 0"));
-        assert!(refuse("head_dim = 64", "head_dim = 63").contains("odd"));
+        assert!(refuse("kv_heads = 5", "kv_heads = 6").contains("does not divide"));
+        assert!(refuse("layers = 30", "layers = 0").contains("layers = 0"));
+        assert!(refuse("head_dim = 128", "head_dim = 127").contains("odd"));
         assert!(refuse("eps = 1e-5", "eps = nan").contains("eps"));
         assert!(refuse("\"relu2\"", "\"swish\"").contains("cannot be read"));
         assert!(refuse("tied = true", "tide = true").contains("cannot be read"));

@@ -298,7 +298,7 @@ def roughen(rng, q):
     return q
 
 
-W_TEXT, W_USER, W_STORY, W_TALK, W_ANSWER = 0.5, 0.1, 0.5, 1.0, 3.0
+W_TEXT, W_USER, W_STORY, W_TALK, W_ANSWER = 0.3, 0.05, 0.3, 1.0, 3.0
 
 
 class Doc:
@@ -353,20 +353,20 @@ def document(rng, stage=1.0):
         rng.shuffle(qs)
         _, w, ans = qs[0]
         d.turn(rng, s.text + " " + rng.choice(w), ans, W_ANSWER, rough=False)
-        for _, w, ans in qs[1:rng.randint(3, 6)]:
+        for _, w, ans in qs[1:rng.randint(4, 10)]:
             d.turn(rng, rng.choice(w), ans, W_ANSWER)
     else:                                      # a story on request, then questions
         if rng.random() < 0.12:
             d.turn(rng, *small_talk(rng), W_TALK)
         req, s = story_request(rng)
         d.turn(rng, req, s.text, W_STORY)
-        ask(rng, d, s, rng.randint(3, 7))
+        ask(rng, d, s, rng.randint(5, 10))
         if rng.random() < 0.12:
             d.turn(rng, *(fact(rng) if rng.random() < 0.5 else small_talk(rng)), W_ANSWER * 0.5)
         if not early and rng.random() < 0.12:  # a second story in the same conversation
             req, s = story_request(rng)
             d.turn(rng, req, s.text, W_STORY)
-            ask(rng, d, s, rng.randint(2, 5))
+            ask(rng, d, s, rng.randint(3, 7))
     return d
 
 

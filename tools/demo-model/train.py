@@ -60,7 +60,6 @@ def main():
     ap.add_argument("--decay", type=float, default=0.05)
     ap.add_argument("--seed", type=int, default=1)
     ap.add_argument("--float", type=float, default=0.0, help="part of the schedule without quantisation")
-    ap.add_argument("--ramp", type=float, default=0.1, help="part of the schedule in which quantisation is blended in")
     ap.add_argument("--resume", action="store_true")
     for k, v in asdict(Config()).items():
         ap.add_argument("--" + k, type=type(v), default=v)
@@ -119,7 +118,7 @@ def main():
             g["lr"] = lr
         # late in the schedule the weights should stop flipping for no reason: no decay in the second half
         opt.param_groups[0]["weight_decay"] = a.decay if p < 0.5 else 0.0
-        BitLinear.mix = 1.0 if a.float == 0 else min(1.0, max(0.0, (p - a.float) / a.ramp))
+        BitLinear.mix = 0.0 if p < a.float else 1.0
         x, y, w = feed.get()
         h = hidden(x)
         keep = (w.view(-1) > 0).nonzero().squeeze(1)
@@ -141,7 +140,7 @@ def main():
         now = time.time()
         spent += min(now - last, 30.0)
         last = now
-        if step % 50 == 0:
+        if step % 20 == 0:
             r = dict(step=step, loss=round(average, 4), answers=round(answers, 4), norm=round(norm.item(), 3), lr=round(lr, 6), mix=round(BitLinear.mix, 3),
                      minutes=round(spent / 60, 2), tokens_per_s=round(seen / spent), progress=round(p, 4))
             print(json.dumps(r), flush=True)

@@ -1,0 +1,148 @@
+//! The build-script API: generate kernels into `OUT_DIR` and include them.
+//!
+//! ```no_run
+//! // build.rs
+//! use trilut_build::{Format, kernels};
+//!
+//! fn main() -> Result<(), trilut_build::Error> {
+//!     kernels().shape(4096, 14336).formats([Format::I2S]).compile("kernels.rs")
+//! }
+//! ```
+//!
+//! ```ignore
+//! // src/lib.rs
+//! include!(concat!(env!("OUT_DIR"), "/kernels.rs"));
+//! ```
+//!
+//! The generated module ends with `KERNELS`, an array of `trilut_kernels::Kernel`. ISAs that the target
+//! architecture (`CARGO_CFG_TARGET_ARCH`) cannot have are left out.
+
+use std::path::PathBuf;
+use trilut_codegen::{Generated, Plan, Spec, lattice};
+pub use trilut_presets::{Format, Isa};
+use trilut_presets::{ParseError, Shape, models};
+
+/// A kernel set that is being described.
+#[derive(Debug, Clone, Default)]
+pub struct Kernels {
+    shapes: Vec<(usize, usize)>,
+    formats: Option<Vec<Format>>,
+    isas: Option<Vec<Isa>>,
+    lattice: bool,
+    raised: Option<usize>,
+}
+
+/// Why a kernel set could not be generated.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// A shape is empty or too large.
+    #[error("cannot generate kernels")]
+    Shape(#[from] ParseError),
+    /// A kernel is illegal.
+    #[error("cannot generate kernels")]
+    Kernel(#[from] trilut_codegen::Error),
+    /// Cargo's environment is missing: not called from a build script.
+    #[error("{0} is not set; call this from a build script")]
+    Environment(&'static str),
+    /// The file could not be written.
+    #[error("cannot write {}", path.display())]
+    Write {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        source: std::io::Error,
+    },
+}
+
+/// Begins a kernel set.
+pub fn kernels() -> Kernels {
+    Kernels::default()
+}
+
+impl Kernels {
+    /// Adds kernels specialised for a shape of `m` outputs and `k` inputs.
+    #[must_use]
+    pub fn shape(mut self, m: usize, k: usize) -> Self {
+        self.shapes.push((m, k));
+        self
+    }
+
+    /// Limits the formats; all by default.
+    #[must_use]
+    pub fn formats(mut self, formats: impl IntoIterator<Item = Format>) -> Self {
+        self.formats = Some(formats.into_iter().collect());
+        self
+    }
+
+    /// Limits the ISAs; all that the target can have by default.
+    #[must_use]
+    pub fn isas(mut self, isas: impl IntoIterator<Item = Isa>) -> Self {
+        self.isas = Some(isas.into_iter().collect());
+        self
+    }
+
+    /// Adds the whole lattice that trilut itself compiles in.
+    #[must_use]
+    pub fn lattice(mut self) -> Self {
+        self.lattice = true;
+        self
+    }
+
+    /// Adds every generic kernel that has an int16 bank of this index, with that bank widened one step
+    /// too late: wrong on purpose, for tests.
+    #[must_use]
+    pub fn raised(mut self, bank: usize) -> Self {
+        self.raised = Some(bank);
+        self
+    }
+
+    /// Generates everything into `OUT_DIR/file`.
+    ///
+    /// # Errors
+    /// When a kernel is illegal, the environment is not a build script's, or the file cannot be written.
+    pub fn compile(&self, file: &str) -> Result<(), Error> {
+        let variable = |name| std::env::var(name).map_err(|_| Error::Environment(name));
+        let arch = variable("CARGO_CFG_TARGET_ARCH")?;
+        let path = PathBuf::from(variable("OUT_DIR")?).join(file);
+        // The generator itself is a build dependency, so cargo rebuilds the script when it changes.
+        println!("cargo::rerun-if-changed=build.rs");
+        let text = trilut_codegen::module(&self.generate(&arch)?);
+        std::fs::write(&path, text).map_err(|source| Error::Write { path, source })
+    }
+
+    /// The kernels of this set for a target architecture.
+    ///
+    /// # Errors
+    /// When a shape or kernel is illegal.
+    pub fn generate(&self, arch: &str) -> Result<Vec<Generated>, Error> {
+        let wanted = |isa: &Isa| self.isas.as_ref().is_none_or(|isas| isas.contains(isa));
+        let isas = lattice::isas(arch).into_iter().filter(wanted);
+        let formats = self.formats.as_deref().unwrap_or(Format::ALL);
+        let mut kernels = Vec::new();
+        for isa in isas {
+            let mut specs = Vec::new();
+            if self.lattice {
+                specs.extend(lattice::specs(isa, models::all()));
+            }
+            for &(m, k) in &self.shapes {
+                let shape = Shape::new(m, k)?;
+                for &format in formats {
+                    specs.push(Spec::representative(shape, format, isa)?);
+                }
+            }
+            if let Some(bank) = self.raised {
+                for spec in lattice::specs(isa, &[]) {
+                    let plan = Plan::new(&spec)?;
+                    if plan.banks.get(bank).is_some_and(|bank| bank.tight) {
+                        kernels.push(trilut_codegen::emit::emit(&plan.raised(bank)));
+                    }
+                }
+            }
+            specs.retain(|spec| formats.contains(&spec.name.format));
+            for spec in &specs {
+                kernels.push(trilut_codegen::generate(spec)?);
+            }
+        }
+        Ok(kernels)
+    }
+}

@@ -1,0 +1,38 @@
+//! The kernel generator: from what a kernel is to Rust text.
+//!
+//! ```text
+//! Spec  --plan-->  Plan  --lower-->  ops  --spell-->  TokenStream  --emit-->  text
+//! ```
+//!
+//! * [`Spec`] says what is wanted; it has the same parts as a kernel's name.
+//! * [`Plan`] proves that it is legal: the int16 bounds, the vector width, the registers.
+//! * [`lower`] writes the algorithm once, as a list of [`op::Op`]s, for every ISA.
+//! * [`spelling`] has one table per ISA that spells each op.
+//! * [`emit`] wraps the result into a documented function and a registry entry.
+//! * [`lattice`] lists the kernels that are compiled in.
+//!
+//! The three front doors (`kernels!`, the build-script API and `trilut codegen`) all call [`generate`].
+
+pub mod emit;
+mod error;
+mod hash;
+pub mod lattice;
+mod lower;
+pub mod op;
+mod plan;
+mod spec;
+pub mod spelling;
+
+pub use emit::{Generated, module};
+pub use error::Error;
+pub use hash::hash;
+pub use plan::{Bank, Plan};
+pub use spec::Spec;
+
+/// Plans, lowers, spells and emits one kernel.
+///
+/// # Errors
+/// When the spec is illegal; the error names the rule and the nearest legal values.
+pub fn generate(spec: &Spec) -> Result<Generated, Error> {
+    Ok(emit::emit(&Plan::new(spec)?))
+}

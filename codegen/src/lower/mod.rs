@@ -1,0 +1,32 @@
+//! Algorithms as ops, written once for every ISA.
+//!
+//! Names that the lowered code may use, defined by [`crate::emit`]: `call` (the arguments), `weights`
+//! and `q` (slices), `k` and, inside a row loop, `row` and `end`.
+
+mod lut;
+mod madd;
+mod steps;
+
+use crate::Plan;
+use crate::op::{Builder, Stmt};
+use trilut_presets::Format;
+
+/// The body of a kernel: all loops over its rows.
+pub(crate) fn body(plan: &Plan) -> Vec<Stmt> {
+    let mut b = Builder::new();
+    match plan.spec.name.format {
+        Format::I2S => madd::rows(plan, &mut b),
+        Format::Tl1 | Format::Tl2 => lut::groups(plan, &mut b),
+    }
+    b.finish()
+}
+
+/// One step of the inner loop alone, from which the cost is counted, and the number of weights it covers.
+pub(crate) fn inner_step(plan: &Plan) -> (Vec<Stmt>, usize) {
+    let mut b = Builder::new();
+    let weights = match plan.spec.name.format {
+        Format::I2S => madd::counted_step(plan, &mut b),
+        Format::Tl1 | Format::Tl2 => lut::counted_step(plan, &mut b),
+    };
+    (b.finish(), weights)
+}

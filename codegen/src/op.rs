@@ -1,0 +1,303 @@
+//! The ops that algorithms are written in, as data.
+//!
+//! A vector op names its operands; an ISA's spelling table turns it into an expression. Scalar Rust
+//! (addresses, loop bounds) is the same on every ISA, so it stays as tokens.
+
+use proc_macro2::{Ident, Span, TokenStream};
+
+/// A vector variable of the generated function.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Var(pub Ident);
+
+impl quote::ToTokens for Var {
+    fn to_tokens(&self, tokens: &mut TokenStream) {
+        self.0.to_tokens(tokens);
+    }
+}
+
+/// The element type of a vector variable.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Lane {
+    /// Bytes: codes, indices, masks, or int8 activations.
+    U8,
+    /// int16 partial sums.
+    I16,
+    /// int32 sums.
+    I32,
+}
+
+/// Which half of every 16-byte lane, or of the whole vector.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Half {
+    /// The lower half.
+    Low,
+    /// The upper half.
+    High,
+}
+
+/// A slice that vectors are loaded from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Source {
+    /// The packed weights.
+    Weights,
+    /// The prepared activations.
+    Activations,
+}
+
+/// A vector operation. `W` is the vector width in bytes.
+#[derive(Debug, Clone)]
+pub enum Op {
+    /// All lanes 0.
+    Zero(Lane),
+    /// `W` bytes from byte offset `at`.
+    Load {
+        /// The slice.
+        from: Source,
+        /// Byte offset.
+        at: TokenStream,
+    },
+    /// `W / 2` bytes from byte offset `at`, the upper half 0.
+    LoadLow {
+        /// The slice.
+        from: Source,
+        /// Byte offset.
+        at: TokenStream,
+    },
+    /// Activations of two consecutive blocks: 32 bytes at `at` and 32 bytes at `at + 128` (W = 64).
+    LoadTwoBlocks {
+        /// Byte offset.
+        at: TokenStream,
+    },
+    /// The 16-byte table at `at` of the activations, repeated in every 16-byte lane.
+    Table {
+        /// Byte offset.
+        at: TokenStream,
+    },
+    /// The `W` bits from byte offset `at` of the weights, each widened to a byte of 0x00 or 0xff.
+    Signs {
+        /// Byte offset.
+        at: TokenStream,
+    },
+    /// Bytewise `(a >> shift) & mask`.
+    Field {
+        /// The operand.
+        a: Var,
+        /// Bits shifted out at the bottom.
+        shift: u32,
+        /// The bits kept.
+        mask: u8,
+    },
+    /// Pairs of unsigned `codes` times signed `q`, added to int16 (|sum of a pair| < 2^15).
+    MulAddPairs {
+        /// Unsigned operand.
+        codes: Var,
+        /// Signed operand.
+        q: Var,
+    },
+    /// `acc` (int32) plus groups of four products of unsigned `codes` and signed `q`.
+    Dot {
+        /// int32 sums.
+        acc: Var,
+        /// Unsigned operand.
+        codes: Var,
+        /// Signed operand.
+        q: Var,
+    },
+    /// `table[index]` bytewise within each 16-byte lane; indices are 0..=15.
+    Lookup {
+        /// A [`Op::Table`].
+        table: Var,
+        /// Indices.
+        index: Var,
+    },
+    /// Bitwise exclusive or.
+    Xor {
+        /// One operand.
+        a: Var,
+        /// The other.
+        b: Var,
+    },
+    /// int16 lanes `high[i] << 8 | low[i]` of one half of every 16-byte lane.
+    Interleave {
+        /// Low bytes.
+        low: Var,
+        /// High bytes.
+        high: Var,
+        /// Which half.
+        half: Half,
+    },
+    /// Lanewise sum; int16 sums are proven not to wrap by the plan.
+    Add {
+        /// Element type.
+        lane: Lane,
+        /// One operand.
+        a: Var,
+        /// The other.
+        b: Var,
+    },
+    /// `acc` (int32) plus the sums of neighbouring int16 lanes of `a`.
+    WidenPairs {
+        /// int32 sums.
+        acc: Var,
+        /// int16 sums.
+        a: Var,
+    },
+    /// `acc` (int32) plus one half of the int16 lanes of `a`, in order.
+    WidenHalf {
+        /// int32 sums.
+        acc: Var,
+        /// int16 sums.
+        a: Var,
+        /// Which half of the vector.
+        half: Half,
+    },
+    /// int32 lanes shifted right arithmetically.
+    ShiftRight {
+        /// The operand.
+        a: Var,
+        /// Bits.
+        bits: u32,
+    },
+}
+
+/// A statement of the generated function.
+#[derive(Debug, Clone)]
+pub enum Stmt {
+    /// `let var = op;`, `let mut` when it is assigned later.
+    Let {
+        /// The new variable.
+        var: Var,
+        /// Whether it is assigned again.
+        mutable: bool,
+        /// Its value.
+        op: Op,
+    },
+    /// `var = op;`
+    Set {
+        /// The variable.
+        var: Var,
+        /// Its new value.
+        op: Op,
+    },
+    /// `place = sum of the int32 lanes of a`, plus a scalar expression.
+    StoreSum {
+        /// A scalar int32 place.
+        place: TokenStream,
+        /// The lanes.
+        a: Var,
+        /// What is added to the sum.
+        plus: TokenStream,
+    },
+    /// Stores the int32 lanes of `a` to the local array `sums` from position `at`.
+    StoreLanes {
+        /// Position in `sums`.
+        at: usize,
+        /// The lanes.
+        a: Var,
+    },
+    /// Asks for the cache line of the weights at byte offset `at`, wherever that is.
+    Prefetch {
+        /// Byte offset.
+        at: TokenStream,
+    },
+    /// Plain Rust, the same on every ISA.
+    Scalar(TokenStream),
+    /// `if condition { body }`
+    If {
+        /// The condition.
+        condition: TokenStream,
+        /// The body.
+        body: Vec<Stmt>,
+    },
+    /// `while condition { body }`
+    While {
+        /// The condition.
+        condition: TokenStream,
+        /// The body.
+        body: Vec<Stmt>,
+    },
+}
+
+/// A list of statements under construction; hands out variable names.
+#[derive(Debug, Default)]
+pub struct Builder {
+    stmts: Vec<Stmt>,
+    names: std::collections::BTreeMap<String, usize>,
+}
+
+impl Builder {
+    /// An empty list.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    fn fresh(&mut self, hint: &str) -> Var {
+        let count = self.names.entry(hint.to_owned()).or_default();
+        let name = format!("{hint}{count}");
+        *count += 1;
+        Var(Ident::new(&name, Span::call_site()))
+    }
+
+    /// A new variable that is never assigned again.
+    pub fn bind(&mut self, hint: &str, op: Op) -> Var {
+        let var = self.fresh(hint);
+        self.stmts.push(Stmt::Let { var: var.clone(), mutable: false, op });
+        var
+    }
+
+    /// A new variable that is assigned later.
+    pub fn bind_mut(&mut self, hint: &str, op: Op) -> Var {
+        let var = self.fresh(hint);
+        self.stmts.push(Stmt::Let { var: var.clone(), mutable: true, op });
+        var
+    }
+
+    /// `count` new zero sums that are added to later.
+    pub fn sums(&mut self, hint: &str, lane: Lane, count: usize) -> Vec<Var> {
+        (0..count).map(|_| self.bind_mut(hint, Op::Zero(lane))).collect()
+    }
+
+    /// Assigns a variable.
+    pub fn set(&mut self, var: &Var, op: Op) {
+        self.stmts.push(Stmt::Set { var: var.clone(), op });
+    }
+
+    /// `acc = acc + a`, lanewise.
+    pub fn add(&mut self, lane: Lane, acc: &Var, a: Var) {
+        self.set(acc, Op::Add { lane, a: acc.clone(), b: a });
+    }
+
+    /// Any other statement.
+    pub fn push(&mut self, stmt: Stmt) {
+        self.stmts.push(stmt);
+    }
+
+    /// Plain Rust.
+    pub fn scalar(&mut self, tokens: TokenStream) {
+        self.push(Stmt::Scalar(tokens));
+    }
+
+    /// The statements that `body` builds.
+    fn nested(&mut self, body: impl FnOnce(&mut Self)) -> Vec<Stmt> {
+        let outer = std::mem::take(&mut self.stmts);
+        body(self);
+        std::mem::replace(&mut self.stmts, outer)
+    }
+
+    /// A loop whose body is built by `body`.
+    pub fn repeat(&mut self, condition: TokenStream, body: impl FnOnce(&mut Self)) {
+        let body = self.nested(body);
+        self.push(Stmt::While { condition, body });
+    }
+
+    /// A branch whose body is built by `body`.
+    pub fn when(&mut self, condition: TokenStream, body: impl FnOnce(&mut Self)) {
+        let body = self.nested(body);
+        self.push(Stmt::If { condition, body });
+    }
+
+    /// The statements.
+    pub fn finish(self) -> Vec<Stmt> {
+        self.stmts
+    }
+}

@@ -1,0 +1,43 @@
+//! What kernel is wanted.
+
+use crate::Error;
+use trilut_presets::{Algorithm, Format, Isa, KernelName, MicroTile, Op, Shape};
+
+/// A kernel that is wanted: the parts of its name.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Spec {
+    /// Format, algorithm, micro tile, ISA and fixed sizes.
+    pub name: KernelName,
+}
+
+impl Spec {
+    /// The representative kernel for a shape, format and ISA: the algorithm and micro tile that are the
+    /// default there, fixed to the shape's K. It is what `kernels!` and `trilut codegen` start from.
+    ///
+    /// # Errors
+    /// When the ISA has no spelling table.
+    pub fn representative(shape: Shape, format: Format, isa: Isa) -> Result<Self, Error> {
+        let algorithm = match format {
+            Format::I2S => Algorithm::MaddX4,
+            Format::Tl1 | Format::Tl2 => Algorithm::Lut,
+        };
+        let (rows, width) = match (isa, format) {
+            (Isa::Avx2, Format::I2S) => (4, None),
+            (Isa::Avx2, _) => (2, None),
+            (Isa::Scalar, _) => (1, None),
+            (Isa::Emulated, _) => (1, Some(16)),
+            _ => return Err(Error::Isa(isa)),
+        };
+        let micro = MicroTile { rows, unroll: 1, width };
+        let fixed = trilut_presets::Fixed { m: None, k: Some(shape.k) };
+        Ok(Self { name: KernelName { op: Op::Gemv, format, algorithm, micro, isa, fixed } })
+    }
+}
+
+impl std::str::FromStr for Spec {
+    type Err = Error;
+
+    fn from_str(name: &str) -> Result<Self, Error> {
+        Ok(Self { name: name.parse()? })
+    }
+}

@@ -1,0 +1,94 @@
+//! Vectors as arrays: calls into the modules of `trilut_kernels::lanes`.
+//!
+//! `portable` is the scalar ISA. `neon` and `avx512` do with arrays what those ISAs' instructions do,
+//! so that their op sequences are executed on every host (the emulated ISA).
+
+use super::Spelling;
+use crate::op::{Half, Lane, Op, Source, Var};
+use proc_macro2::{Ident, Span, TokenStream};
+use quote::quote;
+
+/// The table for vectors of `width` bytes spelled by the functions of `module`.
+pub(super) struct Arrays {
+    pub(super) module: &'static str,
+    pub(super) width: usize,
+}
+
+fn slice(source: Source) -> TokenStream {
+    match source {
+        Source::Weights => quote!(weights),
+        Source::Activations => quote!(q),
+    }
+}
+
+impl Spelling for Arrays {
+    fn prelude(&self) -> TokenStream {
+        let module = Ident::new(self.module, Span::call_site());
+        quote!(use ::trilut_kernels::lanes::#module as v;)
+    }
+
+    fn op(&self, op: &Op) -> TokenStream {
+        let w = self.width;
+        let (h, d) = (w / 2, w / 4);
+        let is_high = |half: &Half| *half == Half::High;
+        match op {
+            Op::Zero(Lane::U8) => quote!([0u8; #w]),
+            Op::Zero(Lane::I16) => quote!([0i16; #h]),
+            Op::Zero(Lane::I32) => quote!([0i32; #d]),
+            Op::Load { from, at } => {
+                let from = slice(*from);
+                quote!(v::load::<#w>(#from, #at))
+            }
+            Op::LoadLow { from, at } => {
+                let from = slice(*from);
+                quote!(v::load_low::<#w>(#from, #at))
+            }
+            Op::LoadTwoBlocks { at } => quote!(v::load_two_blocks::<#w>(q, #at)),
+            Op::Table { at } => quote!(v::table::<#w>(q, #at)),
+            Op::Signs { at } => quote!(v::expand_bits::<#w>(weights, #at)),
+            Op::Field { a, shift, mask } => quote!(v::field::<#w>(#a, #shift, #mask)),
+            Op::MulAddPairs { codes, q } => quote!(v::mul_add_pairs::<#w, #h>(#codes, #q)),
+            Op::Dot { acc, codes, q } => quote!(v::dot::<#w, #d>(#acc, #codes, #q)),
+            Op::Lookup { table, index } => quote!(v::lookup::<#w>(#table, #index)),
+            Op::Xor { a, b } => quote!(v::xor::<#w>(#a, #b)),
+            Op::Interleave { low, high, half } => {
+                let half = is_high(half);
+                quote!(v::interleave::<#w, #h>(#low, #high, #half))
+            }
+            Op::Add { lane: Lane::U8, a, b } => quote!(v::add_u8::<#w>(#a, #b)),
+            Op::Add { lane: Lane::I16, a, b } => quote!(v::add_i16::<#h>(#a, #b)),
+            Op::Add { lane: Lane::I32, a, b } => quote!(v::add_i32::<#d>(#a, #b)),
+            Op::WidenPairs { acc, a } => quote!(v::widen_pairs::<#h, #d>(#acc, #a)),
+            Op::WidenHalf { acc, a, half } => {
+                let half = is_high(half);
+                quote!(v::widen_half::<#h, #d>(#acc, #a, #half))
+            }
+            Op::ShiftRight { a, bits } => quote!(v::shift_right::<#d>(#a, #bits)),
+        }
+    }
+
+    fn sum(&self, a: &Var) -> TokenStream {
+        let d = self.width / 4;
+        quote!(v::sum::<#d>(#a))
+    }
+
+    fn store(&self, at: usize, a: &Var) -> TokenStream {
+        let end = at + self.width / 4;
+        quote!(sums[#at..#end].copy_from_slice(&#a);)
+    }
+
+    fn prefetch(&self, _: &TokenStream) -> TokenStream {
+        // Portable Rust has no prefetch.
+        TokenStream::new()
+    }
+
+    fn instructions(&self, op: &Op) -> f64 {
+        match op {
+            Op::Zero(_) => 0.0,
+            // Table lookups go byte by byte.
+            Op::Lookup { .. } | Op::Signs { .. } => 2.0 * self.width as f64,
+            Op::MulAddPairs { .. } | Op::Dot { .. } => 8.0,
+            _ => 2.0,
+        }
+    }
+}

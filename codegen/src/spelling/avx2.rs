@@ -1,0 +1,112 @@
+//! AVX2: 32-byte vectors of `core::arch::x86_64`.
+//!
+//! Loads and stores are the only unsafe expressions. The offsets they use stay inside the
+//! slices because `Gemv::check` has compared the slices' lengths with the layout of the shape, and the
+//! loops run over that layout.
+
+use super::Spelling;
+use crate::op::{Half, Lane, Op, Source, Var};
+use proc_macro2::TokenStream;
+use quote::quote;
+
+/// The AVX2 table.
+pub(super) struct Avx2;
+
+fn slice(source: Source) -> TokenStream {
+    match source {
+        Source::Weights => quote!(weights),
+        Source::Activations => quote!(q),
+    }
+}
+
+impl Spelling for Avx2 {
+    fn prelude(&self) -> TokenStream {
+        quote!(
+            use ::core::arch::x86_64::*;
+        )
+    }
+
+    fn op(&self, op: &Op) -> TokenStream {
+        match op {
+            Op::Zero(_) => quote!(_mm256_setzero_si256()),
+            Op::Load { from, at } => {
+                let from = slice(*from);
+                quote!(unsafe { _mm256_loadu_si256(#from.as_ptr().add(#at).cast()) })
+            }
+            Op::LoadLow { from, at } => {
+                let from = slice(*from);
+                quote!(unsafe {
+                    _mm256_zextsi128_si256(_mm_loadu_si128(#from.as_ptr().add(#at).cast()))
+                })
+            }
+            Op::LoadTwoBlocks { .. } => unreachable!("the plan gives 64-byte vectors to no AVX2 kernel"),
+            Op::Table { at } => quote!(unsafe {
+                _mm256_broadcastsi128_si256(_mm_loadu_si128(q.as_ptr().add(#at).cast()))
+            }),
+            Op::Signs { at } => quote!(::trilut_kernels::lanes::avx2::expand_bits(unsafe {
+                weights.as_ptr().add(#at).cast::<i32>().read_unaligned()
+            })),
+            Op::Field { a, shift: 0, mask } => {
+                quote!(_mm256_and_si256(#a, _mm256_set1_epi8(#mask as i8)))
+            }
+            Op::Field { a, shift, mask } => {
+                let shift = *shift as i32;
+                quote!(_mm256_and_si256(_mm256_srli_epi16::<#shift>(#a), _mm256_set1_epi8(#mask as i8)))
+            }
+            Op::MulAddPairs { codes, q } => quote!(_mm256_maddubs_epi16(#codes, #q)),
+            Op::Dot { .. } => unreachable!("the plan refuses `dot` on AVX2"),
+            Op::Lookup { table, index } => quote!(_mm256_shuffle_epi8(#table, #index)),
+            Op::Xor { a, b } => quote!(_mm256_xor_si256(#a, #b)),
+            Op::Interleave { low, high, half: Half::Low } => {
+                quote!(_mm256_unpacklo_epi8(#low, #high))
+            }
+            Op::Interleave { low, high, half: Half::High } => {
+                quote!(_mm256_unpackhi_epi8(#low, #high))
+            }
+            Op::Add { lane: Lane::U8, a, b } => quote!(_mm256_add_epi8(#a, #b)),
+            Op::Add { lane: Lane::I16, a, b } => quote!(_mm256_add_epi16(#a, #b)),
+            Op::Add { lane: Lane::I32, a, b } => quote!(_mm256_add_epi32(#a, #b)),
+            Op::WidenPairs { acc, a } => {
+                quote!(_mm256_add_epi32(#acc, _mm256_madd_epi16(#a, _mm256_set1_epi16(1))))
+            }
+            Op::WidenHalf { acc, a, half } => {
+                let half = match half {
+                    Half::Low => quote!(_mm256_castsi256_si128(#a)),
+                    Half::High => quote!(_mm256_extracti128_si256::<1>(#a)),
+                };
+                quote!(_mm256_add_epi32(#acc, _mm256_cvtepi16_epi32(#half)))
+            }
+            Op::ShiftRight { a, bits } => {
+                let bits = *bits as i32;
+                quote!(_mm256_srai_epi32::<#bits>(#a))
+            }
+        }
+    }
+
+    fn sum(&self, a: &Var) -> TokenStream {
+        quote!(::trilut_kernels::lanes::avx2::sum(#a))
+    }
+
+    fn store(&self, at: usize, a: &Var) -> TokenStream {
+        quote!(unsafe { _mm256_storeu_si256(sums.as_mut_ptr().add(#at).cast(), #a) };)
+    }
+
+    fn prefetch(&self, at: &TokenStream) -> TokenStream {
+        // A prefetch of any address is safe; the pointer is never dereferenced.
+        quote!(_mm_prefetch::<_MM_HINT_T0>(weights.as_ptr().wrapping_add(#at).cast());)
+    }
+
+    fn instructions(&self, op: &Op) -> f64 {
+        match op {
+            // Folded into the instruction that uses it, mostly.
+            Op::Zero(_) => 0.0,
+            Op::Field { shift: 0, .. } => 1.0,
+            // The shifted vector is shared by two masks.
+            Op::Field { .. } => 1.5,
+            Op::Signs { .. } => 4.0,
+            Op::WidenPairs { .. } => 2.0,
+            Op::WidenHalf { .. } => 2.5,
+            _ => 1.0,
+        }
+    }
+}

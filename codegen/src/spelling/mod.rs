@@ -1,0 +1,82 @@
+//! One table per ISA that spells each op as Rust.
+
+mod arrays;
+mod avx2;
+
+use crate::op::{Op, Stmt, Var};
+use crate::{Error, Plan};
+use proc_macro2::TokenStream;
+use quote::quote;
+use trilut_presets::Isa;
+
+/// How an ISA spells the ops. Algorithms never ask which ISA they are spelled for.
+pub trait Spelling {
+    /// What the function body begins with: imports.
+    fn prelude(&self) -> TokenStream;
+
+    /// An op as an expression.
+    fn op(&self, op: &Op) -> TokenStream;
+
+    /// The sum of the int32 lanes of a variable, as an expression.
+    fn sum(&self, a: &Var) -> TokenStream;
+
+    /// Stores the int32 lanes of a variable to the local array `sums`, as a statement.
+    fn store(&self, at: usize, a: &Var) -> TokenStream;
+
+    /// Prefetches the weights' cache line at a byte offset that may lie outside, as a statement.
+    fn prefetch(&self, at: &TokenStream) -> TokenStream;
+
+    /// How many instructions the op takes, for the analytic estimate.
+    fn instructions(&self, op: &Op) -> f64;
+
+    /// A statement, with everything below it.
+    fn stmt(&self, stmt: &Stmt) -> TokenStream {
+        match stmt {
+            Stmt::Let { var, mutable, op } => {
+                let op = self.op(op);
+                let mutable = mutable.then(|| quote!(mut));
+                quote!(let #mutable #var = #op;)
+            }
+            Stmt::Set { var, op } => {
+                let op = self.op(op);
+                quote!(#var = #op;)
+            }
+            Stmt::StoreSum { place, a, plus } => {
+                let sum = self.sum(a);
+                quote!(#place = #sum + (#plus);)
+            }
+            Stmt::StoreLanes { at, a } => self.store(*at, a),
+            Stmt::Prefetch { at } => self.prefetch(at),
+            Stmt::Scalar(tokens) => tokens.clone(),
+            Stmt::If { condition, body } => {
+                let body = self.stmts(body);
+                quote!(if #condition { #body })
+            }
+            Stmt::While { condition, body } => {
+                let body = self.stmts(body);
+                quote!(while #condition { #body })
+            }
+        }
+    }
+
+    /// Statements in order.
+    fn stmts(&self, stmts: &[Stmt]) -> TokenStream {
+        stmts.iter().map(|stmt| self.stmt(stmt)).collect()
+    }
+}
+
+/// The spelling table of a legal plan.
+///
+/// # Errors
+/// When no table exists for the ISA.
+pub fn of(plan: &Plan) -> Result<Box<dyn Spelling>, Error> {
+    match plan.spec.name.isa {
+        Isa::Avx2 => Ok(Box::new(avx2::Avx2)),
+        Isa::Scalar => Ok(Box::new(arrays::Arrays { module: "portable", width: plan.width })),
+        Isa::Emulated if plan.width == 16 => {
+            Ok(Box::new(arrays::Arrays { module: "neon", width: plan.width }))
+        }
+        Isa::Emulated => Ok(Box::new(arrays::Arrays { module: "avx512", width: plan.width })),
+        isa => Err(Error::Isa(isa)),
+    }
+}

@@ -1,0 +1,124 @@
+//! Which ISAs this CPU may run, and which kernel is the default.
+
+use crate::{Kernel, Runnable, registry};
+use trilut_presets::{Algorithm, Format, Isa, Op, Shape};
+
+/// The proof that this CPU supports an ISA. Only detection makes one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Supported(Isa);
+
+impl Supported {
+    /// Asks the CPU and the operating system (register state) whether `isa` may run.
+    pub fn detect(isa: Isa) -> Option<Self> {
+        let found = match isa {
+            Isa::Scalar | Isa::Emulated => true,
+            #[cfg(target_arch = "x86_64")]
+            Isa::Avx2 => is_x86_feature_detected!("avx2") && is_x86_feature_detected!("f16c"),
+            #[cfg(target_arch = "x86_64")]
+            Isa::AvxVnni => {
+                Self::detect(Isa::Avx2).is_some() && is_x86_feature_detected!("avxvnni")
+            }
+            #[cfg(target_arch = "x86_64")]
+            Isa::Avx512 => {
+                Self::detect(Isa::Avx2).is_some()
+                    && is_x86_feature_detected!("avx512f")
+                    && is_x86_feature_detected!("avx512bw")
+                    && is_x86_feature_detected!("avx512vl")
+                    && is_x86_feature_detected!("avx512vnni")
+            }
+            #[cfg(target_arch = "aarch64")]
+            Isa::Neon => std::arch::is_aarch64_feature_detected!("neon"),
+            #[cfg(target_arch = "aarch64")]
+            Isa::Dotprod => std::arch::is_aarch64_feature_detected!("dotprod"),
+            #[cfg(target_arch = "aarch64")]
+            Isa::I8mm => std::arch::is_aarch64_feature_detected!("i8mm"),
+            _ => false,
+        };
+        found.then_some(Self(isa))
+    }
+
+    /// The ISA that was proven.
+    pub fn isa(self) -> Isa {
+        self.0
+    }
+}
+
+/// The ISAs that kernels may use on this CPU, under an optional cap.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Cpu {
+    supported: Vec<Supported>,
+}
+
+impl Cpu {
+    /// Everything that detection finds, capped by the environment variable `TRILUT_ISA` if it names an
+    /// ISA. (An unreadable value is reported by the command line; here it means no cap.)
+    pub fn detect() -> Self {
+        let cap = std::env::var("TRILUT_ISA").ok().and_then(|text| text.parse().ok());
+        Self::capped(cap)
+    }
+
+    /// Everything that detection finds within `cap`.
+    pub fn capped(cap: Option<Isa>) -> Self {
+        let allowed = |isa: &&Isa| cap.is_none_or(|cap| isa.within(cap));
+        let supported =
+            Isa::ALL.iter().filter(allowed).filter_map(|&isa| Supported::detect(isa)).collect();
+        Self { supported }
+    }
+
+    /// The ISAs that may be used, in the order of [`Isa::ALL`].
+    pub fn isas(&self) -> impl Iterator<Item = Isa> + '_ {
+        self.supported.iter().map(|s| s.isa())
+    }
+
+    /// The proof for an ISA, if it may be used.
+    pub fn supports(&self, isa: Isa) -> Option<Supported> {
+        self.supported.iter().copied().find(|s| s.isa() == isa)
+    }
+
+    /// The most capable ISA that may be used and is not there for tests alone.
+    pub fn best(&self) -> Supported {
+        let real = |s: &&Supported| s.isa() != Isa::Emulated;
+        *self.supported.iter().filter(real).next_back().expect("scalar is always supported")
+    }
+
+    /// Pairs a kernel with the proof that it may run here.
+    pub fn runnable(&self, kernel: &'static Kernel) -> Option<Runnable> {
+        Runnable::new(kernel, self.supports(kernel.name.isa)?)
+    }
+
+    /// Of some kernels, the one on the most capable ISA of this CPU that accepts `k` inputs.
+    pub fn most_capable(&self, kernels: &'static [Kernel], k: usize) -> Option<Runnable> {
+        kernels
+            .iter()
+            .filter(|kernel| kernel.name.fixed.k.is_none_or(|fixed| fixed == k))
+            .filter_map(|kernel| self.runnable(kernel))
+            .max_by_key(|kernel| kernel.kernel().name.isa)
+    }
+
+    /// Every gemv kernel that may run `shape` in `format` here, test-only ISAs left out.
+    pub fn candidates(&self, format: Format, shape: Shape) -> impl Iterator<Item = Runnable> + '_ {
+        registry()
+            .iter()
+            .filter(move |k| {
+                k.name.format == format
+                    && k.name.op == Op::Gemv
+                    && k.name.isa != Isa::Emulated
+                    && k.name.fixed.accepts(shape)
+            })
+            .filter_map(|k| self.runnable(k))
+    }
+
+    /// The kernel used where nothing was tuned: the most capable ISA's generic kernel with the fewest
+    /// instructions per weight. The scalar ISA has one for every format, so there always is one.
+    pub fn default_kernel(&self, format: Format, shape: Shape) -> Runnable {
+        let rank = |r: &Runnable| {
+            let k = r.kernel();
+            let generic = k.name.fixed.k.is_none();
+            let simple = k.name.algorithm != Algorithm::Dot;
+            (generic, k.name.isa, simple, -k.cost.instructions_per_weight)
+        };
+        self.candidates(format, shape)
+            .max_by(|a, b| rank(a).partial_cmp(&rank(b)).expect("costs are finite"))
+            .expect("the lattice has a generic scalar kernel for every format")
+    }
+}

@@ -1,0 +1,99 @@
+//! Rotary position embedding, NEOX form: dimension `i` turns together with dimension `i + half`.
+
+use super::{Lanes, instantiate, padded};
+
+/// The cosines and sines of every position, computed in float64 by a pure-Rust library and rounded
+/// once, so that they are the same on every platform.
+#[derive(Debug, Clone)]
+pub struct Rope {
+    half: usize,
+    /// positions x half
+    cos: Vec<f32>,
+    /// positions x half
+    sin: Vec<f32>,
+}
+
+impl Rope {
+    /// Tables for `positions` positions that turn the first `dims` dimensions of a head (an even
+    /// number; the last one is left alone otherwise) by `position * base^(-2 i / dims)`.
+    pub fn new(positions: usize, dims: usize, base: f64) -> Self {
+        let half = dims / 2;
+        let frequency = |i| libm::pow(base, -2.0 * i as f64 / dims as f64);
+        let frequencies: Vec<f64> = (0..half).map(frequency).collect();
+        let angles = (0..positions)
+            .flat_map(|position| frequencies.iter().map(move |f| position as f64 * f));
+        let (cos, sin) = angles.map(|a| (libm::cos(a) as f32, libm::sin(a) as f32)).unzip();
+        Self { half, cos, sin }
+    }
+
+    /// The number of positions in the tables.
+    pub fn positions(&self) -> usize {
+        self.cos.len().checked_div(self.half).unwrap_or(usize::MAX)
+    }
+
+    /// Turns one head's vector at `position`.
+    ///
+    /// # Panics
+    /// When the position is not in the tables or `head` has fewer dimensions than they turn.
+    pub fn rotate(&self, isa: crate::Supported, position: usize, head: &mut [f32]) {
+        let row = position * self.half..(position + 1) * self.half;
+        let (low, high) = head[..2 * self.half].split_at_mut(self.half);
+        turn(isa, &self.cos[row.clone()], &self.sin[row], low, high);
+    }
+}
+
+instantiate! {
+    /// `(low[i], high[i]) = (low[i] * cos[i] - high[i] * sin[i], low[i] * sin[i] + high[i] * cos[i])`.
+    ///
+    /// # Panics
+    /// When the lengths differ.
+    pub fn turn(cos: &[f32], sin: &[f32], low: &mut [f32], high: &mut [f32]) = turn_body;
+}
+
+#[inline(always)]
+fn turn_body<L: Lanes>(cos: &[f32], sin: &[f32], low: &mut [f32], high: &mut [f32]) {
+    let n = cos.len();
+    assert!(sin.len() == n && low.len() == n && high.len() == n);
+    for at in (0..n).step_by(16) {
+        let end = n.min(at + 16);
+        let [cos, sin, a, b] = [cos, sin, &*low, &*high].map(|x| L::load(&padded(&x[at..end])));
+        let mut chunk = [0.0; 16];
+        a.mul(cos).sub(b.mul(sin)).store(&mut chunk);
+        low[at..end].copy_from_slice(&chunk[..end - at]);
+        a.mul(sin).add(b.mul(cos)).store(&mut chunk);
+        high[at..end].copy_from_slice(&chunk[..end - at]);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::float::tests::{isas, same_on_every_isa, values};
+
+    #[test]
+    fn the_same_on_every_isa() {
+        for dims in [2, 6, 32, 34, 96, 100, 128] {
+            let rope = Rope::new(50, dims, 500_000.0);
+            assert_eq!(rope.positions(), 50);
+            same_on_every_isa(|isa| {
+                let mut head = values(dims + 3, 1);
+                rope.rotate(isa, 49, &mut head);
+                assert_eq!(head[dims..], values(dims + 3, 1)[dims..]);
+                head
+            });
+        }
+    }
+
+    #[test]
+    fn position_zero_changes_nothing_and_lengths_are_kept() {
+        let rope = Rope::new(2000, 64, 10_000.0);
+        let before = values(64, 2);
+        let norm = |x: &[f32]| x.iter().map(|&x| f64::from(x).powi(2)).sum::<f64>();
+        let mut head = before.clone();
+        rope.rotate(isas()[0], 0, &mut head);
+        assert_eq!(head, before);
+        rope.rotate(isas()[0], 1999, &mut head);
+        assert!((norm(&head) / norm(&before) - 1.0).abs() < 1e-6);
+        assert_ne!(head, before);
+    }
+}

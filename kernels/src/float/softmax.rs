@@ -1,0 +1,180 @@
+//! The pieces of softmax attention: exp, softmax weights, and the weighted sum of value rows.
+
+use super::lanes::MAGIC;
+use super::{Lanes, instantiate, padded};
+use half::f16;
+
+instantiate! {
+    /// `x[i] = exp(x[i])`, within 1 ulp of the exact value for results that are normal numbers:
+    /// -87.33 <= x <= 88.02. Below that the result is +0, above it exp(88.02), and a NaN gives +0.
+    pub fn exp(x: &mut [f32]) = exp_body;
+
+    /// `x[i] = exp(x[i] - shift)`; returns the sum of the new values.
+    pub fn exp_shifted(x: &mut [f32], shift: f32) -> f32 = exp_shifted_body;
+
+    /// `out[c] = sum_j weights[j] * rows[j * out.len() + c]` for f16 rows, added in ascending `j`.
+    ///
+    /// # Panics
+    /// When `rows` does not hold `weights.len()` rows of `out.len()` values.
+    pub fn weighted_sum_f16(weights: &[f32], rows: &[f16], out: &mut [f32]) = weighted_sum_f16_body;
+}
+
+/// The smallest argument whose exponential is a normal number: ln(2^-126), rounded up.
+const LOWEST: f32 = -87.336_54;
+/// Above this the power of two would need the exponent 128.
+const HIGHEST: f32 = 88.02;
+
+/// `exp(x) = 2^n * exp(r)` with `n = round(x / ln 2)` and |r| <= ln 2 / 2; exp(r) by a polynomial.
+#[inline(always)]
+fn exp_lanes<L: Lanes>(x: L) -> L {
+    // ln 2 in two parts: n * HIGH is exact because HIGH has nine significant bits.
+    const HIGH: f32 = 0.693_359_375;
+    const LOW: f32 = -2.121_944_4e-4;
+    // Minimax coefficients of (exp(r) - 1 - r) / r^2 (Cephes expf), highest power first.
+    const P: [f32; 6] = [
+        1.987_569_1e-4,
+        1.398_199_9e-3,
+        8.333_452e-3,
+        4.166_579_6e-2,
+        1.666_666_5e-1,
+        5.000_000_1e-1,
+    ];
+    let key = x;
+    let x = x.max(L::splat(LOWEST)).min(L::splat(HIGHEST));
+    let biased = x.mul(L::splat(std::f32::consts::LOG2_E)).add(L::splat(MAGIC));
+    let n = biased.sub(L::splat(MAGIC));
+    let r = x.sub(n.mul(L::splat(HIGH))).sub(n.mul(L::splat(LOW)));
+    let mut p = L::splat(P[0]);
+    for c in &P[1..] {
+        p = p.mul(r).add(L::splat(*c));
+    }
+    let e = p.mul(r.mul(r)).add(r).add(L::splat(1.0));
+    e.mul(biased.power_of_two()).keep_at_least(key, LOWEST)
+}
+
+#[inline(always)]
+fn exp_body<L: Lanes>(x: &mut [f32]) {
+    exp_shifted_body::<L>(x, 0.0);
+}
+
+#[inline(always)]
+fn exp_shifted_body<L: Lanes>(x: &mut [f32], shift: f32) -> f32 {
+    let shift = L::splat(shift);
+    let (chunks, tail) = x.as_chunks_mut();
+    let mut sum = L::splat(0.0);
+    for x in chunks {
+        let e = exp_lanes(L::load(x).sub(shift));
+        e.store(x);
+        sum = sum.add(e);
+    }
+    if !tail.is_empty() {
+        let mut last = [0.0; 16];
+        exp_lanes(L::load(&padded(tail)).sub(shift)).store(&mut last);
+        tail.copy_from_slice(&last[..tail.len()]);
+        sum = sum.add(L::load(&padded(tail)));
+    }
+    sum.sum()
+}
+
+/// Chunks of 16 columns per pass over the rows: their sums stay in registers.
+const COLUMNS: usize = 4;
+
+#[inline(always)]
+fn weighted_sum_f16_body<L: Lanes>(weights: &[f32], rows: &[f16], out: &mut [f32]) {
+    let width = out.len();
+    assert_eq!(rows.len(), weights.len() * width);
+    let mut at = 0;
+    while at + 16 * COLUMNS <= width {
+        columns::<L, COLUMNS>(weights, rows, width, at, out);
+        at += 16 * COLUMNS;
+    }
+    while at + 16 <= width {
+        columns::<L, 1>(weights, rows, width, at, out);
+        at += 16;
+    }
+    if at < width {
+        let mut sum = L::splat(0.0);
+        for (w, row) in weights.iter().zip(rows.chunks_exact(width)) {
+            sum = sum.add(L::splat(*w).mul(L::widen(&padded(&row[at..]))));
+        }
+        let mut last = [0.0; 16];
+        sum.store(&mut last);
+        out[at..].copy_from_slice(&last[..width - at]);
+    }
+}
+
+/// Columns `at..at + 16 * N` of the weighted sum.
+#[inline(always)]
+fn columns<L: Lanes, const N: usize>(
+    weights: &[f32],
+    rows: &[f16],
+    width: usize,
+    at: usize,
+    out: &mut [f32],
+) {
+    let mut sums = [L::splat(0.0); N];
+    for (w, row) in weights.iter().zip(rows.chunks_exact(width)) {
+        let w = L::splat(*w);
+        for (sum, chunk) in sums.iter_mut().zip(row[at..at + 16 * N].as_chunks().0) {
+            *sum = sum.add(w.mul(L::widen(chunk)));
+        }
+    }
+    for (sum, out) in sums.into_iter().zip(out[at..at + 16 * N].as_chunks_mut().0) {
+        sum.store(out);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::float::tests::{LENGTHS, isas, same_on_every_isa, values};
+
+    #[test]
+    fn the_same_on_every_isa() {
+        for &n in LENGTHS {
+            same_on_every_isa(|isa| {
+                let mut x = values(n, 1);
+                let sum = exp_shifted(isa, &mut x, 12.5);
+                x.push(sum);
+                x
+            });
+            for width in [1, 16, 17, 64, 100, 128] {
+                let rows: Vec<f16> = values(n * width, 2).into_iter().map(f16::from_f32).collect();
+                let weights = values(n, 3);
+                same_on_every_isa(|isa| {
+                    let mut out = vec![7.0; width];
+                    weighted_sum_f16(isa, &weights, &rows, &mut out);
+                    out
+                });
+            }
+        }
+    }
+
+    #[test]
+    fn exp_is_within_one_ulp() {
+        let isa = *isas().last().unwrap();
+        let mut worst = 0f64;
+        // Every 1021st float of the range on both sides of zero.
+        let positive = (0..HIGHEST.to_bits()).step_by(1021).map(f32::from_bits);
+        let negative = (0..LOWEST.abs().to_bits()).step_by(1021).map(|b| -f32::from_bits(b));
+        let x: Vec<f32> = positive.chain(negative).collect();
+        let mut y = x.clone();
+        exp(isa, &mut y);
+        for (x, y) in x.into_iter().zip(y) {
+            let exact = libm::exp(f64::from(x));
+            let ulp = f64::from((exact as f32).next_up()) - f64::from(exact as f32);
+            worst = worst.max((f64::from(y) - exact).abs() / ulp);
+        }
+        assert!(worst <= 1.0, "{worst} ulp");
+    }
+
+    #[test]
+    fn exp_at_the_ends() {
+        for isa in isas() {
+            let mut x = [0.0, -0.0, -100.0, f32::NEG_INFINITY, f32::NAN, 200.0, f32::INFINITY];
+            exp(isa, &mut x);
+            assert_eq!(x[..5], [1.0, 1.0, 0.0, 0.0, 0.0]);
+            assert!(x[5].is_finite() && x[5] == x[6]);
+        }
+    }
+}

@@ -1,0 +1,131 @@
+//! Vectors as arrays of `W` bytes, `H = W / 2` int16 or `D = W / 4` int32 lanes.
+//!
+//! The meaning of every op is defined by what is written here; int16 sums wrap, as vector instructions
+//! do, so that a missing widening shows up as a wrong result instead of a panic.
+
+use std::array::from_fn;
+
+/// `W` bytes from `at`.
+#[inline(always)]
+pub fn load<const W: usize>(bytes: &[u8], at: usize) -> [u8; W] {
+    bytes[at..at + W].try_into().expect("a slice of W bytes")
+}
+
+/// `W / 2` bytes from `at`, the rest 0.
+#[inline(always)]
+pub fn load_low<const W: usize>(bytes: &[u8], at: usize) -> [u8; W] {
+    let low = &bytes[at..at + W / 2];
+    from_fn(|i| low.get(i).copied().unwrap_or(0))
+}
+
+/// 32 bytes from `at`, then 32 bytes from `at + 128`.
+#[inline(always)]
+pub fn load_two_blocks<const W: usize>(bytes: &[u8], at: usize) -> [u8; W] {
+    let bytes = &bytes[at..at + 160];
+    from_fn(|i| bytes[i / 32 * 128 + i % 32])
+}
+
+/// The 16 bytes from `at`, repeated.
+#[inline(always)]
+pub fn table<const W: usize>(bytes: &[u8], at: usize) -> [u8; W] {
+    let table = &bytes[at..at + 16];
+    from_fn(|i| table[i % 16])
+}
+
+/// Each of `W` bits from byte `at` widened to a byte of 0x00 or 0xff.
+#[inline(always)]
+pub fn expand_bits<const W: usize>(bytes: &[u8], at: usize) -> [u8; W] {
+    let bits = &bytes[at..at + W / 8];
+    from_fn(|i| 0u8.wrapping_sub(bits[i / 8] >> (i % 8) & 1))
+}
+
+/// `(a >> shift) & mask`.
+#[inline(always)]
+pub fn field<const W: usize>(a: [u8; W], shift: u32, mask: u8) -> [u8; W] {
+    a.map(|a| a >> shift & mask)
+}
+
+/// Sums of neighbouring products of unsigned `codes` and signed `q`.
+#[inline(always)]
+pub fn mul_add_pairs<const W: usize, const H: usize>(codes: [u8; W], q: [u8; W]) -> [i16; H] {
+    let product = |i: usize| i16::from(codes[i]) * i16::from(q[i] as i8);
+    from_fn(|i| product(2 * i).wrapping_add(product(2 * i + 1)))
+}
+
+/// `acc` plus sums of four neighbouring products of unsigned `codes` and signed `q`.
+#[inline(always)]
+pub fn dot<const W: usize, const D: usize>(acc: [i32; D], codes: [u8; W], q: [u8; W]) -> [i32; D] {
+    let product = |i: usize| i32::from(codes[i]) * i32::from(q[i] as i8);
+    from_fn(|i| acc[i] + (4 * i..4 * i + 4).map(product).sum::<i32>())
+}
+
+/// `table[index]` within each 16-byte lane; indices are 0..=15.
+#[inline(always)]
+pub fn lookup<const W: usize>(table: [u8; W], index: [u8; W]) -> [u8; W] {
+    from_fn(|i| table[(i & !15) | usize::from(index[i] & 15)])
+}
+
+/// Bitwise exclusive or.
+#[inline(always)]
+pub fn xor<const W: usize>(a: [u8; W], b: [u8; W]) -> [u8; W] {
+    from_fn(|i| a[i] ^ b[i])
+}
+
+/// int16 lanes `high << 8 | low` of one half of every 16-byte lane.
+#[inline(always)]
+pub fn interleave<const W: usize, const H: usize>(
+    low: [u8; W],
+    high: [u8; W],
+    upper: bool,
+) -> [i16; H] {
+    from_fn(|i| {
+        let byte = i / 8 * 16 + usize::from(upper) * 8 + i % 8;
+        i16::from_le_bytes([low[byte], high[byte]])
+    })
+}
+
+/// Lanewise sum.
+#[inline(always)]
+pub fn add_u8<const W: usize>(a: [u8; W], b: [u8; W]) -> [u8; W] {
+    from_fn(|i| a[i].wrapping_add(b[i]))
+}
+
+/// Lanewise sum, wrapping.
+#[inline(always)]
+pub fn add_i16<const H: usize>(a: [i16; H], b: [i16; H]) -> [i16; H] {
+    from_fn(|i| a[i].wrapping_add(b[i]))
+}
+
+/// Lanewise sum.
+#[inline(always)]
+pub fn add_i32<const D: usize>(a: [i32; D], b: [i32; D]) -> [i32; D] {
+    from_fn(|i| a[i].wrapping_add(b[i]))
+}
+
+/// `acc` plus sums of neighbouring int16 lanes.
+#[inline(always)]
+pub fn widen_pairs<const H: usize, const D: usize>(acc: [i32; D], a: [i16; H]) -> [i32; D] {
+    from_fn(|i| acc[i] + i32::from(a[2 * i]) + i32::from(a[2 * i + 1]))
+}
+
+/// `acc` plus the lower or upper half of the int16 lanes, in order.
+#[inline(always)]
+pub fn widen_half<const H: usize, const D: usize>(
+    acc: [i32; D],
+    a: [i16; H],
+    upper: bool,
+) -> [i32; D] {
+    from_fn(|i| acc[i] + i32::from(a[usize::from(upper) * D + i]))
+}
+
+/// Arithmetic shift right.
+#[inline(always)]
+pub fn shift_right<const D: usize>(a: [i32; D], bits: u32) -> [i32; D] {
+    a.map(|a| a >> bits)
+}
+
+/// The sum of all lanes.
+#[inline(always)]
+pub fn sum<const D: usize>(a: [i32; D]) -> i32 {
+    a.iter().sum()
+}

@@ -1,0 +1,3 @@
+//! The generated kernels of this architecture.
+
+include!(concat!(env!("OUT_DIR"), "/lattice.rs"));

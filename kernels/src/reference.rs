@@ -1,0 +1,39 @@
+//! The arithmetic that every kernel must reproduce bit for bit, written to be obviously right.
+
+use trilut_presets::Shape;
+
+/// `out[i] = sum_k t[i][k] * q[k]` for ternary `t` (row-major, `m x k`) and int8 `q`, in int32.
+///
+/// # Panics
+/// When the slices do not have `m * k` and `k` elements.
+pub fn gemv(shape: Shape, ternary: &[i8], q: &[i8]) -> Vec<i32> {
+    assert_eq!(ternary.len(), shape.weights());
+    assert_eq!(q.len(), shape.k);
+    ternary
+        .chunks_exact(shape.k)
+        .map(|row| row.iter().zip(q).map(|(&t, &q)| i32::from(t) * i32::from(q)).sum())
+        .collect()
+}
+
+/// Quantises one token's activations: `q = clamp(round_half_even(x * (127 / amax)), -127, 127)` with
+/// `amax = max(max |x|, 1e-5)`. Returns `(q, amax)`.
+pub fn quantise(x: &[f32]) -> (Vec<i8>, f32) {
+    let amax = x.iter().fold(1e-5f32, |a, v| a.max(v.abs()));
+    let scale = 127f32 / amax;
+    let q = x.iter().map(|v| (v * scale).round_ties_even().clamp(-127.0, 127.0) as i8).collect();
+    (q, amax)
+}
+
+/// Ternarises one float matrix: `t = clamp(round_half_even(w / s), -1, 1)` with
+/// `s = max(mean |w|, 1e-5)`, the mean accumulated in f64. Returns `(t, s)`.
+pub fn ternarise(w: &[f32]) -> (Vec<i8>, f32) {
+    let mean = w.iter().map(|v| f64::from(v.abs())).sum::<f64>() / w.len().max(1) as f64;
+    let scale = (mean as f32).max(1e-5);
+    let t = w.iter().map(|v| (v / scale).round_ties_even().clamp(-1.0, 1.0) as i8).collect();
+    (t, scale)
+}
+
+/// The float result of a linear layer from its exact sum: `sum * (weight_scale * (amax / 127))`.
+pub fn dequantise(sum: i32, weight_scale: f32, amax: f32) -> f32 {
+    sum as f32 * (weight_scale * (amax / 127f32))
+}

@@ -1,0 +1,129 @@
+//! Inputs that the kernel tests share.
+#![allow(dead_code, reason = "each test binary uses a part")]
+
+use trilut_kernels::{
+    Activations, Cpu, Isa, Kernel, Layout, Packed, Runnable, Shape, Tile, reference, registry,
+};
+
+/// SplitMix64: a counter turned into well-mixed bits.
+pub fn random(seed: u64) -> impl FnMut() -> u64 {
+    let mut state = seed;
+    move || {
+        state = state.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mut z = state;
+        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        z ^ (z >> 31)
+    }
+}
+
+/// A matrix and a token's activations, with the exact answer.
+pub struct Case {
+    pub what: String,
+    pub shape: Shape,
+    pub ternary: Vec<i8>,
+    pub q: Vec<i8>,
+    pub sums: Vec<i32>,
+}
+
+impl Case {
+    pub fn new(what: &str, shape: Shape, ternary: Vec<i8>, q: Vec<i8>) -> Self {
+        let sums = reference::gemv(shape, &ternary, &q);
+        Self { what: format!("{what} {shape}"), shape, ternary, q, sums }
+    }
+
+    /// Uniform ternary weights and int8 activations, the whole range.
+    pub fn random(shape: Shape, seed: u64) -> Self {
+        let mut next = random(seed);
+        let ternary = (0..shape.weights()).map(|_| (next() % 3) as i8 - 1).collect();
+        let q = (0..shape.k).map(|_| next() as i8).collect();
+        Self::new("random", shape, ternary, q)
+    }
+
+    /// One weight in sixteen and one activation in four is not zero.
+    pub fn sparse(shape: Shape, seed: u64) -> Self {
+        let mut next = random(seed);
+        let mut one_in = |n: u64| next() % n == 0;
+        let ternary = (0..shape.weights())
+            .map(|i| if one_in(16) { (i % 2) as i8 * 2 - 1 } else { 0 })
+            .collect();
+        let q = (0..shape.k).map(|i| if one_in(4) { i as i8 } else { 0 }).collect();
+        Self::new("sparse", shape, ternary, q)
+    }
+
+    /// Every combination of weights and activations that drives partial sums to an end of their range.
+    pub fn adversarial(shape: Shape) -> Vec<Self> {
+        let activations: [(&str, fn(usize) -> i8); 5] = [
+            ("q=127", |_| 127),
+            ("q=-128", |_| -128),
+            ("q=-127", |_| -127),
+            ("q=+-127", |i| if i % 2 == 0 { 127 } else { -127 }),
+            ("q=127,-128", |i| if i % 3 == 0 { 127 } else { -128 }),
+        ];
+        let mut cases = Vec::new();
+        for (q_text, q) in activations {
+            let q: Vec<i8> = (0..shape.k).map(q).collect();
+            let mut case = |what: &str, t: &dyn Fn(usize) -> i8| {
+                let ternary = (0..shape.weights()).map(|i| t(i % shape.k)).collect();
+                cases.push(Self::new(&format!("{what} {q_text}"), shape, ternary, q.clone()));
+            };
+            case("t=1", &|_| 1);
+            case("t=-1", &|_| -1);
+            case("t=sign(q)", &|k| q[k].signum());
+            case("t=-sign(q)", &|k| -q[k].signum());
+        }
+        cases
+    }
+
+    /// The matrix in every layout.
+    pub fn packed(&self) -> Vec<Packed> {
+        let pack = |&layout| Packed::pack(layout, self.shape, &self.ternary).unwrap();
+        Layout::ALL.iter().map(pack).collect()
+    }
+
+    /// The activations in every form.
+    pub fn activations(&self) -> Activations {
+        let mut activations = Activations::new();
+        activations.set(&self.q);
+        trilut_kernels::Activation::ALL.iter().for_each(|&form| activations.prepare(form));
+        activations
+    }
+
+    /// What a kernel computes, all rows in one call.
+    pub fn run(&self, kernel: &Runnable, packed: &[Packed], x: &Activations) -> Vec<i32> {
+        let weights = packed.iter().find(|p| p.layout() == kernel.layout()).unwrap();
+        // Sums that a kernel forgets to write must not look right.
+        let mut out = vec![i32::MIN; self.shape.m];
+        kernel.gemv(weights.view(), x, 0..self.shape.m, Tile::default(), &mut out).unwrap();
+        out
+    }
+}
+
+/// The kernels that can run here. The others are counted and named on stderr, and are a failure when
+/// `TRILUT_REQUIRE_ISA` names their ISA.
+pub fn runnable(kernels: &'static [Kernel]) -> Vec<Runnable> {
+    let cpu = Cpu::capped(None);
+    let (mut run, mut skipped) = (Vec::new(), Vec::new());
+    for kernel in kernels {
+        match cpu.runnable(kernel) {
+            Some(kernel) => run.push(kernel),
+            None => skipped.push(kernel.text),
+        }
+    }
+    if !skipped.is_empty() {
+        eprintln!("{} kernels cannot run on this CPU: {}", skipped.len(), skipped.join(", "));
+    }
+    if let Ok(required) = std::env::var("TRILUT_REQUIRE_ISA") {
+        let isa: Isa = required.parse().expect("TRILUT_REQUIRE_ISA names an ISA");
+        assert!(cpu.supports(isa).is_some(), "TRILUT_REQUIRE_ISA={isa}, but this CPU cannot run it");
+        assert!(run.iter().any(|r| r.kernel().name.isa == isa), "no kernel for {isa} is compiled in");
+    }
+    run
+}
+
+/// Every registry kernel that can run here and accepts a shape.
+pub fn accepting(shape: Shape) -> Vec<Runnable> {
+    let mut kernels = runnable(registry());
+    kernels.retain(|k| k.kernel().name.fixed.accepts(shape));
+    kernels
+}

@@ -1,0 +1,37 @@
+//! How ternary weights are stored.
+
+/// The stored codec of a ternary weight matrix.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Format {
+    /// Two bits per weight, codes `t + 1`, in 128-weight blocks of 32 bytes; canonical in GGUF files.
+    I2S,
+    /// A 4-bit index per pair of weights, looked up in a table of 9 pair sums.
+    Tl1,
+    /// A 4-bit index and a sign bit per triple of weights (1.67 bits per weight), pair tail as TL1.
+    Tl2,
+}
+
+impl Format {
+    /// Every format, in order of declaration.
+    pub const ALL: &[Self] = &[Self::I2S, Self::Tl1, Self::Tl2];
+
+    /// The name in files and on the command line: `i2_s`, `tl1`, `tl2`.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::I2S => "i2_s",
+            Self::Tl1 => "tl1",
+            Self::Tl2 => "tl2",
+        }
+    }
+
+    /// The word in kernel names, where `_` separates the parts: `i2s`, `tl1`, `tl2`.
+    pub const fn word(self) -> &'static str {
+        match self {
+            Self::I2S => "i2s",
+            Self::Tl1 => "tl1",
+            Self::Tl2 => "tl2",
+        }
+    }
+}
+
+crate::named!(Format, "format");

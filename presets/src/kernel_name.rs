@@ -1,0 +1,202 @@
+//! The grammar of kernel names.
+//!
+//! ```text
+//! name      = op "_" format "_" algorithm "_" micro "_" isa [ "_" fixed ]
+//! op        = "gemv" | "gemm"
+//! format    = "i2s" | "tl1" | "tl2"
+//! algorithm = "madd" | "maddx4" | "dot" | "lut"
+//! micro     = "r" ROWS "u" UNROLL [ "w" WIDTH ]     rows per call, blocks per step, vector bytes
+//! isa       = "scalar" | "emulated" | "avx2" | ...
+//! fixed     = [ "m" M ] "k" K                        a kernel for one K, or one M and K
+//! ```
+//!
+//! `w` is written only for ISAs whose vector width is not given by their name (`emulated`).
+//! Examples: `gemv_i2s_maddx4_r4u2_avx2`, `gemv_tl2_lut_r1u1_avx2_k6912`.
+
+use crate::{Format, Isa, Op, ParseError, Shape};
+
+/// How a micro-kernel computes its sums.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Algorithm {
+    /// Unsigned codes times signed activations, pairs added to int16, widened in time.
+    Madd,
+    /// As `madd`, two of the four bit planes left in place (values x4): one shift instead of three.
+    MaddX4,
+    /// Groups of four products added straight to int32; no plane is shifted.
+    Dot,
+    /// Weight indices looked up in tables of signed activation sums.
+    Lut,
+}
+
+impl Algorithm {
+    /// Every algorithm.
+    pub const ALL: &[Self] = &[Self::Madd, Self::MaddX4, Self::Dot, Self::Lut];
+
+    /// The word in kernel names.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Madd => "madd",
+            Self::MaddX4 => "maddx4",
+            Self::Dot => "dot",
+            Self::Lut => "lut",
+        }
+    }
+}
+
+crate::named!(Algorithm, "algorithm");
+
+/// The loop structure that is compiled into a micro-kernel.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct MicroTile {
+    /// Rows (for lookup formats: groups of 32 rows) that share one pass over the activations.
+    pub rows: usize,
+    /// Steps per iteration of the inner loop.
+    pub unroll: usize,
+    /// Vector width in bytes, where the ISA leaves it open.
+    pub width: Option<usize>,
+}
+
+impl std::fmt::Display for MicroTile {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "r{}u{}", self.rows, self.unroll)?;
+        self.width.map_or(Ok(()), |w| write!(f, "w{w}"))
+    }
+}
+
+/// The sizes that a micro-kernel is specialised for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Default)]
+pub struct Fixed {
+    /// The one number of rows it accepts, if fixed.
+    pub m: Option<usize>,
+    /// The one number of inputs it accepts, if fixed. An `m` is never fixed alone.
+    pub k: Option<usize>,
+}
+
+impl Fixed {
+    /// Whether a kernel fixed like this can run `shape`.
+    pub fn accepts(self, shape: Shape) -> bool {
+        self.m.is_none_or(|m| m == shape.m) && self.k.is_none_or(|k| k == shape.k)
+    }
+}
+
+/// The parts of a kernel's name.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct KernelName {
+    /// What it computes.
+    pub op: Op,
+    /// The stored codec it reads.
+    pub format: Format,
+    /// How it computes.
+    pub algorithm: Algorithm,
+    /// Its compiled-in loop structure.
+    pub micro: MicroTile,
+    /// The instruction set it is spelled for.
+    pub isa: Isa,
+    /// The sizes it is specialised for.
+    pub fixed: Fixed,
+}
+
+impl std::fmt::Display for KernelName {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let Self { op, format, algorithm, micro, isa, fixed } = self;
+        write!(f, "{op}_{}_{algorithm}_{micro}_{isa}", format.word())?;
+        if let Some(k) = fixed.k {
+            f.write_str("_")?;
+            if let Some(m) = fixed.m {
+                write!(f, "m{m}")?;
+            }
+            write!(f, "k{k}")?;
+        }
+        Ok(())
+    }
+}
+
+/// Reads `<letter><digits>` from the front of `text`; the rest stays in `text`.
+fn number(text: &mut &str, letter: char) -> Option<usize> {
+    let rest = text.strip_prefix(letter)?;
+    let end = rest.find(|c: char| !c.is_ascii_digit()).unwrap_or(rest.len());
+    let (digits, tail) = rest.split_at(end);
+    // Leading zeros would give one kernel two names.
+    if digits.starts_with('0') {
+        return None;
+    }
+    let value = digits.parse().ok()?;
+    *text = tail;
+    Some(value)
+}
+
+impl std::str::FromStr for KernelName {
+    type Err = ParseError;
+
+    fn from_str(text: &str) -> Result<Self, ParseError> {
+        let bad = |rule: &str| ParseError::new("kernel name", text, rule);
+        let parts: Vec<&str> = text.split('_').collect();
+        let (head, fixed) = match parts.as_slice() {
+            [head @ .., fixed] if parts.len() == 6 => (head, Some(*fixed)),
+            head if parts.len() == 5 => (head, None),
+            _ => return Err(bad("op_format_algorithm_micro_isa[_fixed]")),
+        };
+        let format = Format::ALL.iter().copied().find(|f| f.word() == head[1]);
+        let mut rest = head[3];
+        let micro = (|| {
+            let rows = number(&mut rest, 'r')?;
+            let unroll = number(&mut rest, 'u')?;
+            let width = number(&mut rest, 'w');
+            rest.is_empty().then_some(MicroTile { rows, unroll, width })
+        })();
+        let fixed = match fixed {
+            None => Fixed::default(),
+            Some(mut rest) => {
+                let m = number(&mut rest, 'm');
+                let k = number(&mut rest, 'k');
+                if k.is_none() || !rest.is_empty() {
+                    return Err(bad("the last part must read k<K> or m<M>k<K>"));
+                }
+                Fixed { m, k }
+            }
+        };
+        Ok(Self {
+            op: head[0].parse()?,
+            format: format.ok_or_else(|| bad("the format must be i2s, tl1 or tl2"))?,
+            algorithm: head[2].parse()?,
+            micro: micro.ok_or_else(|| bad("the micro tile must read r<N>u<N>[w<N>]"))?,
+            isa: head[4].parse()?,
+            fixed,
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_part_survives_the_round_trip() {
+        for text in [
+            "gemv_i2s_maddx4_r4u2_avx2",
+            "gemv_i2s_dot_r1u1w64_emulated",
+            "gemv_tl2_lut_r1u1_avx2_k6912",
+            "gemm_i2s_madd_r4u2_avx2_m6912k2560",
+        ] {
+            let name: KernelName = text.parse().unwrap();
+            assert_eq!(name.to_string(), text);
+        }
+    }
+
+    #[test]
+    fn near_misses_are_refused() {
+        for text in [
+            "",
+            "gemv_i2s_madd_r4u2",
+            "gemv_i2_s_madd_r4u2_avx2",
+            "gemv_i2s_madd_r4_avx2",
+            "gemv_i2s_madd_r04u2_avx2",
+            "gemv_i2s_madd_r4u2_sse9",
+            "gemv_i2s_madd_r4u2_avx2_m6912",
+            "gemv_i2s_madd_r4u2_avx2_k",
+            "gemv_i2s_madd_r4u2_avx2_k1_k2",
+        ] {
+            assert!(text.parse::<KernelName>().is_err(), "{text}");
+        }
+    }
+}

@@ -1,0 +1,84 @@
+//! The shared vocabulary of trilut: every other crate speaks in these words.
+//!
+//! Start here when reading the project. [`Format`], [`Shape`] and [`Isa`] say what a kernel is for,
+//! [`KernelName`] names it, [`Tile`] holds its run-time loop bounds, [`Machine`] describes a CPU and
+//! [`Preset`] is the file that remembers which kernel and tile won on it. [`ladder`] finds the preset
+//! to use, [`models`] knows the shapes of the models people run.
+//!
+//! This crate runs no kernel and depends on no other crate of the project.
+
+mod format;
+mod isa;
+mod kernel_name;
+pub mod ladder;
+pub mod machine;
+pub mod models;
+mod op;
+pub mod plan;
+pub mod preset;
+mod shape;
+mod tile;
+
+pub use format::Format;
+pub use isa::Isa;
+pub use kernel_name::{Algorithm, Fixed, KernelName, MicroTile};
+pub use machine::Machine;
+pub use op::{Op, Phase};
+pub use plan::{Pick, Plan};
+pub use preset::Preset;
+pub use shape::Shape;
+pub use tile::Tile;
+
+/// A word of the vocabulary that could not be read: what was given and what would have been legal.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("`{given}` is not a {what}: {rule}")]
+pub struct ParseError {
+    /// The kind of word that was expected, such as `format`.
+    pub what: &'static str,
+    /// The text that was given.
+    pub given: String,
+    /// The rule that the text breaks, naming the legal values.
+    pub rule: String,
+}
+
+impl ParseError {
+    pub(crate) fn new(what: &'static str, given: &str, rule: impl Into<String>) -> Self {
+        Self { what, given: given.to_owned(), rule: rule.into() }
+    }
+}
+
+/// Implements `Display`, `FromStr` and serde (as a string) for a field-less enum with `ALL` and `name`.
+macro_rules! named {
+    ($ty:ident, $what:literal) => {
+        impl std::fmt::Display for $ty {
+            fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+                f.pad(self.name())
+            }
+        }
+
+        impl std::str::FromStr for $ty {
+            type Err = $crate::ParseError;
+
+            fn from_str(text: &str) -> Result<Self, Self::Err> {
+                Self::ALL.iter().copied().find(|v| v.name() == text).ok_or_else(|| {
+                    let legal: Vec<_> = Self::ALL.iter().map(|v| v.name()).collect();
+                    $crate::ParseError::new($what, text, format!("one of {}", legal.join(", ")))
+                })
+            }
+        }
+
+        impl serde::Serialize for $ty {
+            fn serialize<S: serde::Serializer>(&self, s: S) -> Result<S::Ok, S::Error> {
+                s.serialize_str(self.name())
+            }
+        }
+
+        impl<'de> serde::Deserialize<'de> for $ty {
+            fn deserialize<D: serde::Deserializer<'de>>(d: D) -> Result<Self, D::Error> {
+                let text = <std::borrow::Cow<'de, str>>::deserialize(d)?;
+                text.parse().map_err(serde::de::Error::custom)
+            }
+        }
+    };
+}
+pub(crate) use named;

@@ -1,0 +1,43 @@
+//! Run-time loop bounds of a micro-kernel.
+
+use serde::{Deserialize, Serialize};
+
+/// The loop bounds that a micro-kernel is called with. They change speed, never results.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Tile {
+    /// Rows that one thread takes at a time; a multiple of [`Tile::ROW_QUANTUM`], or 0 for an even
+    /// split of all rows over the threads.
+    pub rows_per_task: usize,
+    /// How many bytes ahead of the load the weights are prefetched; 0 for none.
+    pub prefetch: usize,
+}
+
+impl Tile {
+    /// Tasks begin at multiples of this many rows, the row group of the lookup formats.
+    pub const ROW_QUANTUM: usize = 32;
+    /// The farthest prefetch that is accepted, in bytes.
+    pub const MAX_PREFETCH: usize = 1 << 16;
+
+    /// Whether the bounds are legal.
+    pub const fn is_legal(self) -> bool {
+        self.rows_per_task.is_multiple_of(Self::ROW_QUANTUM) && self.prefetch <= Self::MAX_PREFETCH
+    }
+}
+
+impl Default for Tile {
+    /// An even split and no prefetch.
+    fn default() -> Self {
+        Self { rows_per_task: 0, prefetch: 0 }
+    }
+}
+
+impl std::fmt::Display for Tile {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let rows = match self.rows_per_task {
+            0 => "even".to_owned(),
+            n => n.to_string(),
+        };
+        f.pad(&format!("rows {rows}, prefetch {}", self.prefetch))
+    }
+}

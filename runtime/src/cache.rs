@@ -1,0 +1,101 @@
+//! The key/value cache: what attention remembers of every position, as f16.
+
+use crate::Error;
+use crate::model::Config;
+use half::f16;
+use std::ops::Range;
+
+/// Keys and values of some sequences, each of up to `context` positions.
+///
+/// One head's positions lie next to each other (sequence, layer, kv head, position, dimension), so that
+/// attention reads them as one stream. Memory is committed by the system as positions are first used.
+#[derive(Debug)]
+pub struct Cache {
+    keys: Vec<f16>,
+    values: Vec<f16>,
+    lengths: Vec<usize>,
+    layout: Layout,
+}
+
+/// Where a head's positions lie.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Layout {
+    layers: usize,
+    kv_heads: usize,
+    context: usize,
+    head_dim: usize,
+}
+
+impl Layout {
+    /// The elements of `positions` of one head.
+    pub(crate) fn range(
+        &self,
+        sequence: usize,
+        layer: usize,
+        kv_head: usize,
+        positions: Range<usize>,
+    ) -> Range<usize> {
+        let head = (sequence * self.layers + layer) * self.kv_heads + kv_head;
+        let start = head * self.context + positions.start;
+        start * self.head_dim..(start + positions.len()) * self.head_dim
+    }
+}
+
+impl Cache {
+    /// An empty cache for `sequences` sequences of up to `context` positions.
+    ///
+    /// # Errors
+    /// When its size does not fit the address space.
+    pub fn new(config: &Config, sequences: usize, context: usize) -> Result<Self, Error> {
+        let sizes = [sequences, config.layers, config.kv_heads, context, config.head_dim];
+        let elements = sizes.iter().try_fold(1usize, |n, &size| n.checked_mul(size));
+        let elements = elements.filter(|n| *n <= isize::MAX as usize / 4);
+        let elements = elements.ok_or(Error::CacheSize { sequences, context })?;
+        let layout = Layout {
+            layers: config.layers,
+            kv_heads: config.kv_heads,
+            context,
+            head_dim: config.head_dim,
+        };
+        // Zeroed memory comes straight from the system, untouched: f16 zero is all bits zero.
+        let zeros = || bytemuck::zeroed_vec(elements);
+        Ok(Self { keys: zeros(), values: zeros(), lengths: vec![0; sequences], layout })
+    }
+
+    /// The number of sequences.
+    pub fn sequences(&self) -> usize {
+        self.lengths.len()
+    }
+
+    /// The most positions of a sequence.
+    pub fn context(&self) -> usize {
+        self.layout.context
+    }
+
+    /// The number of positions that a sequence holds; 0 for one that does not exist.
+    pub fn len(&self, sequence: usize) -> usize {
+        self.lengths.get(sequence).copied().unwrap_or(0)
+    }
+
+    /// Whether a sequence holds no position.
+    pub fn is_empty(&self, sequence: usize) -> bool {
+        self.len(sequence) == 0
+    }
+
+    /// Forgets the positions of a sequence from `len` on.
+    pub fn truncate(&mut self, sequence: usize, len: usize) {
+        if let Some(length) = self.lengths.get_mut(sequence) {
+            *length = len.min(*length);
+        }
+    }
+
+    /// Records that a sequence holds `len` positions.
+    pub(crate) fn set_len(&mut self, sequence: usize, len: usize) {
+        self.lengths[sequence] = len;
+    }
+
+    /// The layout, all keys and all values.
+    pub(crate) fn parts(&mut self) -> (Layout, &mut [f16], &mut [f16]) {
+        (self.layout, &mut self.keys, &mut self.values)
+    }
+}

@@ -1,0 +1,201 @@
+//! The hyper-parameters of a model, read from the metadata of its file and checked against each other.
+
+use crate::Error;
+use crate::gguf::Gguf;
+use trilut_presets::Shape;
+
+/// Sizes and constants of a `bitnet-b1.58` model.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Config {
+    /// Transformer blocks.
+    pub layers: usize,
+    /// Length of the residual stream.
+    pub hidden: usize,
+    /// Length of the feed-forward product.
+    pub ffn: usize,
+    /// Query heads.
+    pub heads: usize,
+    /// Key and value heads; divides `heads`.
+    pub kv_heads: usize,
+    /// Length of one head; need not be `hidden / heads`.
+    pub head_dim: usize,
+    /// Leading dimensions of a head that rope turns.
+    pub rope_dims: usize,
+    /// Base of the rope frequencies.
+    pub rope_base: f64,
+    /// Epsilon of the norms.
+    pub eps: f32,
+    /// Tokens in the vocabulary.
+    pub vocab: usize,
+    /// The most positions that the model was made for.
+    pub context: usize,
+}
+
+/// The architectures that share this graph: RoPE (NEOX), sub-norms, relu², tied float head.
+const ARCHITECTURES: &[&str] = &["bitnet-b1.58", "bitnet-25"];
+
+/// Where a size of a model file stops being credible; far above any model, far below an overflow.
+const LARGEST: usize = 1 << 24;
+
+impl Config {
+    /// Reads the keys under the file's architecture.
+    ///
+    /// # Errors
+    /// When the architecture is not supported, a key is missing, or values contradict each other.
+    pub fn from_gguf(gguf: &Gguf) -> Result<Self, Error> {
+        let architecture = gguf.architecture()?;
+        if !ARCHITECTURES.contains(&architecture) {
+            return Err(Error::Architecture { found: architecture.to_owned() });
+        }
+        let size = |key: &str| -> Result<usize, Error> { Ok(gguf.arch_u32(key)? as usize) };
+        let optional = |key: &str| -> Result<Option<usize>, Error> {
+            Ok(gguf.opt_arch_u32(key)?.map(|value| value as usize))
+        };
+        let hidden = size("embedding_length")?;
+        let heads = size("attention.head_count")?;
+        let dimension_count = optional("rope.dimension_count")?;
+        let head_dim = match optional("attention.key_length")?.or(dimension_count) {
+            Some(head_dim) => head_dim,
+            None if heads > 0 && hidden.is_multiple_of(heads) => hidden / heads,
+            None => return Err(refuse("attention.head_count", heads, "must divide the embedding")),
+        };
+        let vocab = match optional("vocab_size")? {
+            Some(vocab) => vocab,
+            None => gguf.strings("tokenizer.ggml.tokens")?.len(),
+        };
+        let config = Self {
+            layers: size("block_count")?,
+            hidden,
+            ffn: size("feed_forward_length")?,
+            heads,
+            kv_heads: optional("attention.head_count_kv")?.unwrap_or(heads),
+            head_dim,
+            rope_dims: dimension_count.unwrap_or(head_dim),
+            rope_base: gguf.opt_arch_f32("rope.freq_base")?.map_or(10_000.0, f64::from),
+            eps: gguf.arch_f32("attention.layer_norm_rms_epsilon")?,
+            vocab,
+            context: size("context_length")?,
+        };
+        config.check()?;
+        if let Some(value_length) = optional("attention.value_length")?
+            && value_length != head_dim
+        {
+            let rule = "must equal the key length";
+            return Err(refuse("attention.value_length", value_length, rule));
+        }
+        Ok(config)
+    }
+
+    fn check(&self) -> Result<(), Error> {
+        let sizes = [
+            ("block_count", self.layers),
+            ("embedding_length", self.hidden),
+            ("feed_forward_length", self.ffn),
+            ("attention.head_count", self.heads),
+            ("attention.head_count_kv", self.kv_heads),
+            ("attention.key_length", self.head_dim),
+            ("vocab_size", self.vocab),
+            ("context_length", self.context),
+        ];
+        for (key, value) in sizes {
+            if !(1..LARGEST).contains(&value) {
+                return Err(refuse(key, value, "must be at least 1 and below 2^24"));
+            }
+        }
+        if !self.heads.is_multiple_of(self.kv_heads) {
+            let rule = "must divide the number of query heads";
+            return Err(refuse("attention.head_count_kv", self.kv_heads, rule));
+        }
+        if self.heads * self.head_dim >= LARGEST {
+            let rule = "times the number of heads must be below 2^24";
+            return Err(refuse("attention.key_length", self.head_dim, rule));
+        }
+        if !self.rope_dims.is_multiple_of(2) || self.rope_dims > self.head_dim {
+            let rule = "must be even and at most the head's length";
+            return Err(refuse("rope.dimension_count", self.rope_dims, rule));
+        }
+        if !(self.rope_base.is_finite() && self.rope_base > 0.0) {
+            return Err(refuse("rope.freq_base", self.rope_base, "must be above 0"));
+        }
+        if !(self.eps.is_finite() && self.eps > 0.0) {
+            let rule = "must be above 0";
+            return Err(refuse("attention.layer_norm_rms_epsilon", self.eps, rule));
+        }
+        Ok(())
+    }
+
+    /// Length of all query heads together.
+    pub fn q_len(&self) -> usize {
+        self.heads * self.head_dim
+    }
+
+    /// Length of all key (or value) heads together.
+    pub fn kv_len(&self) -> usize {
+        self.kv_heads * self.head_dim
+    }
+
+    /// The linear layers of a block: tensor name and size, in the order of [`super::weights::Block`].
+    pub fn linears(&self) -> [(&'static str, Shape); 7] {
+        let shape = |m, k| Shape { m, k };
+        [
+            ("attn_q", shape(self.q_len(), self.hidden)),
+            ("attn_k", shape(self.kv_len(), self.hidden)),
+            ("attn_v", shape(self.kv_len(), self.hidden)),
+            ("attn_output", shape(self.hidden, self.q_len())),
+            ("ffn_gate", shape(self.ffn, self.hidden)),
+            ("ffn_up", shape(self.ffn, self.hidden)),
+            ("ffn_down", shape(self.hidden, self.ffn)),
+        ]
+    }
+}
+
+fn refuse(key: &'static str, value: impl ToString, rule: &'static str) -> Error {
+    Error::Config { key, value: value.to_string(), rule }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn config() -> Config {
+        Config {
+            layers: 30,
+            hidden: 2560,
+            ffn: 6912,
+            heads: 20,
+            kv_heads: 5,
+            head_dim: 128,
+            rope_dims: 128,
+            rope_base: 500_000.0,
+            eps: 1e-5,
+            vocab: 128_256,
+            context: 4096,
+        }
+    }
+
+    #[test]
+    fn the_sizes_of_2b_4t_are_accepted() {
+        config().check().unwrap();
+        assert_eq!(config().linears()[6].1.to_string(), "2560x6912");
+    }
+
+    #[test]
+    fn contradictions_are_refused_by_key() {
+        let cases: [(&str, fn(&mut Config)); 8] = [
+            ("block_count", |c| c.layers = 0),
+            ("attention.head_count_kv", |c| c.kv_heads = 6),
+            ("attention.head_count_kv", |c| c.kv_heads = 0),
+            ("attention.key_length", |c| c.head_dim = 1 << 23),
+            ("rope.dimension_count", |c| c.rope_dims = 130),
+            ("rope.dimension_count", |c| c.rope_dims = 63),
+            ("rope.freq_base", |c| c.rope_base = f64::NAN),
+            ("attention.layer_norm_rms_epsilon", |c| c.eps = 0.0),
+        ];
+        for (key, spoil) in cases {
+            let mut config = config();
+            spoil(&mut config);
+            let error = config.check().unwrap_err().to_string();
+            assert!(error.contains(key), "{error}");
+        }
+    }
+}

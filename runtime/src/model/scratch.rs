@@ -1,0 +1,114 @@
+//! The buffers of a forward pass: allocated once, grown to the largest batch, shared by the workers of
+//! a region.
+
+use super::config::Config;
+use trilut_kernels::Activations;
+use trilut_kernels::pool::Parts;
+
+/// Buffers for a batch of `n` tokens; in comments, the shape of each.
+#[derive(Debug, Default)]
+pub(crate) struct Scratch {
+    /// n x hidden: the residual stream
+    pub(crate) h: Vec<f32>,
+    /// n x q_len
+    pub(crate) q: Vec<f32>,
+    /// n x kv_len
+    pub(crate) k: Vec<f32>,
+    /// n x kv_len
+    pub(crate) v: Vec<f32>,
+    /// n x q_len: the heads' outputs
+    pub(crate) heads: Vec<f32>,
+    /// n x ffn: gate, then relu²(gate) * up
+    pub(crate) gate: Vec<f32>,
+    /// n x ffn
+    pub(crate) up: Vec<f32>,
+    /// max(n, threads): the quantised input of the linear layer at hand, by token, or, for a single
+    /// token, by worker
+    pub(crate) inputs: Vec<Input>,
+    /// by worker
+    pub(crate) own: Vec<Own>,
+    /// logits wanted x vocab
+    pub(crate) logits: Vec<f32>,
+}
+
+/// A quantised activation.
+#[derive(Debug, Default)]
+pub(crate) struct Input {
+    pub(crate) activations: Activations,
+    pub(crate) amax: f32,
+}
+
+/// What a worker needs for itself.
+#[derive(Debug, Default)]
+pub(crate) struct Own {
+    /// A normed token.
+    pub(crate) normed: Vec<f32>,
+    /// Sums of a linear layer's rows.
+    pub(crate) sums: Vec<i32>,
+    /// Their floats, where they are added to something.
+    pub(crate) floats: Vec<f32>,
+    /// Attention scores of a chunk of positions.
+    pub(crate) scores: Vec<f32>,
+    /// The weighted values of a chunk of positions.
+    pub(crate) partial: Vec<f32>,
+}
+
+impl Scratch {
+    /// Makes room for a batch of `n` tokens, `logits` of which want logits.
+    pub(crate) fn resize(&mut self, config: &Config, threads: usize, n: usize, logits: usize) {
+        for (buffer, width) in [
+            (&mut self.h, config.hidden),
+            (&mut self.q, config.q_len()),
+            (&mut self.k, config.kv_len()),
+            (&mut self.v, config.kv_len()),
+            (&mut self.heads, config.q_len()),
+            (&mut self.gate, config.ffn),
+            (&mut self.up, config.ffn),
+        ] {
+            buffer.resize(n * width, 0.0);
+        }
+        self.logits.resize(logits * config.vocab, 0.0);
+        if self.inputs.len() < n.max(threads) {
+            self.inputs.resize_with(n.max(threads), Input::default);
+        }
+        self.own.resize_with(threads, Own::default);
+        for own in &mut self.own {
+            let widest = config.ffn.max(config.q_len()).max(config.hidden);
+            own.normed.resize(widest, 0.0);
+            own.sums.resize(widest, 0);
+            own.floats.resize(widest, 0.0);
+            own.scores.resize(super::attention::CHUNK, 0.0);
+            own.partial.resize(config.head_dim, 0.0);
+        }
+    }
+
+    /// Lends the buffers to a region.
+    pub(crate) fn parts(&mut self) -> ScratchParts<'_> {
+        ScratchParts {
+            h: Parts::new(&mut self.h),
+            q: Parts::new(&mut self.q),
+            k: Parts::new(&mut self.k),
+            v: Parts::new(&mut self.v),
+            heads: Parts::new(&mut self.heads),
+            gate: Parts::new(&mut self.gate),
+            up: Parts::new(&mut self.up),
+            inputs: Parts::new(&mut self.inputs),
+            own: Parts::new(&mut self.own),
+            logits: Parts::new(&mut self.logits),
+        }
+    }
+}
+
+/// The buffers of [`Scratch`], lent to the workers of a region.
+pub(crate) struct ScratchParts<'a> {
+    pub(crate) h: Parts<'a, f32>,
+    pub(crate) q: Parts<'a, f32>,
+    pub(crate) k: Parts<'a, f32>,
+    pub(crate) v: Parts<'a, f32>,
+    pub(crate) heads: Parts<'a, f32>,
+    pub(crate) gate: Parts<'a, f32>,
+    pub(crate) up: Parts<'a, f32>,
+    pub(crate) inputs: Parts<'a, Input>,
+    pub(crate) own: Parts<'a, Own>,
+    pub(crate) logits: Parts<'a, f32>,
+}

@@ -1,0 +1,1 @@
+//! Kernels, autotuner, presets and runtime for ternary language models on CPUs.

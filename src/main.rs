@@ -1,0 +1,2 @@
+//! The `trilut` command.
+fn main() {}
