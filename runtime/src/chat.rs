@@ -1,0 +1,226 @@
+//! Conversations as text: the Jinja template that a model file carries.
+
+use crate::gguf::{Gguf, GgufError};
+use minijinja::{Environment, Error, ErrorKind, UndefinedBehavior, context};
+use std::io::{self, Write};
+
+/// The most bytes a rendered conversation may have; far above any context length.
+const MAX_BYTES: usize = 16 << 20;
+
+/// One message of a conversation.
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+pub struct Message {
+    /// Who speaks: `system`, `user` or `assistant`.
+    pub role: String,
+    /// What is said.
+    pub content: String,
+}
+
+impl Message {
+    /// A message of `role`.
+    pub fn new(role: impl Into<String>, content: impl Into<String>) -> Self {
+        Self { role: role.into(), content: content.into() }
+    }
+}
+
+/// A template that cannot be read or rendered.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum ChatError {
+    /// The file's keys for it are of the wrong type.
+    #[error("the file's chat template cannot be read")]
+    Gguf(#[from] GgufError),
+    /// The template is not Jinja.
+    #[error("the file's chat template is not a valid template")]
+    Syntax(#[source] Error),
+    /// The template refuses these messages (`raise_exception`).
+    #[error("the model's chat template refuses the conversation: {0}")]
+    Refused(String),
+    /// The template goes on writing without end.
+    #[error("the file's chat template writes more than {MAX_BYTES} bytes")]
+    TooLong,
+    /// The template does something else that fails.
+    #[error("the file's chat template cannot be rendered")]
+    Render(#[source] Error),
+}
+
+impl ChatError {
+    /// A helpful next step, where there is one.
+    pub fn hint(&self) -> Option<String> {
+        match self {
+            Self::Gguf(error) => error.hint(),
+            Self::Refused(_) => {
+                Some("most templates want user and assistant messages in turn".to_owned())
+            }
+            _ => None,
+        }
+    }
+}
+
+/// A model's chat template.
+#[derive(Debug)]
+pub struct ChatTemplate {
+    environment: Environment<'static>,
+    bos: String,
+    eos: String,
+}
+
+/// The name of the one template in an environment.
+const NAME: &str = "chat";
+
+impl ChatTemplate {
+    /// The template of a file, `None` when it carries none.
+    ///
+    /// # Errors
+    /// When the file's keys are of the wrong type or the template is not valid.
+    pub fn from_gguf(gguf: &Gguf) -> Result<Option<Self>, ChatError> {
+        let Some(source) = gguf.opt_str("tokenizer.chat_template")? else { return Ok(None) };
+        let token = |key| -> Result<String, GgufError> {
+            let (id, texts) = (gguf.opt_u32(key)?, gguf.opt_strings("tokenizer.ggml.tokens")?);
+            let text = id.zip(texts).and_then(|(id, mut texts)| texts.nth(id as usize));
+            Ok(text.unwrap_or_default().to_owned())
+        };
+        let bos = token("tokenizer.ggml.bos_token_id")?;
+        let eos = token("tokenizer.ggml.eos_token_id")?;
+        Self::new(source, &bos, &eos).map(Some)
+    }
+
+    /// A template from its source and the texts of the begin and end tokens.
+    ///
+    /// # Errors
+    /// When the source is not a valid template.
+    pub fn new(source: &str, bos: &str, eos: &str) -> Result<Self, ChatError> {
+        let mut environment = Environment::new();
+        // As Hugging Face sets its Jinja up, for which the templates are written.
+        environment.set_trim_blocks(true);
+        environment.set_lstrip_blocks(true);
+        environment.set_undefined_behavior(UndefinedBehavior::Chainable);
+        environment
+            .set_unknown_method_callback(minijinja_contrib::pycompat::unknown_method_callback);
+        environment.add_function("raise_exception", |reason: String| -> Result<(), Error> {
+            let error = Error::new(ErrorKind::InvalidOperation, "raised by the template");
+            Err(error.with_source(Refusal(reason)))
+        });
+        environment.add_template_owned(NAME, source.to_owned()).map_err(ChatError::Syntax)?;
+        Ok(Self { environment, bos: bos.to_owned(), eos: eos.to_owned() })
+    }
+
+    /// The text of a conversation. With `add_generation_prompt` it ends where the model's answer
+    /// begins. Templates write the begin-of-text token themselves if they want it.
+    ///
+    /// # Errors
+    /// When the template refuses the messages, fails, or writes without end.
+    pub fn render(
+        &self,
+        messages: &[Message],
+        add_generation_prompt: bool,
+    ) -> Result<String, ChatError> {
+        let template = self.environment.get_template(NAME).map_err(ChatError::Render)?;
+        let context = context! {
+            messages,
+            add_generation_prompt,
+            bos_token => self.bos,
+            eos_token => self.eos,
+        };
+        let mut out = Limited { text: Vec::new(), overflowed: false };
+        match template.render_captured_to(context, &mut out) {
+            // Templates write text only, so nothing is lost here.
+            Ok(_) => Ok(String::from_utf8_lossy(&out.text).into_owned()),
+            Err(_) if out.overflowed => Err(ChatError::TooLong),
+            Err(error) => Err(refusal(&error).map_or(ChatError::Render(error), ChatError::Refused)),
+        }
+    }
+}
+
+/// What a template says to `raise_exception`.
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
+struct Refusal(String);
+
+/// The reason behind an error that a template raised itself.
+fn refusal(error: &Error) -> Option<String> {
+    let mut cause: Option<&(dyn std::error::Error + 'static)> = Some(error);
+    while let Some(error) = cause {
+        if let Some(Refusal(reason)) = error.downcast_ref() {
+            return Some(reason.clone());
+        }
+        cause = error.source();
+    }
+    None
+}
+
+/// Text that must not grow past [`MAX_BYTES`].
+struct Limited {
+    text: Vec<u8>,
+    overflowed: bool,
+}
+
+impl Write for Limited {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        if self.text.len() + bytes.len() > MAX_BYTES {
+            self.overflowed = true;
+            return Err(io::ErrorKind::OutOfMemory.into());
+        }
+        self.text.extend(bytes);
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn render(source: &str, messages: &[Message]) -> Result<String, ChatError> {
+        ChatTemplate::new(source, "<bos>", "<eos>")?.render(messages, true)
+    }
+
+    #[test]
+    fn the_bitnet_template_is_rendered() {
+        let source = "{{ bos_token }}{% for message in messages %}\
+            {{ message['role'] | capitalize }}: {{ message['content'] | trim }}<|eot_id|>\
+            {% endfor %}{% if add_generation_prompt %}{{ 'Assistant: ' }}{% endif %}";
+        let messages = [Message::new("system", " Be kind. "), Message::new("user", "Hello")];
+        let text = "<bos>System: Be kind.<|eot_id|>User: Hello<|eot_id|>Assistant: ";
+        assert_eq!(render(source, &messages).unwrap(), text);
+        let template = ChatTemplate::new(source, "", "").unwrap();
+        assert!(!template.render(&messages, false).unwrap().contains("Assistant"));
+    }
+
+    #[test]
+    fn blocks_are_trimmed_as_hugging_face_does() {
+        let source = "{% for m in messages %}\n  {% if true %}\n{{ m.content }}\n  {% endif %}\n{% endfor %}";
+        assert_eq!(render(source, &[Message::new("user", "hi")]).unwrap(), "hi\n");
+    }
+
+    #[test]
+    fn python_methods_and_undefined_values_work() {
+        let source = "{{ messages[0].content.strip().upper() }}{{ tools.missing.deep }}\
+            {% if messages[0]['role'].startswith('us') %}!{% endif %}{{ eos_token }}";
+        assert_eq!(render(source, &[Message::new("user", " hi ")]).unwrap(), "HI!<eos>");
+    }
+
+    #[test]
+    fn templates_can_refuse() {
+        let source =
+            "{% if messages[0].role != 'user' %}{{ raise_exception('users first') }}{% endif %}";
+        let error = render(source, &[Message::new("system", "")]).unwrap_err();
+        assert!(matches!(&error, ChatError::Refused(reason) if reason == "users first"));
+        assert!(error.hint().is_some());
+    }
+
+    #[test]
+    fn broken_templates_are_errors() {
+        assert!(matches!(render("{% for %}", &[]), Err(ChatError::Syntax(_))));
+        assert!(matches!(render("{{ nothing() }}", &[]), Err(ChatError::Render(_))));
+        assert!(matches!(render("{{ 1 | no_such_filter }}", &[]), Err(ChatError::Render(_))));
+        let endless =
+            "{% for a in range(9999) %}{% for b in range(9999) %}abc{% endfor %}{% endfor %}";
+        assert!(matches!(render(endless, &[]), Err(ChatError::TooLong)));
+        let recursive = "{% macro f() %}{{ f() }}{% endmacro %}{{ f() }}";
+        assert!(matches!(render(recursive, &[]), Err(ChatError::Render(_))));
+    }
+}
