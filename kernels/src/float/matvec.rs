@@ -80,7 +80,8 @@ fn dots<L: Lanes, E: Element, const N: usize>(rows: [&[E]; N], x: &[f32]) -> [f3
     for (i, x) in xs.iter().enumerate() {
         let x = L::load(x);
         for (sum, row) in sums.iter_mut().zip(&chunks) {
-            prefetch(row[i].as_ptr().wrapping_byte_add(unsafe{crate::DIST}));
+            // The same place of the row that this lane of the pass takes next.
+            prefetch(row[i].as_ptr().wrapping_add(N * xs.len() * 16));
             *sum = sum.add(E::load::<L>(&row[i]).mul(x));
         }
     }
@@ -97,10 +98,16 @@ fn dots<L: Lanes, E: Element, const N: usize>(rows: [&[E]; N], x: &[f32]) -> [f3
     out
 }
 
+/// Asks for a cache line that will be read soon; any address is allowed.
 #[inline(always)]
 fn prefetch<T>(at: *const T) {
-    use std::arch::x86_64::*;
-    unsafe{ _mm_prefetch::<_MM_HINT_T0>(at.cast()) };
+    #[cfg(target_arch = "x86_64")]
+    // SAFETY: SSE is part of x86-64, and a prefetch accesses nothing.
+    unsafe {
+        std::arch::x86_64::_mm_prefetch::<{ std::arch::x86_64::_MM_HINT_T0 }>(at.cast());
+    }
+    #[cfg(not(target_arch = "x86_64"))]
+    let _ = at;
 }
 
 #[cfg(test)]
