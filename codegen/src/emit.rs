@@ -100,7 +100,7 @@ fn function(plan: &Plan) -> TokenStream {
             clippy::manual_div_ceil,
             reason = "generated; the safety of every load is argued once, in the documentation"
         )]
-        pub fn #ident(call: &mut ::trilut_kernels::Gemv<'_>) {
+        fn #ident(call: &mut ::trilut_kernels::Gemv<'_>) {
             #prelude
             let (weights, q) = call.check(
                 ::trilut_kernels::Layout::#layout,
@@ -229,4 +229,3 @@ fn parts(name: KernelName) -> TokenStream {
 fn ident(text: &str) -> Ident {
     Ident::new(text, Span::call_site())
 }
-

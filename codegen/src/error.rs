@@ -45,7 +45,9 @@ pub enum Error {
         legal: String,
     },
     /// Rows per pass outside the legal values.
-    #[error("{given} rows per pass are not legal for `{algorithm}`; legal: {legal}; nearest: {nearest}")]
+    #[error(
+        "{given} rows per pass are not legal for `{algorithm}`; legal: {legal}; nearest: {nearest}"
+    )]
     Rows {
         /// The algorithm asked for.
         algorithm: Algorithm,

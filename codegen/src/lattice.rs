@@ -31,8 +31,9 @@ fn points(isa: Isa) -> Vec<Point> {
             lookups.iter().for_each(|&f| grid(f, Algorithm::Lut, &[1, 2], &[2], Some(16)));
         }
         Isa::Avx2 => {
-            grid(Format::I2S, Algorithm::Madd, &[1, 2, 4], &[1, 2], None);
-            grid(Format::I2S, Algorithm::MaddX4, &[1, 2, 4, 8], &[1, 2, 4], None);
+            grid(Format::I2S, Algorithm::Madd, &[1, 4], &[1, 2], None);
+            grid(Format::I2S, Algorithm::MaddX4, &[1, 2, 4], &[1, 2, 4], None);
+            grid(Format::I2S, Algorithm::MaddX4, &[8], &[2], None);
             lookups.iter().for_each(|&f| grid(f, Algorithm::Lut, &[1, 2, 4], &[1, 2], None));
         }
         _ => {}
@@ -45,10 +46,9 @@ fn specialised(isa: Isa) -> Vec<Point> {
     match isa {
         Isa::Avx2 => vec![
             (Format::I2S, Algorithm::MaddX4, 1, 2, None),
-            (Format::I2S, Algorithm::MaddX4, 4, 1, None),
             (Format::I2S, Algorithm::MaddX4, 4, 2, None),
-            (Format::Tl1, Algorithm::Lut, 2, 2, None),
-            (Format::Tl2, Algorithm::Lut, 2, 2, None),
+            (Format::Tl1, Algorithm::Lut, 4, 2, None),
+            (Format::Tl2, Algorithm::Lut, 4, 2, None),
         ],
         _ => vec![],
     }

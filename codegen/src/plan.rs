@@ -79,7 +79,12 @@ impl Plan {
             }
             (Format::I2S, Algorithm::MaddX4) => vec![
                 Bank::longest("pairs of codes 0..2 times q", 2 * 2 * 128, false, 2 * loads),
-                Bank::longest("pairs of codes 0..2, in place x4, times q", 2 * 8 * 128, false, 2 * loads),
+                Bank::longest(
+                    "pairs of codes 0..2, in place x4, times q",
+                    2 * 8 * 128,
+                    false,
+                    2 * loads,
+                ),
             ],
             // Lookup lanes are rows, so the width does not change the number of adds.
             (Format::Tl1, _) => vec![Bank::longest("pair sums", 2 * 128, true, 2)],
@@ -114,7 +119,15 @@ impl Plan {
         let mut lines = vec![
             format!("kernel     {name}"),
             format!("width      {} bytes", self.width),
-            format!("tile       {} {}", name.micro.rows, if name.format == Format::I2S { "rows per pass" } else { "groups of 32 rows per pass" }),
+            format!(
+                "tile       {} {}",
+                name.micro.rows,
+                if name.format == Format::I2S {
+                    "rows per pass"
+                } else {
+                    "groups of 32 rows per pass"
+                }
+            ),
             format!("unroll     {}", name.micro.unroll),
         ];
         let fixed = |side: Option<usize>| side.map_or("any".to_owned(), |n| n.to_string());
@@ -132,7 +145,10 @@ impl Plan {
         if self.banks.is_empty() {
             lines.push("int16      none: products go straight to int32".to_owned());
         }
-        lines.push(format!("cost       {:.4} vector instructions per weight", crate::emit::cost(self)));
+        lines.push(format!(
+            "cost       {:.4} vector instructions per weight",
+            crate::emit::cost(self)
+        ));
         lines.join("\n") + "\n"
     }
 }
@@ -193,7 +209,10 @@ fn check_micro(spec: &Spec) -> Result<(), Error> {
         });
     }
     if ![1, 2, 4].contains(&micro.unroll) {
-        return Err(Error::Unroll { given: micro.unroll, nearest: nearest(&[1, 2, 4], micro.unroll) });
+        return Err(Error::Unroll {
+            given: micro.unroll,
+            nearest: nearest(&[1, 2, 4], micro.unroll),
+        });
     }
     Ok(())
 }

@@ -31,16 +31,16 @@ pub(crate) const GROUP: usize = 32;
 
 /// How TL2 divides K: triples for as many whole byte steps (6 weights) as fit, then a pair tail.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Tl2Split {
+pub(crate) struct Tl2Split {
     /// Number of weights stored as triples, a multiple of 6.
-    pub three: usize,
+    pub(crate) three: usize,
     /// Number of weights stored as pairs, padded to a multiple of 4; 0, 4 or 8.
-    pub two: usize,
+    pub(crate) two: usize,
 }
 
 impl Tl2Split {
     /// The split of `k` weights.
-    pub const fn of(k: usize) -> Self {
+    pub(crate) const fn of(k: usize) -> Self {
         let three = k / 6 * 6;
         Self { three, two: (k - three).next_multiple_of(4) }
     }

@@ -6,10 +6,12 @@ use common::{Case, runnable};
 use trilut_kernels::{Kernel, Runnable, Shape, registry};
 
 mod raised0 {
+    #![allow(unreachable_pub, reason = "generated modules export their registry")]
     include!(concat!(env!("OUT_DIR"), "/raised0.rs"));
 }
 
 mod raised1 {
+    #![allow(unreachable_pub, reason = "generated modules export their registry")]
     include!(concat!(env!("OUT_DIR"), "/raised1.rs"));
 }
 

@@ -31,7 +31,8 @@ impl Parse for Input {
             }
             input.parse::<Token![;]>()?;
         }
-        let missing = |what| syn::Error::new(Span::call_site(), format!("`{what} = ...;` is missing"));
+        let missing =
+            |what| syn::Error::new(Span::call_site(), format!("`{what} = ...;` is missing"));
         Ok(Self {
             format: format.ok_or_else(|| missing("format"))?,
             shapes: shapes.ok_or_else(|| missing("shapes"))?,

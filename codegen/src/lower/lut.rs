@@ -30,7 +30,8 @@ struct Section {
 }
 
 fn sections(plan: &Plan) -> Vec<Section> {
-    let pairs = |bank, steps, tables, indices| Section { bank, steps, tables, indices, signs: None };
+    let pairs =
+        |bank, steps, tables, indices| Section { bank, steps, tables, indices, signs: None };
     if plan.spec.name.format == Format::Tl1 {
         return vec![pairs(0, quote!(k.div_ceil(4)), quote!(0), quote!(0))];
     }

@@ -158,8 +158,8 @@ fn step(
             let bytes = width.max(32);
             let at = quote!(#base + #step * #bytes + #part);
             let from = Source::Weights;
-            let codes =
-                b.bind("codes", if half { Op::LoadLow { from, at } } else { Op::Load { from, at } });
+            let codes = b
+                .bind("codes", if half { Op::LoadLow { from, at } } else { Op::Load { from, at } });
             for (q, plane) in q.iter().zip(planes(name.algorithm)) {
                 let Plane { shift, mask, bank } = plane;
                 let field = b.bind("field", Op::Field { a: codes.clone(), shift, mask });

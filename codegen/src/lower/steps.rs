@@ -60,7 +60,7 @@ fn nest(
     };
     let Level { steps, hint, count } = levels[level];
     let steps = steps as usize;
-    let end = format_ident!("{hint}_end");
+    let end = format_ident!("{}_end", hint.trim_end_matches('_'));
     b.repeat(quote!(step < #limit), |b| {
         b.scalar(quote!(let #end = usize::min(step + #steps, #limit);));
         banks[level] = b.sums(hint, Lane::I16, count);

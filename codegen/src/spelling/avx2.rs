@@ -39,7 +39,9 @@ impl Spelling for Avx2 {
                     _mm256_zextsi128_si256(_mm_loadu_si128(#from.as_ptr().add(#at).cast()))
                 })
             }
-            Op::LoadTwoBlocks { .. } => unreachable!("the plan gives 64-byte vectors to no AVX2 kernel"),
+            Op::LoadTwoBlocks { .. } => {
+                unreachable!("the plan gives 64-byte vectors to no AVX2 kernel")
+            }
             Op::Table { at } => quote!(unsafe {
                 _mm256_broadcastsi128_si256(_mm_loadu_si128(q.as_ptr().add(#at).cast()))
             }),

@@ -6,7 +6,7 @@ use trilut_kernels::{
 };
 
 /// SplitMix64: a counter turned into well-mixed bits.
-pub fn random(seed: u64) -> impl FnMut() -> u64 {
+pub(crate) fn random(seed: u64) -> impl FnMut() -> u64 {
     let mut state = seed;
     move || {
         state = state.wrapping_add(0x9e37_79b9_7f4a_7c15);
@@ -18,22 +18,22 @@ pub fn random(seed: u64) -> impl FnMut() -> u64 {
 }
 
 /// A matrix and a token's activations, with the exact answer.
-pub struct Case {
-    pub what: String,
-    pub shape: Shape,
-    pub ternary: Vec<i8>,
-    pub q: Vec<i8>,
-    pub sums: Vec<i32>,
+pub(crate) struct Case {
+    pub(crate) what: String,
+    pub(crate) shape: Shape,
+    pub(crate) ternary: Vec<i8>,
+    pub(crate) q: Vec<i8>,
+    pub(crate) sums: Vec<i32>,
 }
 
 impl Case {
-    pub fn new(what: &str, shape: Shape, ternary: Vec<i8>, q: Vec<i8>) -> Self {
+    pub(crate) fn new(what: &str, shape: Shape, ternary: Vec<i8>, q: Vec<i8>) -> Self {
         let sums = reference::gemv(shape, &ternary, &q);
         Self { what: format!("{what} {shape}"), shape, ternary, q, sums }
     }
 
     /// Uniform ternary weights and int8 activations, the whole range.
-    pub fn random(shape: Shape, seed: u64) -> Self {
+    pub(crate) fn random(shape: Shape, seed: u64) -> Self {
         let mut next = random(seed);
         let ternary = (0..shape.weights()).map(|_| (next() % 3) as i8 - 1).collect();
         let q = (0..shape.k).map(|_| next() as i8).collect();
@@ -41,7 +41,7 @@ impl Case {
     }
 
     /// One weight in sixteen and one activation in four is not zero.
-    pub fn sparse(shape: Shape, seed: u64) -> Self {
+    pub(crate) fn sparse(shape: Shape, seed: u64) -> Self {
         let mut next = random(seed);
         let mut one_in = |n: u64| next() % n == 0;
         let ternary = (0..shape.weights())
@@ -52,7 +52,7 @@ impl Case {
     }
 
     /// Every combination of weights and activations that drives partial sums to an end of their range.
-    pub fn adversarial(shape: Shape) -> Vec<Self> {
+    pub(crate) fn adversarial(shape: Shape) -> Vec<Self> {
         let activations: [(&str, fn(usize) -> i8); 5] = [
             ("q=127", |_| 127),
             ("q=-128", |_| -128),
@@ -76,13 +76,13 @@ impl Case {
     }
 
     /// The matrix in every layout.
-    pub fn packed(&self) -> Vec<Packed> {
+    pub(crate) fn packed(&self) -> Vec<Packed> {
         let pack = |&layout| Packed::pack(layout, self.shape, &self.ternary).unwrap();
         Layout::ALL.iter().map(pack).collect()
     }
 
     /// The activations in every form.
-    pub fn activations(&self) -> Activations {
+    pub(crate) fn activations(&self) -> Activations {
         let mut activations = Activations::new();
         activations.set(&self.q);
         trilut_kernels::Activation::ALL.iter().for_each(|&form| activations.prepare(form));
@@ -90,7 +90,7 @@ impl Case {
     }
 
     /// What a kernel computes, all rows in one call.
-    pub fn run(&self, kernel: &Runnable, packed: &[Packed], x: &Activations) -> Vec<i32> {
+    pub(crate) fn run(&self, kernel: &Runnable, packed: &[Packed], x: &Activations) -> Vec<i32> {
         let weights = packed.iter().find(|p| p.layout() == kernel.layout()).unwrap();
         // Sums that a kernel forgets to write must not look right.
         let mut out = vec![i32::MIN; self.shape.m];
@@ -101,7 +101,7 @@ impl Case {
 
 /// The kernels that can run here. The others are counted and named on stderr, and are a failure when
 /// `TRILUT_REQUIRE_ISA` names their ISA.
-pub fn runnable(kernels: &'static [Kernel]) -> Vec<Runnable> {
+pub(crate) fn runnable(kernels: &'static [Kernel]) -> Vec<Runnable> {
     let cpu = Cpu::capped(None);
     let (mut run, mut skipped) = (Vec::new(), Vec::new());
     for kernel in kernels {
@@ -122,7 +122,7 @@ pub fn runnable(kernels: &'static [Kernel]) -> Vec<Runnable> {
 }
 
 /// Every registry kernel that can run here and accepts a shape.
-pub fn accepting(shape: Shape) -> Vec<Runnable> {
+pub(crate) fn accepting(shape: Shape) -> Vec<Runnable> {
     let mut kernels = runnable(registry());
     kernels.retain(|k| k.kernel().name.fixed.accepts(shape));
     kernels
