@@ -1,0 +1,146 @@
+//! Dummy models: whole files, the same bytes for the same seed, and clear refusals.
+
+use std::path::Path;
+use trilut_presets::models::{self, ModelSpec};
+use trilut_runtime::dummy::{DummyError, DummyOptions, Head, write_dummy};
+use trilut_runtime::gguf::{Gguf, TensorKind};
+use trilut_runtime::tokenizer::Tokenizer;
+
+/// Two layers, with query heads wider than the residual stream.
+fn tiny() -> ModelSpec {
+    ModelSpec {
+        name: "tiny".to_owned(),
+        layers: 2,
+        hidden: 128,
+        ffn: 384,
+        heads: 4,
+        kv_heads: 2,
+        head_dim: 64,
+        vocab: 1500,
+        ..models::find("dummy-125m").unwrap().clone()
+    }
+}
+
+fn write(spec: &ModelSpec, options: DummyOptions, path: &Path) -> Result<(), DummyError> {
+    write_dummy(spec, options, path, &mut |_, _| {})
+}
+
+#[test]
+fn a_dummy_is_a_whole_model_file() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("tiny.gguf");
+    let spec = tiny();
+    let mut calls = Vec::new();
+    write_dummy(&spec, DummyOptions::default(), &path, &mut |done, total| {
+        calls.push((done, total));
+    })
+    .unwrap();
+    assert!(calls.is_sorted() && calls.iter().all(|&(done, total)| done <= total));
+    assert_eq!(calls.last().map(|&(done, total)| done == total), Some(true));
+    assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 1);
+
+    let gguf = Gguf::open(&path).unwrap();
+    assert_eq!(gguf.architecture().unwrap(), "bitnet-b1.58");
+    assert_eq!(gguf.u32("general.file_type").unwrap(), 40);
+    for (key, value) in [
+        ("block_count", 2),
+        ("embedding_length", 128),
+        ("feed_forward_length", 384),
+        ("attention.head_count", 4),
+        ("attention.head_count_kv", 2),
+        ("attention.key_length", 64),
+        ("rope.dimension_count", 64),
+        ("vocab_size", 1500),
+    ] {
+        assert_eq!(gguf.arch_u32(key).unwrap(), value, "{key}");
+    }
+    assert_eq!(gguf.tensors().len(), 2 + 2 * 11);
+    let embedding = gguf.tensor("token_embd.weight").unwrap();
+    assert_eq!(embedding.kind(), TensorKind::F16);
+    embedding.expect_dims(&[128, 1500]).unwrap();
+    assert!(embedding.to_f32().unwrap().iter().all(|v| v.abs() < 1.0));
+    assert_eq!(gguf.tensor("output_norm.weight").unwrap().to_f32().unwrap(), [1.0; 128]);
+    let names = ["attn_q", "attn_k", "attn_v", "attn_output", "ffn_gate", "ffn_up", "ffn_down"];
+    let sides =
+        [(256, 128), (128, 128), (128, 128), (128, 256), (384, 128), (384, 128), (128, 384)];
+    for (name, (m, k)) in names.iter().zip(sides) {
+        let shape = trilut_presets::Shape::new(m, k).unwrap();
+        let tensor = gguf.i2s(&format!("blk.1.{name}.weight"), shape).unwrap();
+        assert!((tensor.scale - (1.5 / k as f32).sqrt()).abs() < 1e-6);
+        assert!(tensor.codes.iter().all(|b| b & (b >> 1) & 0x55 == 0), "{name} has code 3");
+    }
+    assert_ne!(
+        gguf.tensor("blk.0.ffn_up.weight").unwrap().data(),
+        gguf.tensor("blk.1.ffn_up.weight").unwrap().data()
+    );
+}
+
+#[test]
+fn the_vocabulary_encodes_any_text() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("tiny.gguf");
+    write(&tiny(), DummyOptions::default(), &path).unwrap();
+    let tokenizer = Tokenizer::from_gguf(&Gguf::open(&path).unwrap()).unwrap();
+    assert_eq!(tokenizer.vocab_size(), 1500);
+    assert_eq!((tokenizer.bos(), tokenizer.add_bos()), (Some(1497), true));
+    assert!(tokenizer.is_stop(1498) && tokenizer.is_stop(1499) && !tokenizer.is_stop(1497));
+    let text = "the rest of the letters, and 😀 日本語 12345!\n\n\tOK";
+    let ids = tokenizer.encode(text, false);
+    assert_eq!(tokenizer.decode(&ids, false), text);
+    assert!(tokenizer.encode("the tea is in there", false).len() < 12);
+}
+
+#[test]
+fn seeds_decide_the_bytes() {
+    let dir = tempfile::tempdir().unwrap();
+    let bytes = |seed, head| {
+        let path = dir.path().join("m.gguf");
+        write(&tiny(), DummyOptions { seed, head }, &path).unwrap();
+        std::fs::read(path).unwrap()
+    };
+    assert_eq!(bytes(1, Head::F16), bytes(1, Head::F16));
+    assert_ne!(bytes(1, Head::F16), bytes(2, Head::F16));
+    assert_eq!(bytes(1, Head::F32).len() - bytes(1, Head::F16).len(), 128 * 1500 * 2);
+}
+
+#[test]
+fn an_untied_model_has_a_head_of_its_own() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("m.gguf");
+    write(&ModelSpec { tied: false, ..tiny() }, DummyOptions::default(), &path).unwrap();
+    let gguf = Gguf::open(&path).unwrap();
+    gguf.tensor("output.weight").unwrap().expect_dims(&[128, 1500]).unwrap();
+}
+
+#[test]
+fn what_cannot_be_made_is_refused_without_a_file() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("m.gguf");
+    let error = |spec: ModelSpec| write(&spec, DummyOptions::default(), &path).unwrap_err();
+    let text = |spec| error(spec).to_string();
+    let falcon = error(models::find("falcon3-1b").unwrap().clone());
+    assert!(falcon.to_string().contains("falcon3-1b") && falcon.hint().is_some());
+    assert!(text(ModelSpec { ffn: 400, ..tiny() }).contains("ffn_down.weight has 400 inputs"));
+    assert!(text(ModelSpec { head_dim: 48, ..tiny() }).contains("attn_output.weight has 192"));
+    assert!(text(ModelSpec { vocab: 100, ..tiny() }).contains("100 tokens"));
+    assert!(text(ModelSpec { sub_norms: false, ..tiny() }).contains("sub-norms"));
+    let silu = models::Activation::Silu;
+    assert!(text(ModelSpec { activation: silu, ..tiny() }).contains("relu2"));
+    assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 0);
+    let nowhere = dir.path().join("none/m.gguf");
+    assert!(matches!(write(&tiny(), DummyOptions::default(), &nowhere), Err(DummyError::Write(_))));
+}
+
+#[test]
+fn the_sizes_of_real_models_can_be_written() {
+    // One layer each, and not of the largest, to keep the test quick.
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("m.gguf");
+    for spec in models::all().iter().filter(|s| s.architecture == "bitnet-b1.58") {
+        let spec = ModelSpec { layers: 1, vocab: 300, ..spec.clone() };
+        if spec.ternary_weights() < 100_000_000 {
+            write(&spec, DummyOptions::default(), &path).unwrap();
+            Gguf::open(&path).unwrap();
+        }
+    }
+}
