@@ -130,7 +130,8 @@ class Story:
             if self.hero_animal is None and name is None and rng.random() < 0.35:
                 self.hero_animal = rng.choice(ANIMALS)
             if self.hero_animal:
-                self.name, self.he, self.his = rng.choice(PET_NAMES), *rng.choice([("he", "his"), ("she", "her")])
+                self.name = rng.choice(PET_NAMES)
+                self.he, self.his = [("he", "his"), ("she", "her")][PET_NAMES.index(self.name) % 2]
                 self.kind = self.hero_animal
             else:
                 self.name = name or rng.choice(GIRLS + BOYS)
@@ -167,26 +168,33 @@ class Story:
         ch = rng.choice
         adj = ch(["little", "kind", "happy", "small", "clever", "young"])
         day = ch(["morning", "sunny day", "afternoon", "spring day", "summer day", "cold day"])
-        s = [ch([f"Once upon a time there was {a(adj)} {{kind}} named {{N}}.", f"Once there was {a(adj)} {{kind}} called {{N}}.",
+        tags, s = ["who"], [ch([f"Once upon a time there was {a(adj)} {{kind}} named {{N}}.", f"Once there was {a(adj)} {{kind}} called {{N}}.",
                  f"{{N}} was {a(adj)} {{kind}}.", f"Once upon a time, {a(adj)} {{kind}} named {{N}} lived in a small house."])]
         go = [f"One {day} {{N}} went to the {{p}}.", f"One {day}, {{N}} walked to the {{p}}.", f"One {day} {{h}} ran to the {{p}} to play.",
               f"{{H}} loved to go to the {{p}}. One {day} {{h}} went there alone."]
+        tags += ["where", "find"]
         s.append(ch(go))
         s.append(ch(["There {h} found {co}.", "{H} looked around and found {co}.", "Under a tree {h} found {co}.",
                      "In the grass {h} found {co}.", "Behind a big stone, {N} found {co}."]))
         if self.friend:
+            tags.append("friend")
             s.append(ch(["{N} had a friend named {F}. {F} had {fco}.", "Then {h} saw {his} friend {F}. {F} had {fco}.",
                          "{F}, {his} best friend, was there too. {FH} had {fco}."]))
         s.append(ch(["Then {h} met {aa}.", "Soon {aa} came by.", "{aa2} came and looked at the {o}.", "Then {aa} came out of a hole.",
                      "On the way home, {N} met {aa}."]).replace("{aa2}", a(self.animal).capitalize()))
+        tags += ["animal", "deed"]
         s.append(ch(self.deeds))
         if rng.random() < 0.6:
+            tags.append("deed")
             s.append(ch(["The {a} was very happy.", "The {a} smiled and said, \"Thank you, {N}!\"", "They played with the {o} until it was dark.",
                          "They laughed and danced all day.", "\"What a nice {c} {o}!\" said the {a}."]))
+        tags.append("moral")
         s.append(ch([f"{{N}} learned that {self.moral}.", f"That day {{N}} learned that {self.moral}.", f"{{N}} went home and knew that {self.moral}."]))
         if rng.random() < 0.4:
+            tags.append("end")
             s.append(ch(["They were friends from that day on.", "The end.", "And they were all happy.", "That night {N} slept well."]))
-        self.text = self.fill(" ".join(s))
+        self.parts = [(t, self.fill(x)) for t, x in zip(tags, s)]
+        self.text = " ".join(x for _, x in self.parts)
 
     def questions(self):
         """All (kind, [wordings], answer); every answer is one string."""
@@ -211,6 +219,27 @@ class Story:
                 ("friend-colour", ["What colour was the {fo}?", "What color was the {fo}?"], f"The {self.fobj} was {self.fcolour}."),
             ]
         return [(k, [self.fill(w) for w in ws], ans) for k, ws, ans in q]
+
+
+NEEDS = {"who": "who", "kind": "who", "where": "where", "find": "find", "colour": "find", "animal": "animal", "moral": "moral",
+         "friend": "friend", "friend-object": "friend", "friend-colour": "friend"}
+
+
+def excerpt(rng):
+    """One to three sentences of a story and questions that they answer: look-back over a short distance."""
+    while True:
+        s = Story(rng)
+        n = rng.choice([1, 1, 2, 2, 3])
+        parts = sorted(rng.sample(range(len(s.parts)), min(n, len(s.parts))))
+        tags = {s.parts[i][0] for i in parts}
+        qs = [q for q in s.questions() if NEEDS[q[0]] in tags]
+        if qs:
+            break
+    rng.shuffle(qs)
+    d = Doc()
+    for i, (_, w, ans) in enumerate(qs[:rng.randint(1, 4)]):
+        d.turn(rng, " ".join(s.parts[k][1] for k in parts) + " " + rng.choice(w) if i == 0 else rng.choice(w), ans, W_ANSWER, rough=i > 0)
+    return d
 
 
 def story_request(rng, test=False):
@@ -263,11 +292,11 @@ def thing_colour_question(rng, t, c):
 
 def fact(rng):
     r = rng.random()
-    if r < 0.4:
+    if r < 0.5:
         return sum_fact(rng)
-    if r < 0.7:
+    if r < 0.75:
         return opposite_fact(rng)
-    if r < 0.86:
+    if r < 0.88:
         return thing_colour_question(rng, *rng.choice(THING_COLOUR))
     if r < 0.94:
         x, s = rng.choice(SOUNDS)
@@ -324,10 +353,19 @@ def ask(rng, doc, story, n):
         doc.turn(rng, rng.choice(wordings), ans, W_ANSWER)
 
 
+SHORT = 0.7             # share of the short documents, until stage 0.45; then it falls
+
+
 def document(rng, stage=1.0):
     """One training document. `stage` in 0..1: early documents are short and full of look-back."""
     d, r = Doc(), rng.random()
     early = stage < 0.15
+    if rng.random() < min(SHORT, max(0.15, SHORT - (stage - 0.45) / 0.2 * (SHORT - 0.15))):
+        return excerpt(rng)
+    if rng.random() < 0.25:
+        for _ in range(rng.randint(3, 9)):
+            d.turn(rng, *fact(rng), W_ANSWER)
+        return d
     if r < (0.10 if early else 0.04):          # copying: what look-back grows from
         for _ in range(rng.randint(1, 3)):
             d.turn(rng, *repeat(rng), W_ANSWER, rough=False)

@@ -57,29 +57,27 @@ def load(path):
 
 
 @torch.no_grad()
-def generate(model, tok, prompts, stop, limit=40, batch=48):
-    """Greedy answers. `prompts`: token id lists. Prompts of one length are decoded together."""
-    groups = collections.defaultdict(list)
-    for i, p in enumerate(prompts):
-        groups[len(p)].append(i)
-    out = [None] * len(prompts)
-    for n, idx in groups.items():
-        for k in range(0, len(idx), batch):
-            part = idx[k:k + batch]
-            ids = torch.tensor([prompts[i] for i in part])
-            done = torch.zeros(len(part), dtype=torch.bool)
-            for _ in range(limit):
-                B, T = ids.shape
-                h = model.hidden(ids).view(B, T, -1)[:, -1]
-                nxt = model.head(h).argmax(-1)
-                ids = torch.cat([ids, nxt[:, None]], 1)
-                done |= torch.isin(nxt, torch.tensor(stop))
-                if done.all() or T > 1000:
-                    break
-            for r, i in enumerate(part):
-                x = ids[r, n:].tolist()
-                cut = next((j for j, t in enumerate(x) if t in stop), len(x))
-                out[i] = tok.decode(x[:cut])
+def generate(model, tok, prompts, stop, limit=40, batch=32):
+    """Greedy answers. `prompts`: token id lists. Rows are padded on the right, which a causal model cannot see."""
+    order, out = sorted(range(len(prompts)), key=lambda i: len(prompts[i])), [None] * len(prompts)
+    for k in range(0, len(order), batch):
+        part = order[k:k + batch]
+        rows = [list(prompts[i]) for i in part]
+        open_rows = list(range(len(part)))
+        for _ in range(limit):
+            T = max(len(rows[r]) for r in open_rows)
+            ids = torch.tensor([rows[r] + [0] * (T - len(rows[r])) for r in open_rows])
+            h = model.hidden(ids).view(len(open_rows), T, -1)
+            last = torch.stack([h[j, len(rows[r]) - 1] for j, r in enumerate(open_rows)])
+            for r, t in zip(list(open_rows), model.head(last).argmax(-1).tolist()):
+                if t in stop:
+                    open_rows.remove(r)
+                else:
+                    rows[r].append(t)
+            if not open_rows:
+                break
+        for r, i in enumerate(part):
+            out[i] = tok.decode(rows[r][len(prompts[i]):])
     return out
 
 
