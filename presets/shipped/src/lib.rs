@@ -5,3 +5,36 @@
 
 /// `(name, TOML text)` of every shipped preset, sorted by name.
 pub const SHIPPED: &[(&str, &str)] = &[];
+
+#[cfg(test)]
+mod tests {
+    use super::SHIPPED;
+    use std::path::Path;
+    use trilut_presets::Preset;
+
+    #[test]
+    fn every_preset_is_valid_and_written_as_the_tuner_writes_it() {
+        for (name, text) in SHIPPED {
+            let preset = Preset::parse(text, name).unwrap_or_else(|e| panic!("{e}"));
+            assert_eq!(preset.to_text(), *text, "{name}");
+            let arch = name.split('/').next();
+            assert_eq!(arch, Some(&preset.machine.arch[..]), "{name}");
+        }
+        assert!(SHIPPED.is_sorted_by_key(|(name, _)| name));
+    }
+
+    #[test]
+    fn every_file_is_listed() {
+        let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
+        for arch in ["x86_64", "aarch64"] {
+            for file in std::fs::read_dir(root.join(arch)).into_iter().flatten() {
+                let path = file.expect("the directory can be read").path();
+                let Some(stem) = path.file_stem().and_then(|s| s.to_str()) else { continue };
+                if path.extension().is_some_and(|e| e == "toml") {
+                    let name = format!("{arch}/{stem}");
+                    assert!(SHIPPED.iter().any(|(n, _)| *n == name), "{name} is not listed");
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,57 @@
+//! The seam between deciding and measuring.
+//!
+//! The tuner decides; a [`Lab`] knows which kernels exist and opens a [`Stage`] for a layer, on which a
+//! [`Runner`] takes samples and tells the time. [`Hardware`](crate::Hardware) is the real one.
+
+#[cfg(test)]
+pub(crate) mod fake;
+
+use crate::noise::CpuTimes;
+use crate::request::TuneError;
+use crate::space::Candidate;
+use std::time::{Duration, SystemTime};
+use trilut_kernels::{Format, Layout, Runnable, Shape};
+use trilut_presets::preset::Weights;
+
+/// Somebody who takes samples.
+pub trait Runner {
+    /// A clock that never goes back; its zero is arbitrary but the same as that of the [`Lab`].
+    fn now(&self) -> Duration;
+
+    /// Times a candidate: nanoseconds per matrix-vector product, or why it cannot be run.
+    fn sample(&mut self, candidate: &Candidate) -> Result<f64, String>;
+}
+
+/// A layer that is ready to be timed.
+pub struct Stage<'a> {
+    /// Who takes the samples.
+    pub runner: Box<dyn Runner + 'a>,
+    /// Where the weights are during timing.
+    pub weights: Weights,
+    /// Statements about how it was set up.
+    pub notes: Vec<String>,
+}
+
+/// Where kernels are found and timed.
+pub trait Lab {
+    /// The kernels that may run a layer in a format.
+    fn kernels(&self, format: Format, shape: Shape) -> Vec<Runnable>;
+
+    /// The kernel that runs without tuning.
+    fn default_kernel(&self, format: Format, shape: Shape) -> Runnable;
+
+    /// A clock that never goes back.
+    fn now(&self) -> Duration;
+
+    /// The date, for provenance.
+    fn date(&self) -> SystemTime;
+
+    /// What the CPUs did so far, if the system tells.
+    fn cpu_times(&self) -> Option<CpuTimes>;
+
+    /// Makes a layer ready to be timed, in these layouts.
+    ///
+    /// # Errors
+    /// When there is not enough memory for it.
+    fn open(&mut self, shape: Shape, layouts: &[Layout]) -> Result<Stage<'_>, TuneError>;
+}

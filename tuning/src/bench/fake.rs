@@ -1,0 +1,207 @@
+//! Kernels, clocks and labs made up for tests: no decision is tested against real time.
+
+use super::{Lab, Runner, Stage};
+use crate::exactness::Random;
+use crate::noise::CpuTimes;
+use crate::request::TuneError;
+use crate::space::Candidate;
+use std::cell::{Cell, RefCell};
+use std::collections::BTreeSet;
+use std::rc::Rc;
+use std::time::{Duration, SystemTime};
+use trilut_kernels::{
+    Activation, Cost, Format, Gemv, Isa, Kernel, Layout, PackedView, Runnable, Shape, Supported,
+    Tile, reference,
+};
+use trilut_presets::preset::Weights;
+
+type Run = fn(&mut Gemv<'_>);
+
+/// A kernel called `gemv_i2s_madd_<micro>_scalar`.
+fn kernel(micro: &str, cost: Cost, run: Run) -> Runnable {
+    let text: &'static str = format!("gemv_i2s_madd_{micro}_scalar").leak();
+    let kernel = Box::leak(Box::new(Kernel {
+        text,
+        name: text.parse().unwrap(),
+        layout: Layout::I2s,
+        activation: Activation::Plain,
+        bounds: &[],
+        prefetches: true,
+        cost,
+        hash: 0xabc0 + text.len() as u64,
+        run,
+    }));
+    Runnable::new(kernel, Supported::detect(Isa::Scalar).unwrap()).unwrap()
+}
+
+const COST: Cost = Cost { instructions_per_weight: 0.1, bytes_per_weight: 0.25 };
+
+fn sums(call: &Gemv<'_>) -> Vec<i32> {
+    let weights = PackedView::new(Layout::I2s, call.shape, call.weights).unwrap().unpack();
+    let q: Vec<i8> = call.activations[..call.shape.k].iter().map(|b| *b as i8).collect();
+    reference::gemv(call.shape, &weights, &q)[call.rows.clone()].to_vec()
+}
+
+fn run_exact(call: &mut Gemv<'_>) {
+    let sums = sums(call);
+    call.out.copy_from_slice(&sums);
+}
+
+fn run_wrong(call: &mut Gemv<'_>) {
+    run_exact(call);
+    call.out[0] += 1;
+}
+
+fn run_wrapping(call: &mut Gemv<'_>) {
+    run_exact(call);
+    call.out.iter_mut().for_each(|sum| *sum = i32::from(*sum as i16));
+}
+
+/// A kernel that is exact.
+pub(crate) fn exact(micro: &str) -> Runnable {
+    kernel(micro, COST, run_exact)
+}
+
+/// An exact kernel with an analytic cost.
+pub(crate) fn with_cost(micro: &str, instructions_per_weight: f64, bytes: f64) -> Runnable {
+    kernel(micro, Cost { instructions_per_weight, bytes_per_weight: bytes }, run_exact)
+}
+
+/// A kernel whose first sum is off by one.
+pub(crate) fn wrong(micro: &str) -> Runnable {
+    kernel(micro, COST, run_wrong)
+}
+
+/// A kernel whose sums wrap at 16 bits.
+pub(crate) fn wrapping(micro: &str) -> Runnable {
+    kernel(micro, COST, run_wrapping)
+}
+
+/// The micro tile in a candidate's name.
+pub(crate) fn micro(candidate: &Candidate) -> &'static str {
+    candidate.name().split('_').nth(3).unwrap()
+}
+
+fn candidate(micro: &str) -> Candidate {
+    Candidate { kernel: exact(micro), tile: Tile::default() }
+}
+
+/// Four candidates, the first one standing for the default.
+pub(crate) fn field() -> Vec<Candidate> {
+    ["r1u1", "r2u1", "r4u1", "r8u1"].map(candidate).to_vec()
+}
+
+/// A challenger and the default.
+pub(crate) fn pair() -> [Candidate; 2] {
+    ["r2u1", "r1u1"].map(candidate)
+}
+
+/// How long candidates take, by micro tile, in nanoseconds.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct Script {
+    pub(crate) times: &'static [(&'static str, f64)],
+    /// Times of first samples, where they differ.
+    pub(crate) first: &'static [(&'static str, f64)],
+    /// Random slow-down up to this share.
+    pub(crate) noise: f64,
+    /// Slow-down per sample taken.
+    pub(crate) drift: f64,
+    /// A prefetch distance and the factor that it brings.
+    pub(crate) prefetch: Option<(usize, f64)>,
+    /// A row split and the factor that it brings.
+    pub(crate) rows: Option<(usize, f64)>,
+}
+
+/// A runner that follows a script. Its clock moves by a millisecond per sample.
+pub(crate) struct Synthetic {
+    script: Script,
+    random: Random,
+    taken: usize,
+    seen: BTreeSet<String>,
+    clock: Rc<Cell<Duration>>,
+    log: Rc<RefCell<Vec<String>>>,
+}
+
+impl Synthetic {
+    pub(crate) fn new(script: Script) -> Self {
+        Self {
+            script,
+            random: Random::new(5),
+            taken: 0,
+            seen: BTreeSet::new(),
+            clock: Rc::default(),
+            log: Rc::default(),
+        }
+    }
+}
+
+fn find(times: &[(&str, f64)], micro: &str) -> Option<f64> {
+    times.iter().find(|(name, _)| *name == micro).map(|(_, ns)| *ns)
+}
+
+impl Runner for Synthetic {
+    fn now(&self) -> Duration {
+        self.clock.get()
+    }
+
+    fn sample(&mut self, candidate: &Candidate) -> Result<f64, String> {
+        self.clock.set(self.clock.get() + Duration::from_millis(1));
+        self.log.borrow_mut().push(candidate.name().to_owned());
+        let (script, micro) = (self.script, micro(candidate));
+        let mut ns = find(script.times, micro).ok_or("no time is scripted")?;
+        if self.seen.insert(candidate.to_string()) {
+            ns = find(script.first, micro).unwrap_or(ns);
+        }
+        let hit = |knob: Option<(usize, f64)>, value| knob.filter(|(at, _)| *at == value);
+        ns *= hit(script.prefetch, candidate.tile.prefetch).map_or(1.0, |(_, factor)| factor);
+        ns *= hit(script.rows, candidate.tile.rows_per_task).map_or(1.0, |(_, factor)| factor);
+        let wobble = f64::from(self.random.next_u32()) / f64::from(u32::MAX);
+        self.taken += 1;
+        Ok(ns * (1.0 + script.noise * wobble) * (1.0 + script.drift * self.taken as f64))
+    }
+}
+
+/// A lab with made-up kernels, the first one being the default.
+pub(crate) struct FakeLab {
+    pub(crate) kernels: Vec<Runnable>,
+    pub(crate) script: Script,
+    pub(crate) clock: Rc<Cell<Duration>>,
+    /// The name of the kernel of every sample taken.
+    pub(crate) log: Rc<RefCell<Vec<String>>>,
+}
+
+impl FakeLab {
+    pub(crate) fn new(kernels: Vec<Runnable>, script: Script) -> Self {
+        Self { kernels, script, clock: Rc::default(), log: Rc::default() }
+    }
+}
+
+impl Lab for FakeLab {
+    fn kernels(&self, format: Format, _: Shape) -> Vec<Runnable> {
+        if format == Format::I2S { self.kernels.clone() } else { Vec::new() }
+    }
+
+    fn default_kernel(&self, _: Format, _: Shape) -> Runnable {
+        self.kernels[0]
+    }
+
+    fn now(&self) -> Duration {
+        self.clock.get()
+    }
+
+    fn date(&self) -> SystemTime {
+        SystemTime::UNIX_EPOCH
+    }
+
+    fn cpu_times(&self) -> Option<CpuTimes> {
+        None
+    }
+
+    fn open(&mut self, _: Shape, _: &[Layout]) -> Result<Stage<'_>, TuneError> {
+        let mut runner = Synthetic::new(self.script);
+        runner.clock = Rc::clone(&self.clock);
+        runner.log = Rc::clone(&self.log);
+        let notes = vec!["synthetic weights".to_owned()];
+        Ok(Stage { runner: Box::new(runner), weights: Weights::Cold, notes })
+    }
+}

@@ -1,0 +1,146 @@
+//! The paired check: is the winner of a race really faster than the default?
+//!
+//! A race picks the best of many noisy medians, which flatters the winner. Here the two run in turn,
+//! A B B A, and each pair gives one ratio: drift hits both of a pair alike. The gain counts only when the
+//! whole 95 % interval of the median ratio lies below 1.
+
+use crate::bench::Runner;
+use crate::space::Candidate;
+use crate::statistics::{median, median_interval};
+use std::time::Duration;
+
+/// The probability of error on each side of the interval at one look: 2.5 % over all looks together.
+const TAIL: f64 = 0.025 / (DOUBLINGS + 1) as f64;
+
+/// Pairs below which no such interval exists.
+pub const MIN_PAIRS: usize = 8;
+
+/// What the pairs showed.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Confirmation {
+    /// The winner's samples in nanoseconds.
+    pub winner: Vec<f64>,
+    /// The default's samples in nanoseconds, in the same pairs.
+    pub default: Vec<f64>,
+    /// The median of (winner's time / default's time).
+    pub ratio: f64,
+    /// The lower end of its 95 % interval.
+    pub low: f64,
+    /// The upper end of its 95 % interval.
+    pub high: f64,
+}
+
+impl Confirmation {
+    fn of(winner: Vec<f64>, default: Vec<f64>) -> Self {
+        let ratios = ratios(&winner, &default);
+        let (low, high) = median_interval(&ratios, TAIL);
+        Self { ratio: median(&ratios), low, high, winner, default }
+    }
+
+    /// Whether the gain is outside the noise.
+    pub fn is_gain(&self) -> bool {
+        self.winner.len() >= MIN_PAIRS && self.high < 1.0
+    }
+
+    /// Half the width of the interval.
+    pub fn half_width(&self) -> f64 {
+        (self.high - self.low) / 2.0
+    }
+}
+
+fn ratios(winner: &[f64], default: &[f64]) -> Vec<f64> {
+    winner.iter().zip(default).map(|(winner, default)| winner / default).collect()
+}
+
+/// How often the number of pairs is doubled while they decide nothing.
+const DOUBLINGS: u32 = 4;
+
+/// Runs `pairs` pairs, and at least [`MIN_PAIRS`] even past the deadline: a check that was begun is worth
+/// its few milliseconds. While the interval still contains 1 and there is time, the number of pairs is
+/// doubled, and only then is looked at them again. `None` when a sample fails or `stop`
+/// says so.
+pub fn confirm(
+    runner: &mut dyn Runner,
+    winner: &Candidate,
+    default: &Candidate,
+    pairs: usize,
+    deadline: Duration,
+    stop: &mut dyn FnMut() -> bool,
+) -> Option<Confirmation> {
+    let (mut a, mut b) = (Vec::new(), Vec::new());
+    let (mut goal, most) = (pairs.max(MIN_PAIRS), pairs.max(MIN_PAIRS) << DOUBLINGS);
+    loop {
+        if a.len() >= MIN_PAIRS && runner.now() >= deadline {
+            break;
+        }
+        if a.len() == goal {
+            let (low, high) = median_interval(&ratios(&a, &b), TAIL);
+            if goal == most || high < 1.0 || low > 1.0 || high == low {
+                break;
+            }
+            goal *= 2;
+        }
+        if a.len().is_multiple_of(2) {
+            a.push(runner.sample(winner).ok()?);
+            b.push(runner.sample(default).ok()?);
+        } else {
+            b.push(runner.sample(default).ok()?);
+            a.push(runner.sample(winner).ok()?);
+        }
+        if stop() {
+            return None;
+        }
+    }
+    Some(Confirmation::of(a, b))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::bench::fake::{self, Script};
+
+    fn check(script: Script) -> Confirmation {
+        let [fast, slow] = fake::pair();
+        let mut runner = fake::Synthetic::new(script);
+        confirm(&mut runner, &fast, &slow, 15, Duration::MAX, &mut || false).unwrap()
+    }
+
+    #[test]
+    fn a_clear_gain_is_confirmed() {
+        let result =
+            check(Script { times: &[("r2u1", 90.0), ("r1u1", 100.0)], ..Script::default() });
+        assert!(result.is_gain());
+        assert!((result.ratio - 0.9).abs() < 1e-9 && result.half_width() < 1e-9);
+    }
+
+    #[test]
+    fn a_gain_inside_the_noise_is_not() {
+        let times = &[("r2u1", 99.9), ("r1u1", 100.0)];
+        let result = check(Script { times, noise: 0.5, ..Script::default() });
+        assert!(!result.is_gain(), "{result:?}");
+        assert_eq!(result.winner.len(), 15 << DOUBLINGS, "undecided to the end");
+        assert!(
+            !check(Script { times: &[("r2u1", 5.0), ("r1u1", 5.0)], ..Script::default() })
+                .is_gain()
+        );
+    }
+
+    #[test]
+    fn drift_does_not_fake_or_hide_a_gain() {
+        let times = &[("r2u1", 95.0), ("r1u1", 100.0)];
+        assert!(check(Script { times, drift: 0.01, ..Script::default() }).is_gain());
+        let equal = &[("r2u1", 100.0), ("r1u1", 100.0)];
+        assert!(!check(Script { times: equal, drift: 0.01, ..Script::default() }).is_gain());
+    }
+
+    #[test]
+    fn the_deadline_leaves_the_smallest_sound_number_of_pairs() {
+        let [fast, slow] = fake::pair();
+        let times = &[("r2u1", 90.0), ("r1u1", 100.0)];
+        let mut runner = fake::Synthetic::new(Script { times, ..Script::default() });
+        let mut never = || false;
+        let result = confirm(&mut runner, &fast, &slow, 99, Duration::ZERO, &mut never).unwrap();
+        assert_eq!(result.winner.len(), MIN_PAIRS);
+        assert!(confirm(&mut runner, &fast, &slow, 99, Duration::MAX, &mut || true).is_none());
+    }
+}

@@ -1,0 +1,129 @@
+//! The analytic estimate: which candidates are worth timing, without running any.
+//!
+//! A kernel takes at least as long as its instructions need to issue and as its weights need to arrive.
+//! The constants are typical, not measured: only the order of the estimates matters.
+
+use crate::bench::Lab;
+use crate::request::Request;
+use crate::{cold, space};
+use trilut_kernels::{Isa, Phase, Runnable, Shape, Tile};
+use trilut_presets::preset::Weights;
+use trilut_presets::{Pick, Plan};
+
+/// Cycles per nanosecond of a typical core.
+const GHZ: f64 = 3.0;
+
+/// Bytes per nanosecond that one core streams from memory, and that all cores together do.
+const MEMORY: (f64, f64) = (15.0, 60.0);
+
+/// Bytes per nanosecond that one core streams from the last-level cache.
+const CACHE: f64 = 60.0;
+
+/// Vector instructions that a typical core completes per cycle in a kernel's inner loop.
+fn per_cycle(isa: Isa) -> f64 {
+    match isa {
+        Isa::Scalar => 3.0,
+        Isa::Emulated => 0.05,
+        // 512-bit operations have fewer ports than narrower ones on most cores.
+        Isa::Avx512 => 1.8,
+        Isa::Avx2 | Isa::AvxVnni | Isa::Neon | Isa::Dotprod | Isa::I8mm => 2.5,
+    }
+}
+
+/// The lower bound of a kernel's time.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Bound {
+    /// Nanoseconds to issue its instructions.
+    pub compute_ns: f64,
+    /// Nanoseconds to stream its weights.
+    pub stream_ns: f64,
+}
+
+impl Bound {
+    /// The bound of a kernel on a layer.
+    pub fn of(kernel: &Runnable, shape: Shape, threads: usize, weights: Weights) -> Self {
+        let (kernel, threads) = (kernel.kernel(), threads as f64);
+        let count = shape.weights() as f64;
+        let bandwidth = match weights {
+            Weights::Cold => (MEMORY.0 * threads).min(MEMORY.1),
+            Weights::Warm => CACHE * threads,
+        };
+        let issue = per_cycle(kernel.name.isa) * GHZ * threads;
+        Self {
+            compute_ns: count * kernel.cost.instructions_per_weight / issue,
+            stream_ns: count * kernel.cost.bytes_per_weight / bandwidth,
+        }
+    }
+
+    /// The larger of the two: the estimate.
+    pub fn ns(self) -> f64 {
+        self.compute_ns.max(self.stream_ns)
+    }
+}
+
+/// The kernels with their bounds, fastest first; where memory makes them equal, the one with less to
+/// compute comes first.
+pub fn rank(
+    kernels: Vec<Runnable>,
+    shape: Shape,
+    threads: usize,
+    weights: Weights,
+) -> Vec<(Runnable, Bound)> {
+    let mut ranked: Vec<_> =
+        kernels.into_iter().map(|k| (k, Bound::of(&k, shape, threads, weights))).collect();
+    ranked.sort_by(|(_, a), (_, b)| {
+        a.ns().total_cmp(&b.ns()).then(a.compute_ns.total_cmp(&b.compute_ns))
+    });
+    ranked
+}
+
+/// The picks where no preset knows a layer: the best-ranked kernel of the first format with the default
+/// tile. Runs nothing.
+pub fn plan(lab: &dyn Lab, request: &Request) -> Plan {
+    let weights = cold::state(request.model_bytes, &request.machine);
+    let formats = &request.formats[..request.formats.len().min(1)];
+    let picks = request.shapes.iter().filter_map(|layer| {
+        let shape = layer.shape;
+        let kernels = space::kernels(lab, formats, shape);
+        let (kernel, _) = rank(kernels, shape, request.threads, weights).into_iter().next()?;
+        Some(Pick {
+            shape,
+            phase: Phase::Decode,
+            threads: request.threads,
+            format: kernel.kernel().name.format,
+            kernel: kernel.kernel().text.to_owned(),
+            tile: Tile::default(),
+            reason: "analytic estimate, nothing was measured".to_owned(),
+        })
+    });
+    Plan { picks: picks.collect() }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::bench::fake;
+
+    #[test]
+    fn fewer_bytes_win_when_streaming_and_fewer_instructions_when_computing() {
+        let shape = Shape::new(1024, 1024).unwrap();
+        let dense = fake::with_cost("r1u1", 0.4, 0.20);
+        let plain = fake::with_cost("r2u1", 0.1, 0.25);
+        let first = |weights| rank(vec![dense, plain], shape, 1, weights)[0].0.kernel().text;
+        assert_eq!(first(Weights::Cold), plain.kernel().text);
+        let light = fake::with_cost("r1u1", 0.05, 0.20);
+        let cold = rank(vec![plain, light], shape, 1, Weights::Cold);
+        assert_eq!(cold[0].0.kernel().text, light.kernel().text);
+        assert!(cold[0].1.ns() < cold[1].1.ns());
+    }
+
+    #[test]
+    fn equal_streams_are_ordered_by_work() {
+        let shape = Shape::new(1024, 1024).unwrap();
+        let more = fake::with_cost("r1u1", 0.02, 0.25);
+        let less = fake::with_cost("r2u1", 0.01, 0.25);
+        let ranked = rank(vec![more, less], shape, 1, Weights::Cold);
+        assert_eq!(ranked[0].1.ns(), ranked[1].1.ns());
+        assert_eq!(ranked[0].0.kernel().text, less.kernel().text);
+    }
+}

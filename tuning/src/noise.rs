@@ -1,0 +1,108 @@
+//! How far the machine's times can be trusted.
+
+use crate::statistics::{median, spread};
+use std::path::Path;
+
+/// Above this spread or stolen share, times are called unreliable.
+const BUSY: f64 = 0.05;
+
+/// The noise of one race.
+#[derive(Debug, Clone, Copy, PartialEq, Default)]
+pub struct Noise {
+    /// The relative spread of the default candidate's own samples; `None` with fewer than three.
+    pub spread: Option<f64>,
+    /// Its second half over its first half, minus 1: positive when the machine became slower.
+    pub drift: f64,
+    /// The share of CPU time that the host took away meanwhile, if the system tells.
+    pub steal: Option<f64>,
+}
+
+impl Noise {
+    /// The noise that the default's samples and the CPU times before and after show.
+    pub fn of(samples: &[f64], before: Option<CpuTimes>, after: Option<CpuTimes>) -> Self {
+        let (first, second) = samples.split_at(samples.len() / 2);
+        let drift = match median(first) {
+            m if m > 0.0 => median(second) / m - 1.0,
+            _ => 0.0,
+        };
+        let steal = before.zip(after).and_then(|(before, after)| after.steal_since(before));
+        Self { spread: spread(samples), drift, steal }
+    }
+
+    /// What to tell a person, if the times are unreliable.
+    pub fn warning(&self) -> Option<String> {
+        let percent = |share: f64| format!("{:.0} %", share * 100.0);
+        if let Some(steal) = self.steal.filter(|s| *s > BUSY) {
+            return Some(format!("the host took away {} of the CPU time", percent(steal)));
+        }
+        // Before the spread, which drift widens too.
+        if self.drift.abs() > 2.0 * BUSY {
+            let direction = if self.drift > 0.0 { "slower" } else { "faster" };
+            let by = percent(self.drift.abs());
+            return Some(format!("the machine became {by} {direction} during the race"));
+        }
+        let spread = self.spread.filter(|s| *s > BUSY)?;
+        Some(format!("repeated samples differ by {}: is the machine busy?", percent(spread)))
+    }
+}
+
+/// Time that CPUs have spent since the system started, in the system's ticks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct CpuTimes {
+    total: u64,
+    stolen: u64,
+}
+
+impl CpuTimes {
+    /// Reads `/proc/stat` or its like.
+    pub fn read(stat: &Path) -> Option<Self> {
+        let text = std::fs::read_to_string(stat).ok()?;
+        let values = text.lines().next()?.strip_prefix("cpu ")?;
+        // user nice system idle iowait irq softirq steal; guest times are part of user.
+        let ticks: Vec<u64> =
+            values.split_ascii_whitespace().take(8).map_while(|v| v.parse().ok()).collect();
+        let stolen = *ticks.get(7)?;
+        Some(Self { total: ticks.iter().fold(0, |sum, t| sum.saturating_add(*t)), stolen })
+    }
+
+    /// The stolen share of all time since then; `None` if no tick has passed.
+    fn steal_since(self, before: Self) -> Option<f64> {
+        let total = self.total.checked_sub(before.total).filter(|t| *t > 0)?;
+        Some(self.stolen.checked_sub(before.stolen)? as f64 / total as f64)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn times(line: &str) -> Option<CpuTimes> {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        std::fs::write(file.path(), line).unwrap();
+        CpuTimes::read(file.path())
+    }
+
+    #[test]
+    fn stolen_time_is_a_share() {
+        let before = times("cpu  100 0 0 900 0 0 0 10 0 0\ncpu0 1\n");
+        let after = times("cpu  150 0 0 930 0 0 0 30 0 0\n");
+        let noise = Noise::of(&[1.0; 8], before, after);
+        assert_eq!(noise.steal, Some(0.2));
+        assert!(noise.warning().unwrap().contains("20 %"));
+        assert_eq!(Noise::of(&[1.0; 8], before, before).steal, None);
+        assert_eq!(Noise::of(&[1.0; 8], after, before).steal, None);
+        assert_eq!(times("cpu  1 2 3"), None);
+        assert_eq!(times("intr 5"), None);
+    }
+
+    #[test]
+    fn spread_and_drift_are_told_apart() {
+        let quiet = Noise::of(&[100.0, 101.0, 100.0, 99.0], None, None);
+        assert_eq!(quiet.warning(), None);
+        let wild = Noise::of(&[100.0, 140.0, 90.0, 95.0, 150.0, 100.0], None, None);
+        assert!(wild.warning().unwrap().contains("differ"));
+        let slower = Noise { spread: Some(0.01), drift: 0.2, steal: None };
+        assert!(slower.warning().unwrap().contains("20 % slower"));
+        assert_eq!(Noise::of(&[], None, None), Noise::default());
+    }
+}

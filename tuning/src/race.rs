@@ -1,0 +1,231 @@
+//! The race: candidates take turns, losers leave early.
+//!
+//! Each candidate gives one sample that is thrown away (it pays for page faults and cold code), then
+//! one sample per round. Turns spread slow drift evenly over all candidates. A candidate leaves when its
+//! best sample is behind the leader's median by more than a factor that shrinks from round to round.
+
+use crate::bench::Runner;
+use crate::space::Candidate;
+use crate::statistics::{least, median, spread};
+use std::time::Duration;
+
+/// When a race ends.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Limits {
+    /// Samples that a candidate gives on a quiet machine, the first one not counted.
+    pub samples: usize,
+    /// How many times as many it gives while candidate 0's own samples are [`NOISY`].
+    pub patience: usize,
+    /// The runner's time at which the race ends.
+    pub deadline: Duration,
+}
+
+/// The relative spread above which a race goes on for longer.
+pub const NOISY: f64 = 0.03;
+
+/// `(samples given, factor)`: with so many samples a candidate this far behind leaves.
+const FACTORS: &[(usize, f64)] = &[(6, 1.06), (4, 1.15), (2, 1.5)];
+
+/// How a candidate fared.
+#[derive(Debug, Clone)]
+pub struct Lane {
+    /// The candidate.
+    pub candidate: Candidate,
+    /// Its samples in nanoseconds, without the first one.
+    pub samples: Vec<f64>,
+    /// Why its timing failed, if it did.
+    pub failed: Option<String>,
+    live: bool,
+}
+
+impl Lane {
+    /// The median of its samples in nanoseconds.
+    pub fn median(&self) -> f64 {
+        median(&self.samples)
+    }
+}
+
+/// How a race ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum End {
+    /// Every candidate left or gave all its samples.
+    Finished,
+    /// The deadline came.
+    Deadline,
+    /// The watcher asked for it.
+    Cancelled,
+}
+
+/// Something that happened in a race.
+#[derive(Debug)]
+pub enum Turn<'a> {
+    /// A sample was taken; the runner's time now.
+    Sample(Duration),
+    /// A new leader, with its median in nanoseconds.
+    Leader(&'a Candidate, f64),
+    /// A candidate left, so many times as slow as the leader.
+    Left(&'a Candidate, f64),
+}
+
+/// Runs a race. Candidate 0 never leaves: it is the one to compare with. `watch` is told every turn
+/// and returns whether to stop.
+pub fn race(
+    runner: &mut dyn Runner,
+    candidates: &[Candidate],
+    limits: Limits,
+    watch: &mut dyn FnMut(Turn<'_>) -> bool,
+) -> (Vec<Lane>, End) {
+    let lane =
+        |c: &Candidate| Lane { candidate: *c, samples: Vec::new(), failed: None, live: true };
+    let mut lanes: Vec<Lane> = candidates.iter().map(lane).collect();
+    let mut leader = None;
+    for round in 0..=limits.samples * limits.patience.max(1) {
+        if round > limits.samples {
+            let noise = lanes.first().and_then(|lane| spread(&lane.samples));
+            if noise.is_none_or(|noise| noise <= NOISY) {
+                break;
+            }
+        }
+        for lane in lanes.iter_mut().filter(|l| l.live) {
+            // Whatever the deadline, one round is run: without it there is nothing to go by.
+            if round > 1 && runner.now() >= limits.deadline {
+                return (ranked(lanes), End::Deadline);
+            }
+            match runner.sample(&lane.candidate) {
+                Ok(ns) if round > 0 => lane.samples.push(ns),
+                Ok(_) => {}
+                Err(why) => {
+                    lane.failed = Some(why);
+                    lane.live = false;
+                }
+            }
+            if watch(Turn::Sample(runner.now())) {
+                return (ranked(lanes), End::Cancelled);
+            }
+        }
+        let timed = lanes.iter().enumerate().filter(|(_, l)| !l.samples.is_empty());
+        let best = timed.map(|(i, l)| (l.median(), i)).min_by(|a, b| a.0.total_cmp(&b.0));
+        let Some((ns, index)) = best else { continue };
+        if leader != Some(index) {
+            leader = Some(index);
+            watch(Turn::Leader(&lanes[index].candidate, ns));
+        }
+        for (_, lane) in lanes.iter_mut().enumerate().filter(|(i, l)| *i > 0 && l.live) {
+            let behind = least(&lane.samples) / ns;
+            let given = lane.samples.len();
+            if FACTORS.iter().any(|&(samples, factor)| given >= samples && behind > factor) {
+                lane.live = false;
+                watch(Turn::Left(&lane.candidate, behind));
+            }
+        }
+    }
+    (ranked(lanes), End::Finished)
+}
+
+/// The lanes by their medians; equal ones stay in the order of the candidates, untimed ones come last.
+fn ranked(mut lanes: Vec<Lane>) -> Vec<Lane> {
+    let key = |lane: &Lane| match lane.samples.is_empty() {
+        true => f64::INFINITY,
+        false => lane.median(),
+    };
+    lanes.sort_by(|a, b| key(a).total_cmp(&key(b)));
+    lanes
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::bench::fake::{self, Script, Synthetic};
+
+    const LIMITS: Limits = Limits { samples: 9, patience: 3, deadline: Duration::MAX };
+
+    fn names(lanes: &[Lane]) -> Vec<&str> {
+        lanes.iter().map(|l| fake::micro(&l.candidate)).collect()
+    }
+
+    fn run(script: Script, limits: Limits) -> (Vec<Lane>, End, Vec<String>) {
+        let mut left = Vec::new();
+        let mut runner = Synthetic::new(script);
+        let (lanes, end) = race(&mut runner, &fake::field(), limits, &mut |turn| {
+            if let Turn::Left(candidate, _) = turn {
+                left.push(fake::micro(candidate).to_owned());
+            }
+            false
+        });
+        (lanes, end, left)
+    }
+
+    const TIMES: &[(&str, f64)] =
+        &[("r1u1", 100.0), ("r2u1", 80.0), ("r4u1", 82.0), ("r8u1", 300.0)];
+
+    #[test]
+    fn the_fastest_wins_and_the_slowest_leaves_first() {
+        let (lanes, end, left) = run(Script { times: TIMES, ..Script::default() }, LIMITS);
+        assert_eq!(names(&lanes), ["r2u1", "r4u1", "r1u1", "r8u1"]);
+        assert_eq!((end, &left[..]), (End::Finished, &["r8u1".to_owned()][..]));
+        let samples: Vec<usize> = lanes.iter().map(|l| l.samples.len()).collect();
+        assert_eq!(samples, [9, 9, 9, 2], "the default never leaves");
+    }
+
+    #[test]
+    fn the_first_sample_does_not_count() {
+        let first = &[("r2u1", 1e9)];
+        let script = Script { times: TIMES, first, ..Script::default() };
+        let (lanes, ..) = run(script, LIMITS);
+        assert_eq!(names(&lanes)[0], "r2u1");
+        assert!(lanes[0].samples.iter().all(|s| *s == 80.0));
+    }
+
+    #[test]
+    fn ties_go_to_the_earlier_candidate() {
+        let times = &[("r1u1", 50.0), ("r2u1", 50.0), ("r4u1", 50.0), ("r8u1", 50.0)];
+        let (lanes, ..) = run(Script { times, ..Script::default() }, LIMITS);
+        assert_eq!(names(&lanes), ["r1u1", "r2u1", "r4u1", "r8u1"]);
+    }
+
+    #[test]
+    fn noise_and_drift_do_not_change_a_clear_order() {
+        for (noise, drift) in [(0.05, 0.0), (0.0, 0.02), (0.05, -0.002)] {
+            let (lanes, ..) =
+                run(Script { times: TIMES, noise, drift, ..Script::default() }, LIMITS);
+            assert!(["r2u1", "r4u1"].contains(&names(&lanes)[0]), "{noise} {drift}");
+            assert_eq!(names(&lanes)[3], "r8u1");
+        }
+    }
+
+    #[test]
+    fn a_noisy_race_goes_on_for_longer() {
+        let (lanes, ..) = run(Script { times: TIMES, noise: 0.3, ..Script::default() }, LIMITS);
+        let most = lanes.iter().map(|l| l.samples.len()).max();
+        assert_eq!(most, Some(27));
+    }
+
+    #[test]
+    fn the_deadline_ends_it_with_what_there_is() {
+        let limits = Limits { deadline: Duration::ZERO, ..LIMITS };
+        let (lanes, end, _) = run(Script { times: TIMES, ..Script::default() }, limits);
+        assert_eq!(end, End::Deadline);
+        assert!(lanes.iter().all(|l| l.samples.len() == 1));
+        assert_eq!(names(&lanes)[0], "r2u1");
+    }
+
+    #[test]
+    fn a_watcher_can_stop_it() {
+        let mut runner = Synthetic::new(Script { times: TIMES, ..Script::default() });
+        let mut turns = 0;
+        let (lanes, end) = race(&mut runner, &fake::field(), LIMITS, &mut |_| {
+            turns += 1;
+            turns == 6
+        });
+        assert_eq!(end, End::Cancelled);
+        assert!(lanes.iter().map(|l| l.samples.len()).sum::<usize>() < 6);
+    }
+
+    #[test]
+    fn a_candidate_that_fails_is_out_with_its_reason() {
+        let (lanes, end, _) = run(Script { times: &TIMES[..3], ..Script::default() }, LIMITS);
+        assert_eq!(end, End::Finished);
+        assert_eq!(names(&lanes)[3], "r8u1");
+        assert!(lanes[3].failed.as_deref().unwrap().contains("no time"));
+    }
+}

@@ -1,0 +1,102 @@
+//! What a tuning run found.
+
+use crate::confirm::Confirmation;
+use crate::noise::Noise;
+use crate::request::ShapeUse;
+use crate::space::Candidate;
+use std::time::Duration;
+use trilut_kernels::Shape;
+use trilut_presets::Preset;
+use trilut_presets::preset::Weights;
+
+/// A candidate that was never timed, or whose timing failed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Refused {
+    /// The kernel's name.
+    pub kernel: String,
+    /// Why, for a person.
+    pub reason: String,
+}
+
+/// The samples of one candidate, in nanoseconds per matrix-vector product.
+#[derive(Debug, Clone)]
+pub struct Timed {
+    /// The candidate.
+    pub candidate: Candidate,
+    /// Its samples in the order they were taken.
+    pub samples: Vec<f64>,
+    /// Their median.
+    pub median_ns: f64,
+    /// Bytes of packed weights per nanosecond, which is GB/s.
+    pub gigabytes_per_second: f64,
+    /// Weights per nanosecond, which is G weights/s.
+    pub gigaweights_per_second: f64,
+}
+
+/// What was found for one shape.
+#[derive(Debug, Clone)]
+pub struct ShapeReport {
+    /// The layer.
+    pub layer: ShapeUse,
+    /// The candidate to use; the default one if nothing was better beyond the noise.
+    pub winner: Timed,
+    /// The candidate used without tuning.
+    pub default: Timed,
+    /// The time of the scalar kernel in nanoseconds, if there was time to take it.
+    pub scalar_ns: Option<f64>,
+    /// Where the weights were.
+    pub weights: Weights,
+    /// The number of candidates that were timed.
+    pub tried: usize,
+    /// Kernels that were not timed, with reasons.
+    pub refused: Vec<Refused>,
+    /// The noise during the race.
+    pub noise: Noise,
+    /// The paired check of the fastest candidate against the default, if there was one.
+    pub confirmation: Option<Confirmation>,
+    /// Why the winner won, for a person.
+    pub reason: String,
+}
+
+impl ShapeReport {
+    /// How many times as fast as the default the winner is.
+    pub fn gain(&self) -> f64 {
+        self.default.median_ns / self.winner.median_ns
+    }
+}
+
+/// Why a run ended before all shapes were done.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Stopped {
+    /// The observer asked for it.
+    Cancelled,
+    /// The time limit was reached.
+    TimeLimit,
+}
+
+/// What a tuning run found. Shapes that were not finished are left out of the preset.
+#[derive(Debug, Clone)]
+pub struct Outcome {
+    /// The records to save, with provenance.
+    pub preset: Preset,
+    /// One report per finished shape, in the order of the request.
+    pub shapes: Vec<ShapeReport>,
+    /// The shapes that were not finished.
+    pub unfinished: Vec<Shape>,
+    /// Why some are unfinished.
+    pub stopped: Option<Stopped>,
+    /// Statements about the run as a whole: memory used for cold weights, a busy machine.
+    pub notes: Vec<String>,
+    /// How long it took.
+    pub took: Duration,
+}
+
+impl Outcome {
+    /// Time per token spent in the finished layers, tuned and by default, in nanoseconds.
+    pub fn token_ns(&self) -> (f64, f64) {
+        self.shapes.iter().fold((0.0, 0.0), |(tuned, default), s| {
+            let count = s.layer.count_per_token as f64;
+            (tuned + count * s.winner.median_ns, default + count * s.default.median_ns)
+        })
+    }
+}

@@ -1,0 +1,123 @@
+//! What the tuner is asked to do, and what can stop it from beginning.
+
+use crate::exactness::Inexact;
+use std::time::Duration;
+use trilut_kernels::{Cpu, Format, Isa, Shape};
+use trilut_presets::Machine;
+use trilut_presets::preset::Effort;
+
+/// A layer shape of the model and how often it is run.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct ShapeUse {
+    /// The layer's size.
+    pub shape: Shape,
+    /// How many such layers one token runs through; shapes share the time by their work.
+    pub count_per_token: usize,
+}
+
+/// One tuning run.
+#[derive(Debug, Clone)]
+pub struct Request {
+    /// The model's layer shapes, each once.
+    pub shapes: Vec<ShapeUse>,
+    /// The codecs that may be used, the model's own one first: its default kernel is the one to beat.
+    /// Several are raced against each other.
+    pub formats: Vec<Format>,
+    /// The number of threads that decoding will use, at least 1.
+    pub threads: usize,
+    /// How much to do.
+    pub effort: Effort,
+    /// When to stop. [`Effort::Estimate`] never takes more than [`Request::ESTIMATE_LIMIT`].
+    pub time_limit: Duration,
+    /// What may run here.
+    pub cpu: Cpu,
+    /// What this machine is.
+    pub machine: Machine,
+    /// Bytes of weights that one token reads, over all layers: decides whether they are cold.
+    pub model_bytes: u64,
+}
+
+impl Request {
+    /// The usual time limit of [`Effort::Measure`].
+    pub const MEASURE_LIMIT: Duration = Duration::from_secs(60);
+    /// The upper end of what [`Effort::Estimate`] takes for a model.
+    pub const ESTIMATE_LIMIT: Duration = Duration::from_secs(2);
+
+    /// The time limit with the effort taken into account.
+    pub fn limit(&self) -> Duration {
+        match self.effort {
+            Effort::Estimate => self.time_limit.min(Self::ESTIMATE_LIMIT),
+            Effort::Measure => self.time_limit,
+        }
+    }
+
+    /// The best ISA that may be used: what records are marked with.
+    pub fn isa(&self) -> Isa {
+        self.cpu.best().isa()
+    }
+
+    /// Checks that there is something to do and that it can be done.
+    pub(crate) fn check(&self) -> Result<(), TuneError> {
+        if self.shapes.is_empty() {
+            return Err(TuneError::NoShapes);
+        }
+        if self.formats.is_empty() {
+            return Err(TuneError::NoFormats);
+        }
+        if !(1..=4096).contains(&self.threads) {
+            return Err(TuneError::Threads { given: self.threads });
+        }
+        Ok(())
+    }
+}
+
+/// A tuning run that cannot be done. (A run that is cut short is no error: see
+/// [`Outcome::stopped`](crate::Outcome::stopped).)
+#[derive(Debug, thiserror::Error)]
+pub enum TuneError {
+    /// The request names no shapes.
+    #[error("there are no layer shapes to tune")]
+    NoShapes,
+    /// The request allows no format.
+    #[error("there are no weight formats to tune")]
+    NoFormats,
+    /// The number of threads is out of range.
+    #[error("cannot tune for {given} threads: 1 to 4096 are possible")]
+    Threads {
+        /// The number that was asked for.
+        given: usize,
+    },
+    /// The kernel that runs without tuning is wrong: nothing may be built on it.
+    #[error("the default kernel for {shape} is not exact on this CPU")]
+    DefaultInexact {
+        /// The layer's size.
+        shape: Shape,
+        /// What differed.
+        source: Inexact,
+    },
+    /// The memory for cold weights is not there.
+    #[error("{needed} bytes of memory are needed to time {shape}, {free} are free")]
+    Memory {
+        /// The layer's size.
+        shape: Shape,
+        /// The bytes of one copy of its weights.
+        needed: u64,
+        /// The bytes that may be used.
+        free: u64,
+    },
+}
+
+impl TuneError {
+    /// What to do about it.
+    pub fn hint(&self) -> Option<String> {
+        match self {
+            Self::NoShapes => Some("name a model: `trilut tune -m MODEL.gguf`".into()),
+            Self::NoFormats => Some("name a format: `trilut tune --format i2_s`".into()),
+            Self::Threads { .. } => Some("run `trilut tune --threads 2`".into()),
+            Self::DefaultInexact { .. } => {
+                Some("run with TRILUT_ISA=scalar and report `trilut doctor --json`".into())
+            }
+            Self::Memory { .. } => Some("close other programs, or tune a smaller model".into()),
+        }
+    }
+}

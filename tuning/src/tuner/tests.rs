@@ -1,0 +1,224 @@
+use super::*;
+use crate::bench::fake::{self, FakeLab, Script};
+use trilut_kernels::{Cpu, Format};
+use trilut_presets::Machine;
+
+fn layer(m: usize, k: usize) -> ShapeUse {
+    ShapeUse { shape: Shape { m, k }, count_per_token: 2 }
+}
+
+fn request(effort: Effort) -> Request {
+    Request {
+        shapes: vec![layer(64, 128), layer(96, 256)],
+        formats: vec![Format::I2S],
+        threads: 1,
+        effort,
+        time_limit: Request::MEASURE_LIMIT,
+        cpu: Cpu::capped(Some(Isa::Scalar)),
+        machine: Machine::default(),
+        model_bytes: 1 << 40,
+    }
+}
+
+/// Writes events down; stops after a number of progress reports.
+#[derive(Default)]
+struct Notes {
+    refused: Vec<String>,
+    dropped: usize,
+    best: Vec<f64>,
+    progress: Vec<f64>,
+    done: usize,
+    stop_after: Option<usize>,
+}
+
+impl Observer for Notes {
+    fn event(&mut self, event: &Event<'_>) {
+        match event {
+            Event::Refused(refused) => self.refused.push(refused.kernel.clone()),
+            Event::Dropped { .. } => self.dropped += 1,
+            Event::Best { ns, .. } => self.best.push(*ns),
+            Event::Progress(part) => self.progress.push(*part),
+            Event::Done(_) => self.done += 1,
+            _ => {}
+        }
+    }
+
+    fn should_stop(&mut self) -> bool {
+        self.stop_after.is_some_and(|after| self.progress.len() >= after)
+    }
+}
+
+const TIMES: &[(&str, f64)] =
+    &[("r1u1", 100.0), ("r2u1", 80.0), ("r4u1", 85.0), ("r8u1", 300.0), ("r9u9", 1.0)];
+
+fn lab(script: Script) -> FakeLab {
+    let kernels = ["r1u1", "r2u1", "r4u1", "r8u1"].map(fake::exact).to_vec();
+    FakeLab::new(kernels, Script { times: TIMES, ..script })
+}
+
+fn run(lab: &mut FakeLab, request: &Request, notes: &mut Notes) -> Outcome {
+    tune_in(lab, request, notes).unwrap()
+}
+
+#[test]
+fn the_fastest_exact_kernel_and_tile_win_for_every_shape() {
+    // A prefetch that helps decides between candidates that are close.
+    let mut lab = lab(Script { prefetch: Some((1024, 0.9)), ..Script::default() });
+    let mut notes = Notes::default();
+    let outcome = run(&mut lab, &request(Effort::Measure), &mut notes);
+    assert_eq!((outcome.shapes.len(), outcome.stopped), (2, None));
+    for report in &outcome.shapes {
+        assert_eq!(fake::micro(&report.winner.candidate), "r2u1");
+        assert_eq!(report.winner.candidate.tile, Tile { rows_per_task: 0, prefetch: 1024 });
+        assert!((report.gain() - 100.0 / 72.0).abs() < 1e-9);
+        assert!(report.confirmation.as_ref().unwrap().is_gain());
+        assert!(report.scalar_ns.is_some());
+        assert!(report.tried > 7 && report.reason.contains("95 %"), "{}", report.reason);
+    }
+    assert!(notes.progress.is_sorted() && notes.progress.last() == Some(&1.0));
+    assert!(notes.best.len() >= 2 && notes.dropped >= 2 && notes.done == 2);
+    assert_eq!(outcome.notes[0], "synthetic weights");
+
+    let records = outcome.preset.records();
+    assert_eq!(records.len(), 2);
+    assert_eq!((records[0].median_ns, records[0].default_ns), (72, 100));
+    let text = outcome.preset.to_text();
+    assert_eq!(Preset::parse(&text, "tuned").unwrap().to_text(), text);
+}
+
+#[test]
+fn a_kernel_that_is_fast_but_wrong_is_refused_and_never_timed() {
+    for effort in [Effort::Estimate, Effort::Measure] {
+        let mut lab = lab(Script::default());
+        lab.kernels.push(fake::wrong("r9u9"));
+        let mut notes = Notes::default();
+        let outcome = run(&mut lab, &request(effort), &mut notes);
+        assert!(lab.log.borrow().iter().all(|name| !name.contains("r9u9")));
+        if effort == Effort::Measure {
+            assert_eq!(notes.refused.len(), 2);
+            let refused = &outcome.shapes[0].refused[0];
+            assert!(refused.kernel.contains("r9u9") && refused.reason.contains("must be"));
+        }
+        assert_eq!(fake::micro(&outcome.shapes[0].winner.candidate), "r2u1");
+    }
+}
+
+#[test]
+fn a_wrong_default_is_an_error_with_its_cause() {
+    let mut lab = lab(Script::default());
+    lab.kernels.insert(0, fake::wrong("r9u9"));
+    let error = tune_in(&mut lab, &request(Effort::Measure), &mut Notes::default()).unwrap_err();
+    assert!(matches!(error, TuneError::DefaultInexact { .. }));
+    assert!(std::error::Error::source(&error).is_some() && error.hint().is_some());
+    assert!(lab.log.borrow().is_empty());
+}
+
+#[test]
+fn a_gain_inside_the_noise_keeps_the_default_and_says_so() {
+    let kernels = ["r1u1", "r2u1"].map(fake::exact).to_vec();
+    let times = &[("r1u1", 100.0), ("r2u1", 99.9)];
+    for effort in [Effort::Estimate, Effort::Measure] {
+        let script = Script { times, noise: 0.5, ..Script::default() };
+        let mut lab = FakeLab::new(kernels.clone(), script);
+        let outcome = run(&mut lab, &request(effort), &mut Notes::default());
+        for report in &outcome.shapes {
+            assert_eq!(fake::micro(&report.winner.candidate), "r1u1", "{}", report.reason);
+            assert_eq!(report.winner.candidate.tile, Tile::default());
+            assert!(report.reason.contains("default"), "{}", report.reason);
+            assert_eq!(report.gain(), 1.0);
+        }
+    }
+}
+
+#[test]
+fn equal_candidates_leave_the_default() {
+    let times = &[("r1u1", 100.0), ("r2u1", 100.0), ("r4u1", 100.0), ("r8u1", 100.0)];
+    let kernels = lab(Script::default()).kernels;
+    let mut lab = FakeLab::new(kernels, Script { times, ..Script::default() });
+    let outcome = run(&mut lab, &request(Effort::Measure), &mut Notes::default());
+    assert!(outcome.shapes.iter().all(|r| r.reason == "nothing was faster than the default"));
+    assert!(outcome.preset.records().iter().all(|r| r.confidence.is_none()));
+}
+
+#[test]
+fn drift_is_noted_and_does_not_choose() {
+    let mut lab = lab(Script { drift: 0.01, ..Script::default() });
+    let outcome = run(&mut lab, &request(Effort::Measure), &mut Notes::default());
+    assert!(outcome.shapes.iter().all(|r| fake::micro(&r.winner.candidate) == "r2u1"));
+    assert!(outcome.notes.iter().any(|n| n.contains("slower")), "{:?}", outcome.notes);
+}
+
+#[test]
+fn several_threads_vary_the_split() {
+    let mut lab = lab(Script { rows: Some((32, 0.5)), ..Script::default() });
+    let several = Request { threads: 2, shapes: vec![layer(256, 128)], ..request(Effort::Measure) };
+    let outcome = run(&mut lab, &several, &mut Notes::default());
+    assert_eq!(outcome.shapes[0].winner.candidate.tile.rows_per_task, 32);
+    assert_eq!(outcome.preset.records()[0].threads, 2);
+}
+
+#[test]
+fn an_estimate_takes_three_samples_of_the_best_three() {
+    let mut lab = lab(Script::default());
+    let outcome = run(&mut lab, &request(Effort::Estimate), &mut Notes::default());
+    assert_eq!(fake::micro(&outcome.shapes[0].winner.candidate), "r2u1");
+    assert!(outcome.shapes.iter().all(|r| r.confirmation.is_none()));
+    assert!(outcome.shapes[0].winner.samples.len() <= 3);
+    // Per shape: the default and three more, one sample thrown away, three kept; twice the scalar one.
+    assert!(lab.log.borrow().len() <= 2 * (4 * 4 + 2));
+    assert!(request(Effort::Estimate).limit() <= Request::ESTIMATE_LIMIT);
+}
+
+#[test]
+fn a_short_limit_is_kept_and_leaves_a_usable_result() {
+    // A millisecond per sample: the first shape gets its least, the second one nothing.
+    let mut lab = lab(Script::default());
+    let short = Request { time_limit: Duration::from_millis(6), ..request(Effort::Measure) };
+    let outcome = run(&mut lab, &short, &mut Notes::default());
+    assert_eq!(outcome.stopped, Some(Stopped::TimeLimit));
+    assert_eq!(outcome.unfinished, [Shape { m: 96, k: 256 }]);
+    assert_eq!(outcome.preset.records().len(), 1);
+    assert!(lab.clock.get() < Duration::from_millis(40), "{:?}", lab.clock.get());
+
+    let none = Request { time_limit: Duration::ZERO, ..request(Effort::Measure) };
+    let outcome = run(&mut lab, &none, &mut Notes::default());
+    assert_eq!((outcome.unfinished.len(), outcome.stopped), (2, Some(Stopped::TimeLimit)));
+}
+
+#[test]
+fn cancelling_keeps_the_finished_shapes() {
+    let mut whole = Notes::default();
+    run(&mut lab(Script::default()), &request(Effort::Measure), &mut whole);
+    // Stop in the middle of the second shape, and in the middle of the first.
+    for (after, finished) in [(whole.progress.len() * 3 / 4, 1), (3, 0)] {
+        let mut notes = Notes { stop_after: Some(after), ..Notes::default() };
+        let outcome = run(&mut lab(Script::default()), &request(Effort::Measure), &mut notes);
+        assert_eq!(outcome.stopped, Some(Stopped::Cancelled));
+        assert_eq!(outcome.shapes.len(), finished);
+        assert_eq!(outcome.preset.records().len(), finished);
+        assert_eq!(outcome.unfinished.len(), 2 - finished);
+    }
+}
+
+#[test]
+fn nonsense_requests_are_errors() {
+    let base = request(Effort::Measure);
+    for bad in [
+        Request { shapes: vec![], ..base.clone() },
+        Request { formats: vec![], ..base.clone() },
+        Request { threads: 0, ..base.clone() },
+        Request { threads: 1 << 20, ..base },
+    ] {
+        let error = tune(&bad, &mut crate::Silent).unwrap_err();
+        assert!(error.hint().is_some(), "{error}");
+    }
+}
+
+#[test]
+fn without_a_preset_the_estimate_picks_for_every_shape() {
+    let lab = lab(Script::default());
+    let plan = estimate::plan(&lab, &request(Effort::Measure));
+    assert_eq!(plan.picks.len(), 2);
+    assert!(plan.picks.iter().all(|p| p.reason.contains("estimate")));
+    assert!(lab.log.borrow().is_empty(), "nothing is run");
+}
