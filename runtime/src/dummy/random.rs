@@ -8,7 +8,7 @@ const CODES: [u8; 81] = {
     let mut codes = [0; 81];
     let mut i = 0;
     while i < 81 {
-        codes[i] = (i / 27 << 6 | i / 9 % 3 << 4 | i / 3 % 3 << 2 | i % 3) as u8;
+        codes[i] = (((i / 27) << 6) | ((i / 9 % 3) << 4) | ((i / 3 % 3) << 2) | (i % 3)) as u8;
         i += 1;
     }
     codes
@@ -38,7 +38,7 @@ impl Stream {
             let random = self.next();
             for (i, byte) in out.iter_mut().enumerate() {
                 let part = random >> (16 * i) & 0xffff;
-                *byte = CODES[(part * 81 >> 16) as usize];
+                *byte = CODES[((part * 81) >> 16) as usize];
             }
         }
     }
