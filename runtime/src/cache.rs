@@ -11,8 +11,9 @@ use std::ops::Range;
 /// attention reads them as one stream. Memory is committed by the system as positions are first used.
 #[derive(Debug)]
 pub struct Cache {
-    keys: Vec<f16>,
-    values: Vec<f16>,
+    /// Bits of f16: a vector of integer zeros comes from the system as untouched zero pages.
+    keys: Vec<u16>,
+    values: Vec<u16>,
     lengths: Vec<usize>,
     layout: Layout,
 }
@@ -57,8 +58,7 @@ impl Cache {
             context,
             head_dim: config.head_dim,
         };
-        // Zeroed memory comes straight from the system, untouched: f16 zero is all bits zero.
-        let zeros = || bytemuck::zeroed_vec(elements);
+        let zeros = || vec![0u16; elements];
         Ok(Self { keys: zeros(), values: zeros(), lengths: vec![0; sequences], layout })
     }
 
@@ -96,6 +96,7 @@ impl Cache {
 
     /// The layout, all keys and all values.
     pub(crate) fn parts(&mut self) -> (Layout, &mut [f16], &mut [f16]) {
-        (self.layout, &mut self.keys, &mut self.values)
+        let Self { keys, values, layout, .. } = self;
+        (*layout, bytemuck::cast_slice_mut(keys), bytemuck::cast_slice_mut(values))
     }
 }

@@ -1,1 +1,42 @@
-//! The inference runtime.
+//! The inference runtime: model files, tokenizer, model graphs and the token loop.
+//!
+//! [`Model::open`] maps a GGUF file (or [`Model::embedded`] takes the one inside the program),
+//! [`Model::session`] begins a text, [`Session::generate`] continues it:
+//!
+//! ```
+//! use std::ops::ControlFlow;
+//! use trilut_runtime::{GenerateOptions, Model};
+//!
+//! let model = Model::embedded()?;
+//! let mut session = model.session()?;
+//! let options = GenerateOptions { max_tokens: 16, ..GenerateOptions::greedy() };
+//! let generation = session.generate("Once upon a time", &options, |piece| {
+//!     print!("{piece}");
+//!     ControlFlow::Continue(())
+//! })?;
+//! assert_eq!(generation.tokens, 16);
+//! # Ok::<(), trilut_runtime::Error>(())
+//! ```
+//!
+//! The same model, prompt and seed give the same logits, bit for bit, for every kernel, format, tile,
+//! thread count, batch and ISA: see [`model`] for the forward pass and `trilut_kernels::float` for the
+//! order of evaluation that this rests on.
+
+pub mod cache;
+pub mod chat;
+pub mod dummy;
+pub mod embedded;
+mod error;
+pub mod gguf;
+pub mod model;
+pub mod sampler;
+pub mod session;
+pub mod tokenizer;
+pub mod trace;
+
+pub use cache::Cache;
+pub use error::Error;
+pub use model::{Config, Model, ModelOptions, Row, State};
+pub use sampler::{Sampler, SamplerOptions};
+pub use session::{Finish, GenerateOptions, Generation, Session};
+pub use trace::Trace;

@@ -65,9 +65,8 @@ mod tests {
         let wave = |i: usize, f: f64| ((i as f64 * f).sin() * 2.0) as f32;
         for n in [1, 5, 255, 256, 257, 700] {
             let q: Vec<f32> = (0..width).map(|i| wave(i, 0.7)).collect();
-            let halves = |f| -> Vec<f16> {
-                (0..n * width).map(|i| f16::from_f32(wave(i, f))).collect()
-            };
+            let halves =
+                |f| -> Vec<f16> { (0..n * width).map(|i| f16::from_f32(wave(i, f))).collect() };
             let (keys, values) = (halves(0.37), halves(1.3));
             let mut out = vec![0.0; width];
             let (mut scores, mut partial) = (vec![0.0; CHUNK], vec![0.0; width]);

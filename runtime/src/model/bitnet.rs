@@ -25,7 +25,7 @@ use trilut_kernels::{Supported, Tile};
 const BLOCK_ROWS: usize = Tile::ROW_QUANTUM;
 
 /// What all workers of a region share.
-pub(crate) struct Forward<'a> {
+pub(crate) struct Forward<'a, 't> {
     pub(crate) config: &'a Config,
     pub(crate) weights: &'a Weights,
     pub(crate) rope: &'a Rope,
@@ -35,7 +35,7 @@ pub(crate) struct Forward<'a> {
     pub(crate) keys: Parts<'a, f16>,
     pub(crate) values: Parts<'a, f16>,
     pub(crate) scratch: ScratchParts<'a>,
-    pub(crate) trace: Option<&'a Mutex<Trace>>,
+    pub(crate) trace: Option<&'a Mutex<&'t mut Trace>>,
     /// Set when a norm or the logits met a value that is not finite.
     pub(crate) not_finite: AtomicBool,
 }
@@ -43,7 +43,7 @@ pub(crate) struct Forward<'a> {
 // A note on the `unsafe` blocks below: each takes parts of shared buffers. "Own" parts are those that
 // `Worker::share` (or `tasks`, or the worker's index) gives to this worker and no other; "complete"
 // buffers were written before the last barrier and are not written before the next one.
-impl Forward<'_> {
+impl Forward<'_, '_> {
     /// One worker's run through the whole model.
     pub(crate) fn run(&self, worker: &Worker) {
         self.embed(worker);
@@ -132,20 +132,187 @@ impl Forward<'_> {
 
     /// h += ffn_down(norm(relu²(gate) * up)) with gate, up of norm(h)
     fn feed_forward(&self, worker: &Worker, layer: usize, block: &Block) {
-        let scratch = &self.scratch;
+        let (ffn, scratch) = (self.config.ffn, &self.scratch);
 
         let linears = [&block.gate, &block.up];
         let inputs = self.quantised(worker, &scratch.h, &block.ffn_norm, &linears);
         self.record(worker, || format!("blk.{layer}.ffn_gate_up"), inputs);
-        self.linear(worker, &block.gate, inputs, &scratch.gate); // n x ffn
-        self.linear(worker, &block.up, inputs, &scratch.up); // n x ffn
+        // SAFETY: the worker's own.
+        let own = unsafe { &mut scratch.own.get_mut(at(worker.index, 1))[0] };
+        // Both have one shape, so one kernel and one division of the rows.
+        for rows in self.row_blocks(worker, &block.gate) {
+            let (sums, up) = (&mut own.sums[..rows.len()], &mut own.floats[..rows.len()]);
+            for (t, input) in inputs.iter().enumerate() {
+                // SAFETY: own rows of a token.
+                let gate = unsafe { scratch.gate.get_mut(within(t, ffn, &rows)) }; // n x ffn
+                block.gate.rows(&input.activations, input.amax, rows.clone(), sums, gate);
+                block.up.rows(&input.activations, input.amax, rows.clone(), sums, up);
+                elementwise::relu2_mul(self.isa, gate, up);
+            }
+        }
         worker.barrier();
 
-        for unit in worker.share(self.rows.len() * self.config.ffn, 16) .. {
+        let linears = [&block.down];
+        let inputs = self.quantised(worker, &scratch.gate, &block.ffn_sub_norm, &linears);
+        self.record(worker, || format!("blk.{layer}.ffn_down"), inputs);
+        self.add_linear(worker, &block.down, inputs, &scratch.h); // n x hidden
+        worker.barrier();
+    }
+
+    /// logits = head * norm(h), for the tokens that want them
+    fn logits(&self, worker: &Worker) {
+        let Config { hidden, vocab, eps, .. } = *self.config;
+        let (scratch, norm) = (&self.scratch, &self.weights.output_norm);
+        let wanted = || self.rows.iter().enumerate().filter(|(_, row)| row.logits);
+        // SAFETY: the worker's own.
+        let own = unsafe { &mut scratch.own.get_mut(at(worker.index, 1))[0] };
+        let share = worker.share(wanted().count(), 1);
+        for (t, _) in wanted().skip(share.start).take(share.len()) {
+            // SAFETY: an own token.
+            let h = unsafe { scratch.h.get_mut(at(t, hidden)) };
+            let normed = &mut own.normed[..hidden];
+            self.check(norm::rms_norm(self.isa, h, norm, eps, normed).is_finite());
+            h.copy_from_slice(normed);
+        }
+        worker.barrier();
+
+        let head = self.weights.head();
+        let share = worker.share(vocab, BLOCK_ROWS);
+        // One token streams its whole share; several go over a block together.
+        let block = if wanted().count() == 1 { share.len().max(1) } else { BLOCK_ROWS };
+        for start in share.clone().step_by(block) {
+            let rows = start..share.end.min(start + block);
+            for (index, (t, _)) in wanted().enumerate() {
+                // SAFETY: the normed token is complete; the output is own rows of a token.
+                let (h, out) = unsafe {
+                    (
+                        scratch.h.get(at(t, hidden)),
+                        scratch.logits.get_mut(within(index, vocab, &rows)),
+                    )
+                };
+                head.rows_times(self.isa, rows.clone(), h, out);
+                self.check(reduce::all_finite(self.isa, out));
+            }
+        }
+    }
+
+    /// The int8 form of norm(source[t]) for every token, prepared for `linears`. A single token is
+    /// normed by every worker for itself, which is cheaper than a barrier; several are split.
+    fn quantised(
+        &self,
+        worker: &Worker,
+        source: &Parts<f32>,
+        weight: &[f32],
+        linears: &[&Linear],
+    ) -> &[Input] {
+        let (n, scratch) = (self.rows.len(), &self.scratch);
+        let alone = n == 1;
+        // SAFETY: the worker's own.
+        let own = unsafe { &mut scratch.own.get_mut(at(worker.index, 1))[0] };
+        let normed = &mut own.normed[..weight.len()];
+        for t in if alone { 0..1 } else { worker.share(n, 1) } {
+            let slot = if alone { worker.index } else { t };
+            // SAFETY: the source is complete; the slot is the worker's or an own token's.
+            let (x, input) = unsafe {
+                (source.get(at(t, weight.len())), &mut scratch.inputs.get_mut(at(slot, 1))[0])
+            };
+            self.check(norm::rms_norm(self.isa, x, weight, self.config.eps, normed).is_finite());
+            input.amax = input.activations.quantise(self.isa, normed);
+            self.check(input.amax.is_finite());
+            for linear in linears {
+                linear.prepare(&mut input.activations);
+            }
+        }
+        let inputs = if alone {
+            at(worker.index, 1)
+        } else {
+            worker.barrier();
+            0..n
+        };
+        // SAFETY: the worker's own, or complete; written again only after the caller's next barrier.
+        unsafe { scratch.inputs.get(inputs) }
+    }
+
+    /// out[t] = linear(inputs[t]) for this worker's rows
+    fn linear(&self, worker: &Worker, linear: &Linear, inputs: &[Input], out: &Parts<f32>) {
+        // SAFETY: the worker's own.
+        let own = unsafe { &mut self.scratch.own.get_mut(at(worker.index, 1))[0] };
+        for rows in self.row_blocks(worker, linear) {
+            let sums = &mut own.sums[..rows.len()];
+            for (t, input) in inputs.iter().enumerate() {
+                // SAFETY: own rows of a token.
+                let out = unsafe { out.get_mut(within(t, linear.m(), &rows)) };
+                linear.rows(&input.activations, input.amax, rows.clone(), sums, out);
+            }
+        }
+    }
+
+    /// out[t] += linear(inputs[t]) for this worker's rows
+    fn add_linear(&self, worker: &Worker, linear: &Linear, inputs: &[Input], out: &Parts<f32>) {
+        // SAFETY: the worker's own.
+        let own = unsafe { &mut self.scratch.own.get_mut(at(worker.index, 1))[0] };
+        for rows in self.row_blocks(worker, linear) {
+            let (sums, floats) = (&mut own.sums[..rows.len()], &mut own.floats[..rows.len()]);
+            for (t, input) in inputs.iter().enumerate() {
+                linear.rows(&input.activations, input.amax, rows.clone(), sums, floats);
+                // SAFETY: own rows of a token.
+                let out = unsafe { out.get_mut(within(t, linear.m(), &rows)) };
+                elementwise::add(self.isa, out, floats);
+            }
+        }
+    }
+
+    /// This worker's rows of a linear layer: whole tasks for one token, small blocks for several.
+    fn row_blocks(&self, worker: &Worker, linear: &Linear) -> impl Iterator<Item = Range<usize>> {
+        let block = if self.rows.len() == 1 { usize::MAX } else { BLOCK_ROWS };
+        let tasks = worker.tasks(linear.m(), linear.tile().rows_per_task, Tile::ROW_QUANTUM);
+        tasks.flat_map(move |task| {
+            let end = task.end;
+            task.step_by(block).map(move |start| start..end.min(start.saturating_add(block)))
+        })
+    }
+
+    fn check(&self, finite: bool) {
+        if !finite {
+            self.not_finite.store(true, Ordering::Relaxed);
+        }
+    }
+
+    /// Gives a linear layer's inputs to the trace, if there is one.
+    fn record(&self, worker: &Worker, name: impl Fn() -> String, inputs: &[Input]) {
+        if let Some(trace) = self.trace.filter(|_| worker.index == 0) {
+            let mut trace = trace.lock().unwrap_or_else(|e| e.into_inner());
+            let name = name();
+            for input in inputs {
+                trace.i8s(&format!("{name}.q"), input.activations.q());
+                trace.f32s(&format!("{name}.amax"), &[input.amax]);
+            }
+        }
+    }
+
+    /// Gives the new keys and values, as they are stored, to the trace, if there is one.
+    fn record_cache(&self, worker: &Worker, layer: usize) {
+        let Some(trace) = self.trace.filter(|_| worker.index == 0) else { return };
+        let mut trace = trace.lock().unwrap_or_else(|e| e.into_inner());
+        for (name, cache) in [("k", &self.keys), ("v", &self.values)] {
+            for row in self.rows {
+                let place = row.position..row.position + 1;
+                let head = |head| self.cache.range(row.sequence, layer, head, place.clone());
+                let heads = (0..self.config.kv_heads).map(head);
+                // SAFETY: the cache is complete.
+                let stored = heads.flat_map(|range| unsafe { cache.get(range) }).copied();
+                trace.f16s(&format!("blk.{layer}.{name}"), &stored.collect::<Vec<_>>());
+            }
         }
     }
 }
 
+/// Item `index` of a buffer of items `width` long.
 fn at(index: usize, width: usize) -> Range<usize> {
     index * width..(index + 1) * width
+}
+
+/// The `rows` of item `index`.
+fn within(index: usize, width: usize, rows: &Range<usize>) -> Range<usize> {
+    index * width + rows.start..index * width + rows.end
 }

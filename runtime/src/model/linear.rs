@@ -37,9 +37,8 @@ impl Choice {
         let Some(pick) = plan.find(shape, Phase::Decode, threads) else {
             return fallback("default, the plan has no pick for this shape".into());
         };
-        let refused = |why: &str| {
-            fallback(format!("default, the plan's pick `{}` {why}", pick.kernel))
-        };
+        let refused =
+            |why: &str| fallback(format!("default, the plan's pick `{}` {why}", pick.kernel));
         let Some(kernel) = find(&pick.kernel) else { return refused("is not compiled in") };
         let Some(kernel) = cpu.runnable(kernel) else {
             return refused("cannot run on this CPU or is above the ISA cap");

@@ -18,10 +18,8 @@ pub(crate) struct Scratch {
     pub(crate) v: Vec<f32>,
     /// n x q_len: the heads' outputs
     pub(crate) heads: Vec<f32>,
-    /// n x ffn: gate, then relu²(gate) * up
+    /// n x ffn: relu²(gate) * up
     pub(crate) gate: Vec<f32>,
-    /// n x ffn
-    pub(crate) up: Vec<f32>,
     /// max(n, threads): the quantised input of the linear layer at hand, by token, or, for a single
     /// token, by worker
     pub(crate) inputs: Vec<Input>,
@@ -63,7 +61,6 @@ impl Scratch {
             (&mut self.v, config.kv_len()),
             (&mut self.heads, config.q_len()),
             (&mut self.gate, config.ffn),
-            (&mut self.up, config.ffn),
         ] {
             buffer.resize(n * width, 0.0);
         }
@@ -91,7 +88,6 @@ impl Scratch {
             v: Parts::new(&mut self.v),
             heads: Parts::new(&mut self.heads),
             gate: Parts::new(&mut self.gate),
-            up: Parts::new(&mut self.up),
             inputs: Parts::new(&mut self.inputs),
             own: Parts::new(&mut self.own),
             logits: Parts::new(&mut self.logits),
@@ -107,7 +103,6 @@ pub(crate) struct ScratchParts<'a> {
     pub(crate) v: Parts<'a, f32>,
     pub(crate) heads: Parts<'a, f32>,
     pub(crate) gate: Parts<'a, f32>,
-    pub(crate) up: Parts<'a, f32>,
     pub(crate) inputs: Parts<'a, Input>,
     pub(crate) own: Parts<'a, Own>,
     pub(crate) logits: Parts<'a, f32>,

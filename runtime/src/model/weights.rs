@@ -8,7 +8,7 @@ use crate::gguf::{Gguf, SharedBytes, TensorKind};
 use half::f16;
 use rayon::prelude::*;
 use std::ops::Range;
-use trilut_kernels::{Layout, Packed, float};
+use trilut_kernels::{Layout, PackError, Packed, float};
 
 /// Everything a forward pass reads.
 #[derive(Debug)]
@@ -73,6 +73,11 @@ impl Weights {
     pub(crate) fn head(&self) -> &Matrix {
         self.output.as_ref().unwrap_or(&self.embedding)
     }
+
+    /// Bytes that decoding one token reads.
+    pub(crate) fn bytes_per_token(&self) -> usize {
+        self.head().bytes() + self.blocks.iter().map(Block::bytes).sum::<usize>()
+    }
 }
 
 impl Block {
@@ -103,22 +108,41 @@ impl Block {
     }
 }
 
+impl Block {
+    /// Bytes of the ternary weights.
+    fn bytes(&self) -> usize {
+        let Self { q, k, v, attn_output, gate, up, down, .. } = self;
+        [q, k, v, attn_output, gate, up, down].into_iter().map(Linear::bytes).sum()
+    }
+}
+
 /// A ternary tensor for the chosen kernel: in place where its layout is the file's, else repacked,
 /// after which the file's pages are let go.
 fn load_linear(gguf: &Gguf, name: &str, choice: &Choice) -> Result<Linear, Error> {
     let (shape, layout) = (choice.shape, choice.kernel.layout());
     let tensor = gguf.i2s(name, shape)?;
     let weights = if layout == Layout::I2s && shape.k.is_multiple_of(128) {
-        trilut_kernels::check_i2s_file(shape, tensor.codes)
+        check_codes(tensor.codes)
             .and_then(|()| Packed::shared(layout, shape, gguf.shared(), tensor.range.clone()))
     } else {
         let packed = Packed::from_i2s_file(layout, shape, tensor.codes);
         gguf.release(tensor.range.clone());
         packed
     };
-    let weights =
-        weights.map_err(|source| Error::Weights { tensor: name.to_owned(), source })?;
+    let weights = weights.map_err(|source| Error::Weights { tensor: name.to_owned(), source })?;
     Ok(Linear::new(weights, tensor.scale, choice))
+}
+
+/// Refuses codes that stand for nothing. (Repacking checks this by itself.)
+fn check_codes(codes: &[u8]) -> Result<(), PackError> {
+    // Code 3 has both bits of a pair set; a fold without an early exit runs at the speed of memory.
+    let bad = |byte: &u8| byte & (byte >> 1) & 0x55;
+    if codes.iter().fold(0, |any, byte| any | bad(byte)) == 0 {
+        return Ok(());
+    }
+    let byte = codes.iter().position(|byte| bad(byte) != 0).unwrap_or_default();
+    let plane = (0..4).find(|plane| codes[byte] >> (6 - 2 * plane) & 3 == 3).unwrap_or_default();
+    Err(PackError::Code3 { index: byte / 32 * 128 + plane * 32 + byte % 32 })
 }
 
 /// A norm's `n` weights.
@@ -164,7 +188,10 @@ impl Matrix {
         let store = match tensor.kind() {
             TensorKind::F16 => match bytemuck::try_cast_slice::<u8, f16>(tensor.data()) {
                 Ok(_) => Store::Mapped(gguf.shared(), tensor.range()),
-                Err(_) => Store::F16(bytemuck::pod_collect_to_vec(tensor.data())),
+                Err(_) => {
+                    let bytes = tensor.data().chunks_exact(2);
+                    Store::F16(bytes.map(bytemuck::pod_read_unaligned).collect())
+                }
             },
             _ => Store::F32(tensor.to_f32()?),
         };
@@ -173,9 +200,7 @@ impl Matrix {
 
     fn halves(&self) -> &[f16] {
         match &self.store {
-            Store::Mapped(bytes, range) => {
-                bytemuck::cast_slice(&(**bytes).as_ref()[range.clone()])
-            }
+            Store::Mapped(bytes, range) => bytemuck::cast_slice(&(**bytes).as_ref()[range.clone()]),
             Store::F16(values) => values,
             Store::F32(_) => &[],
         }

@@ -1,0 +1,161 @@
+//! What can go wrong in the runtime.
+
+use crate::gguf::GgufError;
+use trilut_kernels::PackError;
+
+/// An error of the runtime: `Display` says what failed, `source` why, [`Error::hint`] what to do.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// The model file is unreadable, or lacks something.
+    #[error("the model file cannot be used")]
+    Gguf(#[from] GgufError),
+    /// The tokenizer in the model file is unusable.
+    #[error("the model's tokenizer cannot be used")]
+    Tokenizer(#[from] crate::tokenizer::TokenizerError),
+    /// The model has a graph that this runtime does not compute.
+    #[error("the architecture `{found}` is not supported")]
+    Architecture {
+        /// The value of `general.architecture`.
+        found: String,
+    },
+    /// A hyper-parameter is impossible or contradicts another.
+    #[error("the model's `{key}` is {value}: it {rule}")]
+    Config {
+        /// The key, without the architecture.
+        key: &'static str,
+        /// The value found.
+        value: String,
+        /// What the value must fulfil.
+        rule: &'static str,
+    },
+    /// A ternary tensor cannot be packed.
+    #[error("the tensor `{tensor}` cannot be used")]
+    Weights {
+        /// The tensor.
+        tensor: String,
+        /// Why.
+        source: PackError,
+    },
+    /// A norm has an infinite or NaN weight.
+    #[error("weight {index} of the tensor `{tensor}` is not a finite number")]
+    NotFiniteWeight {
+        /// The tensor.
+        tensor: String,
+        /// The position in it.
+        index: usize,
+    },
+    /// The tokenizer knows other tokens than the model.
+    #[error("the tokenizer has {tokenizer} tokens, the model {model}")]
+    Vocabulary {
+        /// Tokens of the tokenizer.
+        tokenizer: usize,
+        /// Rows of the embedding.
+        model: usize,
+    },
+    /// An impossible number of threads.
+    #[error("{threads} threads cannot be used; 1 to {most} can")]
+    Threads {
+        /// The number that was asked for.
+        threads: usize,
+        /// The largest number that is accepted.
+        most: usize,
+    },
+    /// An impossible context length.
+    #[error("a context of {asked} positions cannot be used; the model was made for 1 to {most}")]
+    Context {
+        /// The number that was asked for.
+        asked: usize,
+        /// The model's own limit.
+        most: usize,
+    },
+    /// A cache that cannot be addressed.
+    #[error("a cache of {sequences} sequences of {context} positions is too large")]
+    CacheSize {
+        /// Sequences asked for.
+        sequences: usize,
+        /// Positions of each.
+        context: usize,
+    },
+    /// A token that the model does not have.
+    #[error("token {token} does not exist; the vocabulary has {vocab} tokens")]
+    Token {
+        /// The token.
+        token: u32,
+        /// The number of tokens of the vocabulary.
+        vocab: usize,
+    },
+    /// A sequence that the cache does not have.
+    #[error("sequence {sequence} does not exist; the cache has {sequences}")]
+    Sequence {
+        /// The sequence.
+        sequence: usize,
+        /// The number of sequences of the cache.
+        sequences: usize,
+    },
+    /// A position that does not continue its sequence.
+    #[error("sequence {sequence} continues at position {next}, not at {position}")]
+    Position {
+        /// The sequence.
+        sequence: usize,
+        /// The position that was given.
+        position: usize,
+        /// The position that comes next.
+        next: usize,
+    },
+    /// The tokens do not fit into the context.
+    #[error("{tokens} more tokens do not fit: {used} of {context} positions are used")]
+    ContextFull {
+        /// Tokens to be added.
+        tokens: usize,
+        /// Positions in use.
+        used: usize,
+        /// All positions.
+        context: usize,
+    },
+    /// A cache or state of another model.
+    #[error("the state was made for another model")]
+    ForeignState,
+    /// There is nothing to continue.
+    #[error("the session is empty: there is no token to continue from")]
+    Empty,
+    /// The computation left the finite numbers.
+    #[error("{what} is not a finite number")]
+    NotFinite {
+        /// What was seen to be infinite or NaN.
+        what: &'static str,
+    },
+    /// A sampling option is out of range.
+    #[error("the sampling option `{name}` is {value}: it {rule}")]
+    Sampling {
+        /// The option.
+        name: &'static str,
+        /// The value given.
+        value: String,
+        /// What the value must fulfil.
+        rule: &'static str,
+    },
+}
+
+impl Error {
+    /// A helpful next step, where there is one.
+    pub fn hint(&self) -> Option<String> {
+        let text = match self {
+            Self::Gguf(error) => return error.hint(),
+            Self::Tokenizer(error) => return error.hint(),
+            Self::Architecture { .. } => "use a bitnet-b1.58 model, such as BitNet b1.58 2B-4T",
+            Self::Weights { source: PackError::Code3 { .. }, .. } => {
+                "the file is corrupt, or its weights were written by an ARM build of bitnet.cpp: \
+                 download the model's I2_S file again"
+            }
+            Self::NotFiniteWeight { .. } | Self::NotFinite { .. } => {
+                "the file is probably corrupt: compare its checksum with the publisher's"
+            }
+            Self::ContextFull { .. } => "shorten the prompt, or raise the context with --ctx",
+            Self::CacheSize { .. } => "lower the context with --ctx",
+            Self::Threads { .. } => "leave out --threads to use every core",
+            _ => return None,
+        };
+        Some(text.to_owned())
+    }
+}

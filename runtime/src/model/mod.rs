@@ -1,0 +1,287 @@
+//! Models: what is loaded of a file, and its forward pass.
+//!
+//! [`Model`] is a handle to immutable weights, tokenizer and threads; it is cheap to clone. A
+//! [`State`] holds what a run changes: the cache of some sequences and scratch space.
+//! [`Model::forward`] takes a batch of tokens, each with its sequence and position, so that prompts,
+//! single steps and several texts at once are the same call. The graph itself is in `bitnet.rs`.
+
+mod attention;
+mod bitnet;
+mod config;
+mod linear;
+mod scratch;
+mod weights;
+
+pub use config::Config;
+pub use linear::Choice;
+
+use crate::gguf::Gguf;
+use crate::tokenizer::Tokenizer;
+use crate::{Cache, Error, Session, Trace, embedded};
+use bitnet::Forward;
+use scratch::Scratch;
+use std::path::Path;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex};
+use trilut_kernels::float::rope::Rope;
+use trilut_kernels::pool::{Parts, Pool, default_threads};
+use trilut_kernels::{Cpu, Format};
+use trilut_presets::Plan;
+use weights::Weights;
+
+/// The most threads that are accepted.
+const MOST_THREADS: usize = 1024;
+
+/// How a model is loaded.
+#[derive(Debug, Clone, Default)]
+pub struct ModelOptions<'a> {
+    /// The stored codec to run in; `None` leaves it to the plan (I2_S without one).
+    pub format: Option<Format>,
+    /// Worker threads; `None` takes every core.
+    pub threads: Option<usize>,
+    /// The tuned choice of kernels, if there is one.
+    pub plan: Option<&'a Plan>,
+    /// The ISAs that may be used; `None` asks the CPU and `TRILUT_ISA`.
+    pub cpu: Option<Cpu>,
+    /// Positions of a session; `None` takes what the model was made for.
+    pub context: Option<usize>,
+}
+
+/// One token of a batch.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Row {
+    /// The sequence it belongs to.
+    pub sequence: usize,
+    /// Its position there: the sequence's length, counting the rows before this one.
+    pub position: usize,
+    /// The token.
+    pub token: u32,
+    /// Whether its logits are wanted.
+    pub logits: bool,
+}
+
+/// A loaded model. Clones share it.
+#[derive(Clone)]
+pub struct Model {
+    inner: Arc<Inner>,
+}
+
+struct Inner {
+    config: Config,
+    weights: Weights,
+    rope: Rope,
+    tokenizer: Tokenizer,
+    choices: [Choice; 7],
+    cpu: Cpu,
+    context: usize,
+    pool: Pool,
+}
+
+impl std::fmt::Debug for Model {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Model({:?}, {:?})", self.inner.config, self.inner.pool)
+    }
+}
+
+/// What a forward pass changes: the sequences' cache, and scratch space.
+#[derive(Debug)]
+pub struct State {
+    cache: Cache,
+    scratch: Scratch,
+    /// The sizes of the model it was made for.
+    config: Config,
+}
+
+impl State {
+    /// The cache.
+    pub fn cache(&self) -> &Cache {
+        &self.cache
+    }
+
+    /// Forgets the positions of a sequence from `len` on.
+    pub fn truncate(&mut self, sequence: usize, len: usize) {
+        self.cache.truncate(sequence, len);
+    }
+}
+
+impl Model {
+    /// Opens a GGUF file with default options.
+    ///
+    /// # Errors
+    /// When it is not a usable model file.
+    pub fn open(path: impl AsRef<Path>) -> Result<Self, Error> {
+        Self::open_with(&Gguf::open(path)?, &ModelOptions::default())
+    }
+
+    /// The demo model inside the program, with default options.
+    ///
+    /// # Errors
+    /// When the program was built with a broken one.
+    pub fn embedded() -> Result<Self, Error> {
+        Self::open_with(&Gguf::from_static(embedded::model())?, &ModelOptions::default())
+    }
+
+    /// Loads a model from an open file. Weights whose kernel reads the file's own layout are executed
+    /// in place; the file stays mapped as long as the model needs it.
+    ///
+    /// # Errors
+    /// When the file is not a usable model, or an option is out of range. A plan never fails: picks
+    /// that cannot be used here are replaced by default kernels, see [`Model::kernels`].
+    pub fn open_with(gguf: &Gguf, options: &ModelOptions<'_>) -> Result<Self, Error> {
+        let config = Config::from_gguf(gguf)?;
+        let threads = options.threads.unwrap_or_else(default_threads);
+        if !(1..=MOST_THREADS).contains(&threads) {
+            return Err(Error::Threads { threads, most: MOST_THREADS });
+        }
+        let context = options.context.unwrap_or(config.context);
+        if !(1..=config.context).contains(&context) {
+            return Err(Error::Context { asked: context, most: config.context });
+        }
+        let cpu = options.cpu.clone().unwrap_or_else(Cpu::detect);
+        let choices = config
+            .linears()
+            .map(|(_, shape)| Choice::make(shape, options.format, threads, options.plan, &cpu));
+        let tokenizer = Tokenizer::from_gguf(gguf)?;
+        // A padded embedding may have more rows than there are tokens, but not fewer.
+        if tokenizer.vocab_size() > config.vocab {
+            let (tokenizer, model) = (tokenizer.vocab_size(), config.vocab);
+            return Err(Error::Vocabulary { tokenizer, model });
+        }
+        let weights = Weights::load(gguf, &config, &choices)?;
+        let rope = Rope::new(context, config.rope_dims, config.rope_base);
+        let pool = Pool::new(threads);
+        let inner = Inner { config, weights, rope, tokenizer, choices, cpu, context, pool };
+        Ok(Self { inner: Arc::new(inner) })
+    }
+
+    /// The hyper-parameters.
+    pub fn config(&self) -> &Config {
+        &self.inner.config
+    }
+
+    /// The tokenizer.
+    pub fn tokenizer(&self) -> &Tokenizer {
+        &self.inner.tokenizer
+    }
+
+    /// The number of worker threads.
+    pub fn threads(&self) -> usize {
+        self.inner.pool.threads()
+    }
+
+    /// The most positions of a session.
+    pub fn context(&self) -> usize {
+        self.inner.context
+    }
+
+    /// The chosen kernel of each linear layer of a block, by tensor name, with the reason.
+    pub fn kernels(&self) -> impl Iterator<Item = (&'static str, &Choice)> {
+        let names = self.inner.config.linears().map(|(name, _)| name);
+        names.into_iter().zip(&self.inner.choices)
+    }
+
+    /// Bytes of weights that decoding one token reads.
+    pub fn bytes_per_token(&self) -> usize {
+        self.inner.weights.bytes_per_token()
+    }
+
+    /// A new text of its own.
+    ///
+    /// # Errors
+    /// When its cache is too large.
+    pub fn session(&self) -> Result<Session, Error> {
+        Session::new(self.clone())
+    }
+
+    /// An empty state for `sequences` sequences of [`Model::context`] positions each.
+    ///
+    /// # Errors
+    /// When the cache is too large.
+    pub fn state(&self, sequences: usize) -> Result<State, Error> {
+        let config = self.inner.config.clone();
+        let cache = Cache::new(&config, sequences, self.inner.context)?;
+        Ok(State { cache, scratch: Scratch::default(), config })
+    }
+
+    /// Runs a batch of tokens and returns the wanted logits, `vocab` for each row that wants them, in
+    /// the order of the rows. The positions join the state's cache; after an error they do not.
+    ///
+    /// Each row's result depends on its own sequence alone, bit for bit: not on the batch, the threads
+    /// or the kernels.
+    ///
+    /// # Errors
+    /// When a token, sequence or position is out of range, or a value stops being finite.
+    pub fn forward<'a>(&self, state: &'a mut State, rows: &[Row]) -> Result<&'a [f32], Error> {
+        self.forward_traced(state, rows, None)
+    }
+
+    /// [`Model::forward`], observed.
+    ///
+    /// # Errors
+    /// As [`Model::forward`].
+    pub fn forward_traced<'a>(
+        &self,
+        state: &'a mut State,
+        rows: &[Row],
+        trace: Option<&mut Trace>,
+    ) -> Result<&'a [f32], Error> {
+        let Inner { config, weights, rope, cpu, pool, .. } = &*self.inner;
+        let lengths = self.check(state, rows)?;
+        let State { cache, scratch, .. } = state;
+        let wanted = rows.iter().filter(|row| row.logits).count();
+        scratch.resize(config, pool.threads(), rows.len(), wanted);
+        let trace = trace.map(Mutex::new);
+        let (layout, keys, values) = cache.parts();
+        let pass = Forward {
+            config,
+            weights,
+            rope,
+            isa: cpu.best(),
+            rows,
+            cache: layout,
+            keys: Parts::new(keys),
+            values: Parts::new(values),
+            scratch: scratch.parts(),
+            trace: trace.as_ref(),
+            not_finite: AtomicBool::new(false),
+        };
+        pool.run(|worker| pass.run(worker));
+        if pass.not_finite.load(Ordering::Relaxed) {
+            return Err(Error::NotFinite { what: "a value inside the model" });
+        }
+        for (sequence, len) in lengths.into_iter().enumerate() {
+            cache.set_len(sequence, len);
+        }
+        if let Some(trace) = trace {
+            let trace = trace.into_inner().unwrap_or_else(|poisoned| poisoned.into_inner());
+            rows.iter().for_each(|row| trace.token(row.token));
+            scratch.logits.chunks_exact(config.vocab).for_each(|row| trace.f32s("logits", row));
+        }
+        Ok(&scratch.logits)
+    }
+
+    /// Checks a batch against the state; returns the sequences' lengths after it.
+    fn check(&self, state: &State, rows: &[Row]) -> Result<Vec<usize>, Error> {
+        let cache = &state.cache;
+        if state.config != self.inner.config || cache.context() != self.inner.context {
+            return Err(Error::ForeignState);
+        }
+        let (sequences, context) = (cache.sequences(), cache.context());
+        let mut lengths: Vec<usize> = (0..sequences).map(|s| cache.len(s)).collect();
+        for &Row { sequence, position, token, .. } in rows {
+            let vocab = self.inner.config.vocab;
+            if token as usize >= vocab {
+                return Err(Error::Token { token, vocab });
+            }
+            let next = lengths.get_mut(sequence).ok_or(Error::Sequence { sequence, sequences })?;
+            if position != *next {
+                return Err(Error::Position { sequence, position, next: *next });
+            }
+            if position >= context {
+                return Err(Error::ContextFull { tokens: 1, used: context, context });
+            }
+            *next += 1;
+        }
+        Ok(lengths)
+    }
+}

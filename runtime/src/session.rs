@@ -1,0 +1,236 @@
+//! One text: a sequence of tokens that is read, continued and kept in the cache.
+
+use crate::{Error, Model, Row, Sampler, SamplerOptions, State, Trace};
+use std::ops::ControlFlow;
+use std::time::{Duration, Instant};
+
+/// Tokens that a prompt is read in at a time: enough to use each weight often, few enough that their
+/// activations stay in cache.
+const PREFILL_BLOCK: usize = 128;
+
+/// How a text is continued.
+#[derive(Debug, Clone, PartialEq)]
+pub struct GenerateOptions {
+    /// The most tokens to generate.
+    pub max_tokens: usize,
+    /// How each is chosen.
+    pub sampling: SamplerOptions,
+    /// Whether the names of control tokens in the prompt become those tokens, as chat templates need.
+    pub parse_special: bool,
+}
+
+impl Default for GenerateOptions {
+    fn default() -> Self {
+        Self { max_tokens: 256, sampling: SamplerOptions::default(), parse_special: true }
+    }
+}
+
+impl GenerateOptions {
+    /// The most likely token always.
+    pub fn greedy() -> Self {
+        Self { sampling: SamplerOptions::greedy(), ..Self::default() }
+    }
+}
+
+/// Why a generation ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Finish {
+    /// The model ended its answer.
+    Stop,
+    /// The most tokens that were asked for were generated.
+    Length,
+    /// The callback broke off.
+    Cancelled,
+    /// The context is full.
+    Context,
+}
+
+impl Finish {
+    /// A word for a person: `stop`, `length`, `cancelled`, `context`.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Stop => "stop",
+            Self::Length => "length",
+            Self::Cancelled => "cancelled",
+            Self::Context => "context",
+        }
+    }
+}
+
+/// What was generated.
+#[derive(Debug, Clone)]
+pub struct Generation {
+    /// The text, without control tokens.
+    pub text: String,
+    /// Tokens of the prompt, the begin-of-text token included.
+    pub prompt_tokens: usize,
+    /// Tokens generated, the one that ended the answer not included.
+    pub tokens: usize,
+    /// Why it ended.
+    pub finish: Finish,
+    /// Time to read the prompt.
+    pub prompt_time: Duration,
+    /// Time to generate.
+    pub decode_time: Duration,
+}
+
+/// A text in progress. Each session has a cache of its own; those of one model share its threads.
+#[derive(Debug)]
+pub struct Session {
+    model: Model,
+    state: State,
+    tokens: Vec<u32>,
+    /// Logits after the last token; empty when there is none.
+    logits: Vec<f32>,
+}
+
+impl Session {
+    pub(crate) fn new(model: Model) -> Result<Self, Error> {
+        let state = model.state(1)?;
+        Ok(Self { model, state, tokens: Vec::new(), logits: Vec::new() })
+    }
+
+    /// The model.
+    pub fn model(&self) -> &Model {
+        &self.model
+    }
+
+    /// The tokens so far.
+    pub fn tokens(&self) -> &[u32] {
+        &self.tokens
+    }
+
+    /// The logits of the token that follows, one for each token of the vocabulary; empty at the start.
+    pub fn logits(&self) -> &[f32] {
+        &self.logits
+    }
+
+    /// Positions that are still free.
+    pub fn room(&self) -> usize {
+        self.model.context() - self.tokens.len()
+    }
+
+    /// Forgets everything.
+    pub fn clear(&mut self) {
+        self.state.truncate(0, 0);
+        self.tokens.clear();
+        self.logits.clear();
+    }
+
+    /// Forgets the tokens from `len` on, so that another continuation can be read; logits come with the
+    /// next [`Session::append`].
+    pub fn truncate(&mut self, len: usize) {
+        if len < self.tokens.len() {
+            self.state.truncate(0, len);
+            self.tokens.truncate(len);
+            self.logits.clear();
+        }
+    }
+
+    /// Reads tokens and computes the logits that follow them. Reading them at once or one by one gives
+    /// the same logits, bit for bit.
+    ///
+    /// # Errors
+    /// When the tokens do not exist or do not fit (nothing is read then), or a value stops being
+    /// finite (the session then ends before the block of tokens that failed).
+    pub fn append(&mut self, tokens: &[u32]) -> Result<(), Error> {
+        self.append_traced(tokens, None)
+    }
+
+    /// [`Session::append`], observed: the trace gets the logits of every token.
+    ///
+    /// # Errors
+    /// As [`Session::append`].
+    pub fn append_traced(
+        &mut self,
+        tokens: &[u32],
+        mut trace: Option<&mut Trace>,
+    ) -> Result<(), Error> {
+        let (used, context) = (self.tokens.len(), self.model.context());
+        if tokens.len() > self.room() {
+            return Err(Error::ContextFull { tokens: tokens.len(), used, context });
+        }
+        let vocab = self.model.config().vocab;
+        if let Some(&token) = tokens.iter().find(|token| **token as usize >= vocab) {
+            return Err(Error::Token { token, vocab });
+        }
+        let (every, end) = (trace.is_some(), used + tokens.len());
+        for block in tokens.chunks(PREFILL_BLOCK) {
+            let rows: Vec<Row> = (self.tokens.len()..)
+                .zip(block)
+                .map(|(position, &token)| {
+                    let logits = every || position + 1 == end;
+                    Row { sequence: 0, position, token, logits }
+                })
+                .collect();
+            let logits = self.model.forward_traced(&mut self.state, &rows, trace.as_deref_mut())?;
+            self.logits.clear();
+            if let Some(last) = logits.chunks_exact(vocab).next_back() {
+                self.logits.extend_from_slice(last);
+            }
+            self.tokens.extend_from_slice(block);
+        }
+        Ok(())
+    }
+
+    /// Reads a prompt and continues it. At the start of a session the prompt gets the begin-of-text
+    /// token if the model wants one. Text is handed to `each` as it comes, in whole characters; a
+    /// callback that breaks ends the generation. The session can be continued afterwards.
+    ///
+    /// # Errors
+    /// When the prompt is empty, does not fit into the context, an option is out of range, or a value
+    /// stops being finite.
+    pub fn generate(
+        &mut self,
+        prompt: &str,
+        options: &GenerateOptions,
+        mut each: impl FnMut(&str) -> ControlFlow<()>,
+    ) -> Result<Generation, Error> {
+        let mut sampler = Sampler::new(options.sampling.clone())?;
+        let began = Instant::now();
+        let model = self.model.clone();
+        let tokenizer = model.tokenizer();
+        let mut prompt = tokenizer.encode(prompt, options.parse_special);
+        let bos = tokenizer.bos().filter(|_| tokenizer.add_bos() && self.tokens.is_empty());
+        if let Some(bos) = bos.filter(|bos| prompt.first() != Some(bos)) {
+            prompt.insert(0, bos);
+        }
+        self.append(&prompt)?;
+        if self.logits.is_empty() {
+            return Err(Error::Empty);
+        }
+        let prompt_time = began.elapsed();
+
+        let began = Instant::now();
+        let (mut text, mut tokens, mut stream) = (String::new(), 0, tokenizer.stream());
+        let mut hand_over = |piece: Option<String>| {
+            let Some(piece) = piece else { return ControlFlow::Continue(()) };
+            text.push_str(&piece);
+            each(&piece)
+        };
+        let finish = loop {
+            if tokens == options.max_tokens {
+                break Finish::Length;
+            }
+            let token = sampler.choose(&self.logits, self.tokens.len())?;
+            if tokenizer.is_stop(token) {
+                break Finish::Stop;
+            }
+            if self.room() == 0 {
+                break Finish::Context;
+            }
+            tokens += 1;
+            // Handed over before the next token is computed, and read even when it is the last one,
+            // so that the session can be continued.
+            let flow = hand_over(stream.push(token));
+            self.append(&[token])?;
+            if flow.is_break() {
+                break Finish::Cancelled;
+            }
+        };
+        // What is left of an unfinished character; nobody can cancel any more.
+        let _ = hand_over(stream.finish());
+        let (prompt_tokens, decode_time) = (prompt.len(), began.elapsed());
+        Ok(Generation { text, prompt_tokens, tokens, finish, prompt_time, decode_time })
+    }
+}

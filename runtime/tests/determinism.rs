@@ -1,0 +1,215 @@
+//! The same model and tokens give the same logits, bit for bit, whatever computes them.
+
+use std::ops::ControlFlow;
+use trilut_kernels::{Cpu, Format, Isa};
+use trilut_presets::{Phase, Pick, Plan, Tile};
+use trilut_runtime::gguf::Gguf;
+use trilut_runtime::{Finish, GenerateOptions, Model, ModelOptions, Row, embedded};
+
+fn load(change: impl Fn(&mut ModelOptions<'_>)) -> Model {
+    let mut options = ModelOptions { threads: Some(1), ..ModelOptions::default() };
+    change(&mut options);
+    Model::open_with(&Gguf::from_static(embedded::model()).unwrap(), &options).unwrap()
+}
+
+/// Tokens without meaning: the arithmetic does not mind.
+fn tokens(n: usize, vocab: usize, seed: usize) -> Vec<u32> {
+    (0..n).map(|i| ((i * i * 31 + i * 7 + seed * 101) % vocab) as u32).collect()
+}
+
+fn rows(sequence: usize, start: usize, tokens: &[u32]) -> Vec<Row> {
+    let row = |(position, &token)| Row { sequence, position, token, logits: true };
+    (start..).zip(tokens).map(row).collect()
+}
+
+/// The bits of all logits of `tokens`, read in blocks of `block`.
+fn logits(model: &Model, tokens: &[u32], block: usize) -> Vec<u32> {
+    let mut state = model.state(1).unwrap();
+    let mut bits = Vec::new();
+    for (index, block_tokens) in tokens.chunks(block).enumerate() {
+        let rows = rows(0, index * block, block_tokens);
+        bits.extend(model.forward(&mut state, &rows).unwrap().iter().map(|x| x.to_bits()));
+    }
+    bits
+}
+
+#[test]
+fn isa_format_and_threads_change_nothing() {
+    let tokens = tokens(9, load(|_| ()).config().vocab, 1);
+    let expected = logits(&load(|_| ()), &tokens, 9);
+    for cap in [Some(Isa::Scalar), Some(Isa::Avx2), None] {
+        for format in [Format::I2S, Format::Tl1, Format::Tl2] {
+            for threads in [1, 2, 3] {
+                let model = load(|o| {
+                    o.cpu = Some(Cpu::capped(cap));
+                    o.format = Some(format);
+                    o.threads = Some(threads);
+                });
+                for block in [1, 9] {
+                    assert!(
+                        logits(&model, &tokens, block) == expected,
+                        "cap {cap:?}, {format}, {threads} threads, blocks of {block}"
+                    );
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn blocks_of_any_size_equal_single_steps() {
+    let model = load(|o| o.threads = Some(2));
+    // Past the end of the first chunk of attention, where that fits.
+    let n = model.context().min(300);
+    let tokens = tokens(n, model.config().vocab, 2);
+    let single = logits(&model, &tokens, 1);
+    for block in [2, 7, 64, 300] {
+        assert!(logits(&model, &tokens, block) == single, "blocks of {block}");
+    }
+}
+
+#[test]
+fn interleaved_sequences_do_not_touch_each_other() {
+    let model = load(|o| o.threads = Some(2));
+    let (config, vocab) = (model.config(), model.config().vocab);
+    assert!(config.context >= 12);
+    let texts = [tokens(12, vocab, 3), tokens(12, vocab, 4)];
+    let alone = texts.each_ref().map(|text| logits(&model, text, 12));
+
+    let mut state = model.state(2).unwrap();
+    let mut together = [vec![], vec![]];
+    for (start, len) in [(0, 5), (5, 1), (6, 6)] {
+        // Token by token in turns, in one batch.
+        let parts = [0, 1].map(|s| rows(s, start, &texts[s][start..start + len]));
+        let batch: Vec<Row> = parts[0].iter().zip(&parts[1]).flat_map(|(a, b)| [*a, *b]).collect();
+        let logits = model.forward(&mut state, &batch).unwrap();
+        for (row, logits) in batch.iter().zip(logits.chunks_exact(vocab)) {
+            together[row.sequence].extend(logits.iter().map(|x| x.to_bits()));
+        }
+    }
+    assert!(alone == together);
+}
+
+#[test]
+fn only_wanted_logits_are_computed_and_they_are_the_same() {
+    let model = load(|o| o.threads = Some(2));
+    let vocab = model.config().vocab;
+    let tokens = tokens(6, vocab, 5);
+    let all = logits(&model, &tokens, 6);
+    let mut batch = rows(0, 0, &tokens);
+    for (index, row) in batch.iter_mut().enumerate() {
+        row.logits = index == 1 || index == 5;
+    }
+    let mut state = model.state(1).unwrap();
+    let some: Vec<u32> =
+        model.forward(&mut state, &batch).unwrap().iter().map(|x| x.to_bits()).collect();
+    assert!(some == [&all[vocab..2 * vocab], &all[5 * vocab..]].concat());
+}
+
+#[test]
+fn a_foreign_plan_changes_the_report_and_nothing_else() {
+    let cpu = Cpu::detect();
+    let expected = logits(&load(|_| ()), &[1, 2, 3], 3);
+    let pick = |shape, format, kernel: &str, tile| Pick {
+        shape,
+        phase: Phase::Decode,
+        threads: 1,
+        format,
+        kernel: kernel.to_owned(),
+        tile,
+        reason: "a test".to_owned(),
+    };
+    let model = load(|_| ());
+    let shapes: Vec<_> = model.config().linears().map(|(_, shape)| shape).into();
+    let (tile, illegal) =
+        (Tile { rows_per_task: 32, prefetch: 256 }, Tile { rows_per_task: 7, prefetch: 0 });
+    let tl2 = cpu.default_kernel(Format::Tl2, shapes[0]).kernel().text;
+    let cases = [
+        (Format::I2S, "gemv_i2s_madd_r9u9_sse9", tile, "not compiled in"),
+        (Format::I2S, "gemv_i2s_dot_r1u1_neon", tile, "not compiled in"),
+        (Format::I2S, tl2, tile, "contradicts its format"),
+        (Format::Tl2, tl2, illegal, "illegal tile"),
+        (Format::Tl2, tl2, tile, "a test"),
+    ];
+    for (format, kernel, tile, reason) in cases {
+        let picks = shapes.iter().map(|&shape| pick(shape, format, kernel, tile)).collect();
+        let plan = Plan { picks };
+        let gguf = Gguf::from_static(embedded::model()).unwrap();
+        let options =
+            ModelOptions { threads: Some(1), plan: Some(&plan), ..ModelOptions::default() };
+        let model = Model::open_with(&gguf, &options).unwrap();
+        for (name, choice) in model.kernels() {
+            assert!(choice.reason.contains(reason), "{name}: {}", choice.reason);
+        }
+        assert!(logits(&model, &[1, 2, 3], 3) == expected, "{kernel}");
+    }
+}
+
+#[test]
+fn bad_batches_are_refused_and_leave_no_trace() {
+    let model = load(|_| ());
+    let vocab = model.config().vocab as u32;
+    let mut state = model.state(2).unwrap();
+    let row = |sequence, position, token| Row { sequence, position, token, logits: true };
+    for (bad, says) in [
+        (row(0, 0, vocab), "does not exist"),
+        (row(2, 0, 1), "sequence 2 does not exist"),
+        (row(0, 1, 1), "continues at position 0"),
+    ] {
+        let error = model.forward(&mut state, &[row(1, 0, 1), bad]).unwrap_err();
+        assert!(error.to_string().contains(says), "{error}");
+        assert!(state.cache().is_empty(1));
+    }
+    assert!(model.forward(&mut state, &[]).unwrap().is_empty());
+    let model = load(|o| o.context = Some(2));
+    assert!(model.forward(&mut state, &[row(0, 0, 1)]).is_err());
+    let mut session = model.session().unwrap();
+    assert!(session.append(&[1, 1, 1]).unwrap_err().hint().is_some());
+    assert!(session.tokens().is_empty());
+}
+
+#[test]
+fn greedy_text_is_the_golden_one() {
+    let golden = include_str!("golden/story.txt");
+    let prompt = "Once upon a time";
+    for threads in [1, 2] {
+        let model = load(|o| o.threads = Some(threads));
+        let mut session = model.session().unwrap();
+        let options = GenerateOptions { max_tokens: 80, ..GenerateOptions::greedy() };
+        let mut streamed = String::new();
+        let generation = session
+            .generate(prompt, &options, |piece| {
+                streamed.push_str(piece);
+                ControlFlow::Continue(())
+            })
+            .unwrap();
+        assert_eq!(streamed, generation.text);
+        if std::env::var_os("TRILUT_WRITE_GOLDEN").is_some() {
+            let path = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/golden/story.txt");
+            std::fs::write(path, format!("{prompt}{}\n", generation.text)).unwrap();
+        } else {
+            assert_eq!(format!("{prompt}{}\n", generation.text), golden);
+        }
+    }
+}
+
+#[test]
+fn every_way_to_finish_is_named() {
+    let model = load(|o| o.context = Some(24));
+    let generate = |max_tokens, mut calls: usize| {
+        let options = GenerateOptions { max_tokens, ..GenerateOptions::greedy() };
+        let mut session = model.session().unwrap();
+        let generation = session.generate("Once upon a time", &options, |_| {
+            calls -= 1;
+            if calls == 0 { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+        });
+        (generation.unwrap(), session.tokens().len())
+    };
+    let (generation, len) = generate(3, 99);
+    assert_eq!((generation.finish, generation.tokens), (Finish::Length, 3));
+    assert_eq!(len, generation.prompt_tokens + 3);
+    let (generation, _) = generate(99, 2);
+    assert_eq!((generation.finish, generation.tokens), (Finish::Cancelled, 2));
+    let (generation, len) = generate(99, 99);
+    assert_eq!((generation.finish, len), (Finish::Context, 24));
+}
