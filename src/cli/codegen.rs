@@ -1,0 +1,90 @@
+//! `trilut codegen`: prints the kernel that would be generated for a shape.
+
+use super::failure::Failure;
+use std::path::PathBuf;
+use trilut_codegen::{Plan, Spec, generate, lattice};
+use trilut_presets::{Format, Isa, Shape, models};
+
+/// Print the generated kernel for a shape, or its plan.
+#[derive(Debug, clap::Args)]
+pub(crate) struct Args {
+    /// Size of the layer, outputs x inputs.
+    #[arg(long, value_name = "MxK", required_unless_present_any = ["kernel", "emit"])]
+    shape: Option<Shape>,
+    /// Weight format: i2_s, tl1, tl2.
+    #[arg(long, default_value = "i2_s")]
+    format: Format,
+    /// Instruction set: scalar, emulated, avx2.
+    #[arg(long, default_value = "avx2")]
+    isa: Isa,
+    /// A kernel by its whole name, in place of shape, format and isa.
+    #[arg(long, value_name = "NAME", conflicts_with = "shape")]
+    kernel: Option<String>,
+    /// What to print; `list` names every kernel of the lattice for the isa.
+    #[arg(long, value_enum, default_value = "rust")]
+    emit: Emit,
+    /// Compare with a file instead of printing: exit code 3 and the first differing line if it differs.
+    #[arg(long, value_name = "FILE")]
+    check: Option<PathBuf>,
+}
+
+#[derive(Debug, Clone, Copy, clap::ValueEnum)]
+enum Emit {
+    /// The function.
+    Rust,
+    /// Widths, bounds and cost in words.
+    Plan,
+    /// Kernel names.
+    List,
+}
+
+pub(crate) fn codegen(args: &Args) -> Result<(), Failure> {
+    let text = match args.emit {
+        Emit::List => lattice::specs(args.isa, models::all())
+            .iter()
+            .map(|spec| format!("{}\n", spec.name))
+            .collect(),
+        Emit::Plan => Plan::new(&spec(args)?)?.report(),
+        Emit::Rust => generate(&spec(args)?)?.text,
+    };
+    match &args.check {
+        None => {
+            print!("{text}");
+            Ok(())
+        }
+        Some(path) => check(path, &text),
+    }
+}
+
+fn spec(args: &Args) -> Result<Spec, Failure> {
+    match (&args.kernel, args.shape) {
+        (Some(name), _) => Ok(name.parse()?),
+        (None, Some(shape)) => Ok(Spec::representative(shape, args.format, args.isa)?),
+        (None, None) => Err(Failure::usage("--shape or --kernel is needed")
+            .hint("trilut codegen --shape 2560x6912 --emit plan")),
+    }
+}
+
+/// Fails when the file does not hold exactly `text`, naming the first line that differs.
+fn check(path: &PathBuf, text: &str) -> Result<(), Failure> {
+    let file = std::fs::read_to_string(path)
+        .map_err(|error| Failure::of(&error).context(format!("cannot read {}", path.display())))?;
+    if file == text {
+        return Ok(());
+    }
+    let (mut old, mut new) = (file.lines(), text.lines());
+    let mut line = 0;
+    loop {
+        line += 1;
+        let (old, new) = (old.next(), new.next());
+        if old != new || old.is_none() {
+            let show = |text: Option<&str>| text.map_or("(end)".to_owned(), |t| format!("`{t}`"));
+            return Err(Failure::check(format!(
+                "{} differs from what is generated, first in line {line}",
+                path.display()
+            ))
+            .because(format!("the file has {}", show(old)))
+            .because(format!("generated is {}", show(new))));
+        }
+    }
+}

@@ -1,0 +1,42 @@
+//! `trilut dummy`: a model file of a known shape with random weights, for measuring speed.
+
+use super::failure::Failure;
+use indicatif::{ProgressBar, ProgressStyle};
+use std::path::PathBuf;
+use trilut_presets::models;
+use trilut_runtime::dummy::{DummyOptions, write_dummy};
+
+/// Write a model file with random weights, in the shape of a known model.
+#[derive(Debug, clap::Args)]
+pub(crate) struct Args {
+    /// Name of the model, such as bitnet-2b-4t or dummy-1b.
+    #[arg(short, long, value_name = "NAME")]
+    model: String,
+    /// File to write.
+    #[arg(short, long, value_name = "FILE")]
+    output: PathBuf,
+    /// Random seed.
+    #[arg(short, long, default_value_t = 0)]
+    seed: u64,
+}
+
+pub(crate) fn dummy(args: &Args) -> Result<(), Failure> {
+    let spec = models::find(&args.model).ok_or_else(|| {
+        let names: Vec<&str> = models::all().iter().map(|model| model.name.as_str()).collect();
+        Failure::usage(format!("there is no model named `{}`", args.model))
+            .because(format!("the names are {}", names.join(", ")))
+            .hint("trilut dummy --model bitnet-2b-4t -o dummy.gguf")
+    })?;
+    let bar = ProgressBar::new(0);
+    let style = ProgressStyle::with_template("[{bar:24}] {bytes} of {total_bytes}  left {eta}");
+    bar.set_style(style.expect("the template is well-formed").progress_chars("=> "));
+    let options = DummyOptions { seed: args.seed, ..DummyOptions::default() };
+    let written = write_dummy(spec, options, &args.output, &mut |done, total| {
+        bar.set_length(total);
+        bar.set_position(done);
+    });
+    bar.finish_and_clear();
+    written?;
+    eprintln!("wrote {}", args.output.display());
+    Ok(())
+}

@@ -1,0 +1,124 @@
+//! What is printed when something fails: what, why, and the command to run.
+
+use std::error::Error;
+use std::fmt::Display;
+use std::process::ExitCode;
+
+/// A failure on its way to the user.
+#[derive(Debug)]
+pub(crate) struct Failure {
+    /// What failed, then why, outermost first.
+    chain: Vec<String>,
+    hint: Option<String>,
+    code: u8,
+    /// Nobody is left to read a report, or the user knows already.
+    silent: bool,
+}
+
+impl Failure {
+    /// A failure in words.
+    pub(crate) fn new(what: impl Display) -> Self {
+        Self { chain: vec![what.to_string()], hint: None, code: 1, silent: false }
+    }
+
+    /// Wrong usage that the argument parser could not see.
+    pub(crate) fn usage(what: impl Display) -> Self {
+        Self { code: 2, ..Self::new(what) }
+    }
+
+    /// A check that did its work and says no.
+    pub(crate) fn check(what: impl Display) -> Self {
+        Self { code: 3, ..Self::new(what) }
+    }
+
+    /// The user interrupted.
+    pub(crate) fn interrupted() -> Self {
+        Self { code: 130, silent: true, ..Self::new("interrupted") }
+    }
+
+    /// An error with everything that caused it.
+    pub(crate) fn of(error: &dyn Error) -> Self {
+        let mut chain = vec![error.to_string()];
+        let mut source = error.source();
+        while let Some(error) = source {
+            chain.push(error.to_string());
+            source = error.source();
+        }
+        // A wrapper that says no more than what it wraps is not worth a line.
+        chain.dedup();
+        Self { chain, ..Self::new("") }
+    }
+
+    /// Adds what to do about it, unless something more specific is there already.
+    #[must_use]
+    pub(crate) fn hint(mut self, hint: impl Into<String>) -> Self {
+        self.hint.get_or_insert(hint.into());
+        self
+    }
+
+    /// Puts what was being done in front.
+    #[must_use]
+    pub(crate) fn context(mut self, what: impl Display) -> Self {
+        self.chain.insert(0, what.to_string());
+        self
+    }
+
+    /// Adds a cause at the end.
+    #[must_use]
+    pub(crate) fn because(mut self, why: impl Display) -> Self {
+        self.chain.push(why.to_string());
+        self
+    }
+
+    /// The report in one line, for a note about something that went on without it.
+    pub(crate) fn summary(&self) -> String {
+        self.chain.join(": ")
+    }
+
+    /// Prints the report and gives the exit code.
+    pub(crate) fn report(self) -> ExitCode {
+        if !self.silent {
+            let mut chain = self.chain.iter();
+            eprintln!("error: {}", chain.next().map_or("unknown", String::as_str));
+            chain.for_each(|cause| eprintln!("  caused by: {cause}"));
+            if let Some(hint) = &self.hint {
+                eprintln!("hint: {hint}");
+            }
+        }
+        ExitCode::from(self.code)
+    }
+}
+
+impl From<std::io::Error> for Failure {
+    fn from(error: std::io::Error) -> Self {
+        let silent = error.kind() == std::io::ErrorKind::BrokenPipe;
+        Self { silent, ..Self::of(&error) }
+    }
+}
+
+/// Errors of the workspace that know what to do about themselves.
+macro_rules! hinted {
+    ($($error:ty),*) => {$(
+        impl From<$error> for Failure {
+            fn from(error: $error) -> Self {
+                let hint = error.hint();
+                Self { hint, ..Self::of(&error) }
+            }
+        }
+    )*};
+}
+
+hinted!(
+    trilut_runtime::Error,
+    trilut_runtime::chat::ChatError,
+    trilut_runtime::dummy::DummyError,
+    trilut_runtime::gguf::GgufError,
+    trilut_presets::preset::PresetError,
+    trilut_tuning::TuneError
+);
+
+impl From<trilut_codegen::Error> for Failure {
+    fn from(error: trilut_codegen::Error) -> Self {
+        Self { code: 2, ..Self::of(&error) }
+    }
+}

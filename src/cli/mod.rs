@@ -1,0 +1,68 @@
+//! How a person asks for it: one file per subcommand, and what they share.
+//!
+//! Data goes to stdout, talk to stderr. Exit codes: 0 ok, 1 failed, 2 usage, 3 a check failed,
+//! 130 interrupted.
+
+mod bench;
+mod codegen;
+mod doctor;
+mod dummy;
+mod environment;
+mod failure;
+mod inspect;
+mod interrupt;
+mod model;
+mod planning;
+mod presets;
+mod progress;
+mod run;
+mod start;
+mod table;
+mod tune;
+
+use clap::{Parser, Subcommand};
+use std::process::ExitCode;
+
+/// Run, tune and generate kernels for ternary (BitNet b1.58) language models on this CPU.
+///
+/// Without a subcommand: detects the CPU, tunes the embedded model's layers, shows which kernel won
+/// for each, and tells a story.
+#[derive(Debug, Parser)]
+#[command(version, subcommand_required = false)]
+struct Cli {
+    #[command(subcommand)]
+    command: Option<Command>,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    Run(run::Args),
+    Tune(tune::Args),
+    Bench(bench::Args),
+    Codegen(codegen::Args),
+    Presets(presets::Args),
+    Inspect(inspect::Args),
+    Doctor(doctor::Args),
+    Dummy(dummy::Args),
+}
+
+/// Parses the command line, does what it asks, and turns the outcome into an exit code.
+pub(crate) fn main() -> ExitCode {
+    let cli = Cli::parse();
+    interrupt::install();
+    let outcome = environment::check().and_then(|()| match cli.command {
+        None => start::start(),
+        Some(Command::Run(args)) => run::run(args),
+        Some(Command::Tune(args)) => tune::tune(args),
+        Some(Command::Bench(args)) => bench::bench(args),
+        Some(Command::Codegen(args)) => codegen::codegen(&args),
+        Some(Command::Presets(args)) => presets::presets(&args),
+        Some(Command::Inspect(args)) => inspect::inspect(&args),
+        Some(Command::Doctor(args)) => doctor::doctor(&args),
+        Some(Command::Dummy(args)) => dummy::dummy(&args),
+    });
+    match outcome {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(failure) => failure.report(),
+    }
+}

@@ -1,0 +1,65 @@
+//! Which model a command works on: a file, or the embedded one.
+
+use super::failure::Failure;
+use std::path::{Path, PathBuf};
+use trilut_presets::Shape;
+use trilut_runtime::gguf::Gguf;
+use trilut_runtime::{Config, embedded};
+use trilut_tuning::ShapeUse;
+
+/// The name under which the embedded model can be asked for.
+pub(crate) const EMBEDDED: &str = "demo";
+
+/// A model that a command works on.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Source {
+    /// The model inside the program.
+    Embedded,
+    /// A GGUF file.
+    File(PathBuf),
+}
+
+impl Source {
+    /// The embedded model for no path or the path `demo`, else the file.
+    pub(crate) fn new(path: Option<PathBuf>) -> Self {
+        match path {
+            Some(path) if path != Path::new(EMBEDDED) => Self::File(path),
+            _ => Self::Embedded,
+        }
+    }
+
+    /// Opens the file.
+    pub(crate) fn open(&self) -> Result<Gguf, Failure> {
+        Ok(match self {
+            Self::Embedded => Gguf::from_static(embedded::model())?,
+            Self::File(path) => Gguf::open(path)?,
+        })
+    }
+}
+
+impl std::fmt::Display for Source {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Embedded => f.write_str("the embedded model"),
+            Self::File(path) => path.display().fmt(f),
+        }
+    }
+}
+
+/// The distinct layer shapes of a model, with how often one token runs through each.
+pub(crate) fn shapes(config: &Config) -> Vec<ShapeUse> {
+    let mut uses: Vec<ShapeUse> = Vec::new();
+    for (_, shape) in config.linears() {
+        match uses.iter_mut().find(|used| used.shape == shape) {
+            Some(used) => used.count_per_token += config.layers,
+            None => uses.push(ShapeUse { shape, count_per_token: config.layers }),
+        }
+    }
+    uses
+}
+
+/// Bytes of ternary weights at two bits each, which decide whether a model streams from memory.
+pub(crate) fn bytes(uses: &[ShapeUse]) -> u64 {
+    let weights = |shape: Shape| shape.weights() as u64;
+    uses.iter().map(|used| weights(used.shape) / 4 * used.count_per_token as u64).sum()
+}

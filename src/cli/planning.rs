@@ -1,0 +1,127 @@
+//! From a model to a plan: the preset ladder first, the tuner's estimate for what no preset knows.
+
+use super::failure::Failure;
+use super::model;
+use super::progress::Bar;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+use trilut_kernels::Cpu;
+use trilut_presets::ladder::{self, Found, Sources};
+use trilut_presets::preset::Effort;
+use trilut_presets::{Format, Machine, Phase, Plan, Preset};
+use trilut_runtime::Config;
+use trilut_tuning::{Outcome, Request, ShapeUse};
+
+/// The longest that a first run waits for an estimate.
+const FIRST_RUN_LIMIT: Duration = Duration::from_secs(5);
+
+/// This machine, what may run on it, and the presets that fit it.
+pub(crate) struct Here {
+    pub(crate) machine: Machine,
+    pub(crate) cpu: Cpu,
+    pub(crate) found: Found,
+}
+
+impl Here {
+    /// Describes the machine and climbs the preset ladder; `preset` is the file given by `--preset`.
+    pub(crate) fn find(preset: Option<PathBuf>) -> Result<Self, Failure> {
+        let (machine, cpu) = (Machine::detect(), Cpu::detect());
+        let sources = Sources::from_environment(preset, trilut_shipped::SHIPPED);
+        let found = sources.find(&machine, cpu.best().isa())?;
+        Ok(Self { machine, cpu, found })
+    }
+
+    /// The picks of the ladder, for kernels that exist and may run here.
+    pub(crate) fn plan(&self) -> Plan {
+        let resolve = |name: &str| {
+            let kernel = trilut_kernels::find(name)?;
+            self.cpu.runnable(kernel).map(|_| kernel.hash)
+        };
+        self.found.picks(resolve).plan
+    }
+
+    /// A tuning request for layer shapes on this machine.
+    pub(crate) fn request(
+        &self,
+        shapes: Vec<ShapeUse>,
+        formats: Vec<Format>,
+        threads: usize,
+        effort: Effort,
+        time_limit: Duration,
+    ) -> Request {
+        let model_bytes = model::bytes(&shapes);
+        Request {
+            shapes,
+            formats,
+            threads,
+            effort,
+            time_limit,
+            cpu: self.cpu.clone(),
+            machine: self.machine.clone(),
+            model_bytes,
+        }
+    }
+
+    /// A plan for every layer of a model. Layers that no preset knows are estimated, which is said in
+    /// one line and remembered.
+    pub(crate) fn plan_for(
+        &self,
+        config: &Config,
+        threads: usize,
+        format: Option<Format>,
+    ) -> Result<Plan, Failure> {
+        let mut plan = self.plan();
+        let known = |used: &ShapeUse| {
+            let pick = plan.find(used.shape, Phase::Decode, threads);
+            pick.is_some_and(|pick| format.is_none_or(|format| format == pick.format))
+        };
+        let missing: Vec<_> =
+            model::shapes(config).into_iter().filter(|used| !known(used)).collect();
+        if missing.is_empty() {
+            return Ok(plan);
+        }
+        let formats = vec![format.unwrap_or(Format::I2S)];
+        let request =
+            self.request(missing, formats, threads, Effort::Estimate, FIRST_RUN_LIMIT);
+        let outcome = trilut_tuning::tune(&request, &mut Bar::new())?;
+        eprintln!(
+            "no preset for {} of the layer shapes: estimated in {:.1} s (`trilut tune` measures)",
+            request.shapes.len(),
+            outcome.took.as_secs_f64(),
+        );
+        let picks = outcome.preset.to_plan(
+            trilut_presets::machine::Likeness::SameCpu,
+            |name| trilut_kernels::find(name).map(|kernel| kernel.hash),
+        );
+        // In front: these are for exactly this format and number of threads.
+        plan.picks.retain(|old| picks.plan.picks.iter().all(|new| new.shape != old.shape));
+        plan.picks.extend(picks.plan.picks);
+        // An estimate for a forced format must not shadow a measured pick of another one.
+        if format.is_none() {
+            remember(outcome, &self.machine);
+        }
+        Ok(plan)
+    }
+}
+
+/// Saves records to the user's cache; a cache that cannot be written costs the next run the same time,
+/// no more, so it is said and not an error.
+fn remember(outcome: Outcome, machine: &Machine) {
+    match ladder::cache_file(machine) {
+        None => eprintln!("note: this user has no cache directory, the estimate is not kept"),
+        Some(path) => {
+            if let Err(error) = save(outcome.preset, &path) {
+                eprintln!("note: the estimate is not kept: {}", error.summary());
+            }
+        }
+    }
+}
+
+/// Merges records into a preset file, telling what became of an earlier one.
+pub(crate) fn save(preset: Preset, path: &Path) -> Result<(), Failure> {
+    let saved = preset.save_merged(path)?;
+    if let Some((aside, why)) = saved.set_aside {
+        eprintln!("note: the earlier {} was moved to {}: {why}", path.display(), aside.display());
+    }
+    Ok(())
+}

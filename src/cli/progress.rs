@@ -1,0 +1,52 @@
+//! A tuning run as a person sees it: a bar with the time left and the best so far, on a terminal only.
+
+use super::interrupt;
+use indicatif::{ProgressBar, ProgressStyle};
+use trilut_tuning::{Event, Observer};
+
+/// Draws a tuning run on stderr.
+pub(crate) struct Bar {
+    bar: ProgressBar,
+    shape: String,
+}
+
+impl Bar {
+    /// A bar that appears with the first event; hidden when stderr is not a terminal.
+    pub(crate) fn new() -> Self {
+        let bar = ProgressBar::new(1000);
+        let template = "{spinner} [{bar:24}] {percent:>3}%  left {eta:>4}  {msg}";
+        let style = ProgressStyle::with_template(template).expect("the template is well-formed");
+        bar.set_style(style.progress_chars("=> "));
+        Self { bar, shape: String::new() }
+    }
+}
+
+impl Observer for Bar {
+    fn event(&mut self, event: &Event<'_>) {
+        match event {
+            Event::Shape { shape, .. } => {
+                self.shape = shape.to_string();
+                self.bar.set_message(self.shape.clone());
+            }
+            Event::Best { candidate, ns } => {
+                let shape = &self.shape;
+                self.bar.set_message(format!("{shape}  best {:.1} us {candidate}", ns / 1e3));
+            }
+            Event::Progress(part) => self.bar.set_position((part * 1000.0) as u64),
+            Event::Refused(refused) => {
+                self.bar.suspend(|| eprintln!("refused {}: {}", refused.kernel, refused.reason));
+            }
+            Event::Begin { .. } | Event::Note(_) | Event::Dropped { .. } | Event::Done(_) => {}
+        }
+    }
+
+    fn should_stop(&mut self) -> bool {
+        interrupt::asked()
+    }
+}
+
+impl Drop for Bar {
+    fn drop(&mut self) {
+        self.bar.finish_and_clear();
+    }
+}

@@ -1,0 +1,180 @@
+//! `trilut tune`: finds the fastest exact kernels for this CPU and writes a preset.
+
+use super::failure::Failure;
+use super::model::{self, Source};
+use super::planning::{self, Here};
+use super::progress::Bar;
+use super::table::Table;
+use super::{environment, interrupt};
+use std::path::PathBuf;
+use std::time::Duration;
+use trilut_presets::preset::{Effort, Record};
+use trilut_presets::{Format, Phase, Preset, Shape, ladder};
+use trilut_runtime::Config;
+use trilut_tuning::{Outcome, Request, ShapeReport, ShapeUse, Stopped};
+
+/// Find the fastest exact kernels for a model's layers on this CPU, and remember them.
+#[derive(Debug, clap::Args)]
+pub(crate) struct Args {
+    /// Model file; the embedded model without -m and --shape.
+    #[arg(short, long, value_name = "MODEL", conflicts_with = "shape")]
+    model: Option<PathBuf>,
+    /// Layer size in place of a model, outputs x inputs; repeatable.
+    #[arg(long, value_name = "MxK")]
+    shape: Vec<Shape>,
+    /// Weight format: i2_s, tl1, tl2; all are raced without it. Repeatable.
+    #[arg(long)]
+    format: Vec<Format>,
+    /// How much to do: estimate (seconds) or measure.
+    #[arg(long, default_value = "measure")]
+    effort: Effort,
+    /// When to stop; what is finished is kept.
+    #[arg(long, value_name = "TIME", default_value = "60s", value_parser = humantime::parse_duration)]
+    time_limit: Duration,
+    /// Number of threads; every core without it.
+    #[arg(short, long)]
+    threads: Option<usize>,
+    /// Preset file to write or add to, in place of the user's cache.
+    #[arg(short, long, value_name = "FILE")]
+    output: Option<PathBuf>,
+    /// Tune even what has been tuned already.
+    #[arg(long)]
+    force: bool,
+}
+
+pub(crate) fn tune(args: Args) -> Result<(), Failure> {
+    let threads = environment::threads(args.threads)?;
+    let shapes = shapes(&args)?;
+    let formats = if args.format.is_empty() { Format::ALL.to_vec() } else { args.format };
+    let here = Here::find(None)?;
+    let path = match args.output {
+        Some(path) => path,
+        None => ladder::cache_file(&here.machine).ok_or_else(|| {
+            Failure::new("this user has no cache directory").hint("name a file: trilut tune -o FILE")
+        })?,
+    };
+    let request = here.request(shapes, formats, threads, args.effort, args.time_limit);
+    let records = tuned(&request, &path, args.force)?;
+    print!("{}", records.table.plain());
+    Ok(())
+}
+
+fn shapes(args: &Args) -> Result<Vec<ShapeUse>, Failure> {
+    if args.shape.is_empty() {
+        let gguf = Source::new(args.model.clone()).open()?;
+        return Ok(model::shapes(&Config::from_gguf(&gguf)?));
+    }
+    let mut uses: Vec<ShapeUse> = Vec::new();
+    for &shape in &args.shape {
+        if uses.iter().all(|used| used.shape != shape) {
+            uses.push(ShapeUse { shape, count_per_token: 1 });
+        }
+    }
+    Ok(uses)
+}
+
+/// The records of a request, measured now or earlier.
+pub(crate) struct Tuned {
+    /// All that a preset says of the request's shapes.
+    pub(crate) preset: Preset,
+    /// One row per shape.
+    pub(crate) table: Table,
+}
+
+/// Tunes the shapes that have no current record in the file, saves them there, and returns all records
+/// of the request. With nothing to do, nothing is run or written.
+pub(crate) fn tuned(request: &Request, path: &PathBuf, force: bool) -> Result<Tuned, Failure> {
+    let earlier = match Preset::load(path) {
+        Ok(preset) => Some(preset),
+        Err(_) if !path.exists() => None,
+        // `save_merged` sets an unreadable file aside; the run goes on.
+        Err(error) => {
+            eprintln!("note: {}", Failure::from(error).summary());
+            None
+        }
+    };
+    let needed = match &earlier {
+        Some(preset) if !force => trilut_tuning::needed(preset, request),
+        _ => request.shapes.clone(),
+    };
+    let mut reports = Vec::new();
+    if needed.is_empty() {
+        eprintln!("nothing to do: {} is up to date (--force tunes again)", path.display());
+    } else {
+        let request = Request { shapes: needed, ..request.clone() };
+        let outcome = run(&request)?;
+        if !outcome.preset.records().is_empty() {
+            planning::save(outcome.preset.clone(), path)?;
+            eprintln!("saved to {}", path.display());
+        }
+        finish(&outcome)?;
+        reports = outcome.shapes;
+    }
+    let preset = Preset::load(path)?;
+    let mut table = Table::new(
+        &["shape", "format", "kernel", "tile", "time", "GB/s", "x default", "x scalar"],
+        4,
+    );
+    for used in &request.shapes {
+        if let Some(record) = preset.record(used.shape, Phase::Decode, request.threads) {
+            let report = reports.iter().find(|report| report.layer.shape == used.shape);
+            table.row(row(record, report));
+        }
+    }
+    Ok(Tuned { preset, table })
+}
+
+/// Runs the tuner under a progress bar, and tells what it says about the run as a whole.
+fn run(request: &Request) -> Result<Outcome, Failure> {
+    eprintln!(
+        "tuning {} shapes for {} thread{} on {} ({}), {} at most",
+        request.shapes.len(),
+        request.threads,
+        if request.threads == 1 { "" } else { "s" },
+        request.machine.brand.trim(),
+        request.isa(),
+        humantime::format_duration(Duration::from_secs(request.limit().as_secs().max(1))),
+    );
+    let mut bar = Bar::new();
+    let outcome = trilut_tuning::tune(request, &mut bar)?;
+    drop(bar);
+    for note in &outcome.notes {
+        eprintln!("note: {note}");
+    }
+    Ok(outcome)
+}
+
+/// Says what is unfinished; an interrupted run ends here.
+fn finish(outcome: &Outcome) -> Result<(), Failure> {
+    let left = outcome.unfinished.len();
+    match outcome.stopped {
+        Some(Stopped::Cancelled) => {
+            eprintln!("interrupted: {} shapes are finished and kept", outcome.shapes.len());
+            Err(Failure::interrupted())
+        }
+        _ if interrupt::asked() => Err(Failure::interrupted()),
+        Some(Stopped::TimeLimit) if left > 0 => {
+            eprintln!("the time limit left {left} shapes untuned: run again, or raise --time-limit");
+            Ok(())
+        }
+        _ => Ok(()),
+    }
+}
+
+/// A record in words and numbers.
+fn row(record: &Record, report: Option<&ShapeReport>) -> [String; 8] {
+    let ns = record.median_ns.max(1) as f64;
+    let layout = trilut_kernels::find(&record.kernel).map(|kernel| kernel.layout);
+    let bytes = layout.map_or(0, |layout| layout.bytes(record.shape)) as f64;
+    let scalar = report.and_then(|report| report.scalar_ns);
+    [
+        record.shape.to_string(),
+        record.format.to_string(),
+        record.kernel.clone(),
+        record.tile.to_string(),
+        format!("{:.1} us", ns / 1e3),
+        format!("{:.1}", bytes / ns),
+        format!("{:.2}", record.default_ns as f64 / ns),
+        scalar.map_or("-".to_owned(), |scalar| format!("{:.1}", scalar / ns)),
+    ]
+}

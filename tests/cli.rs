@@ -1,0 +1,263 @@
+//! The `trilut` command as a user meets it: outputs, exit codes, errors with hints.
+
+use assert_cmd::Command;
+use std::path::{Path, PathBuf};
+use std::process::Output;
+
+/// A command with a cache directory and no settings of its own.
+struct Sandbox {
+    directory: tempfile::TempDir,
+}
+
+impl Sandbox {
+    fn new() -> Self {
+        Self { directory: tempfile::tempdir().unwrap() }
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        self.directory.path().join(name)
+    }
+
+    fn command(&self, args: &[&str]) -> Command {
+        let mut command = Command::cargo_bin("trilut").unwrap();
+        command.args(args).env("XDG_CACHE_HOME", self.path("cache"));
+        for name in ["TRILUT_PRESETS", "TRILUT_ISA", "TRILUT_THREADS"] {
+            command.env_remove(name);
+        }
+        command
+    }
+
+    fn run(&self, args: &[&str]) -> Output {
+        self.command(args).output().unwrap()
+    }
+
+    /// Runs a command that must succeed; returns its stdout.
+    fn ok(&self, args: &[&str]) -> String {
+        let output = self.run(args);
+        assert!(output.status.success(), "{args:?}: {}", stderr(&output));
+        String::from_utf8(output.stdout).unwrap()
+    }
+
+    /// Runs a command that must fail with `code`; returns its stderr.
+    fn fails(&self, code: i32, args: &[&str]) -> String {
+        let output = self.run(args);
+        assert_eq!(output.status.code(), Some(code), "{args:?}: {}", stderr(&output));
+        stderr(&output)
+    }
+}
+
+fn stderr(output: &Output) -> String {
+    String::from_utf8_lossy(&output.stderr).into_owned()
+}
+
+fn text(path: &Path) -> &str {
+    path.to_str().unwrap()
+}
+
+#[test]
+fn codegen_is_deterministic_and_checked() {
+    let sandbox = Sandbox::new();
+    let args = ["codegen", "--shape", "33x128", "--format", "tl2", "--isa", "avx2"];
+    let rust = sandbox.ok(&args);
+    assert_eq!(rust, sandbox.ok(&args));
+    assert!(rust.contains("int16 bound"), "{rust}");
+    let file = sandbox.path("kernel.rs");
+    std::fs::write(&file, &rust).unwrap();
+    let check = |file: &Path| {
+        let args: Vec<&str> = args.into_iter().chain(["--check", file.to_str().unwrap()]).collect();
+        sandbox.run(&args)
+    };
+    assert_eq!(check(&file).status.code(), Some(0));
+    std::fs::write(&file, rust.replace("let mut step = 0", "let mut step = 1")).unwrap();
+    let output = check(&file);
+    assert_eq!(output.status.code(), Some(3));
+    let line = 1 + rust.lines().position(|l| l.contains("let mut step = 0")).unwrap();
+    assert!(stderr(&output).contains(&format!("first in line {line}")), "{}", stderr(&output));
+}
+
+#[test]
+fn codegen_explains_illegal_requests() {
+    let sandbox = Sandbox::new();
+    assert!(sandbox.fails(2, &["codegen", "--shape", "0x128"]).contains("1..="));
+    assert!(sandbox.fails(2, &["codegen", "--shape", "12"]).contains("MxK"));
+    assert!(sandbox.fails(2, &["codegen", "--shape", "8x8", "--isa", "sse9"]).contains("scalar"));
+    let kernel = ["codegen", "--kernel", "gemv_i2s_madd_r5u1_avx2"];
+    assert!(sandbox.fails(2, &kernel).contains("nearest: 4"));
+    let plan = sandbox.ok(&["codegen", "--shape", "2560x6912", "--emit", "plan"]);
+    assert!(plan.contains("16 adds of at most 2048 = 32768"), "{plan}");
+    assert!(sandbox.ok(&["codegen", "--isa", "scalar", "--emit", "list"]).contains("gemv_tl1_lut"));
+}
+
+#[test]
+fn the_same_seed_tells_the_same_story_on_any_engine() {
+    let sandbox = Sandbox::new();
+    let story = |extra: &[&str]| {
+        let base = ["run", "Once upon a time", "-n", "24", "--seed", "7"];
+        sandbox.ok(&base.into_iter().chain(extra.iter().copied()).collect::<Vec<_>>())
+    };
+    let first = story(&[]);
+    assert!(first.starts_with("Once upon a time"), "{first}");
+    for extra in [&["-t", "1"][..], &["--format", "tl1"], &["--format", "tl2", "-t", "3"]] {
+        assert_eq!(story(extra), first, "{extra:?}");
+    }
+    let scalar = sandbox
+        .command(&["run", "Once upon a time", "-n", "24", "--seed", "7"])
+        .env("TRILUT_ISA", "scalar")
+        .output()
+        .unwrap();
+    assert_eq!(String::from_utf8(scalar.stdout).unwrap(), first);
+}
+
+#[test]
+fn prompts_come_from_arguments_or_standard_input() {
+    let sandbox = Sandbox::new();
+    let args = ["run", "-n", "4", "--temp", "0"];
+    let argument = sandbox.ok(&["run", "The fox", "-n", "4", "--temp", "0"]);
+    let piped = sandbox.command(&args).write_stdin("The fox\n").output().unwrap();
+    assert_eq!(String::from_utf8(piped.stdout).unwrap(), argument);
+    let chat = sandbox.ok(&["run", "demo", "What is 2 + 2?", "--chat", "--temp", "0", "-n", "8"]);
+    assert!(!chat.contains("User:"), "{chat}");
+    assert!(sandbox.fails(2, &["run", "demo", "two", "words"]).contains("quotes"));
+}
+
+#[test]
+fn bad_options_are_refused() {
+    let sandbox = Sandbox::new();
+    assert!(sandbox.fails(1, &["run", "x", "--temp=-1"]).contains("temperature"));
+    assert!(sandbox.fails(1, &["run", "x", "-t", "0"]).contains("thread"));
+    assert!(sandbox.fails(1, &["run", "x", "-c", "100000"]).contains("context"));
+    for (name, value) in [("TRILUT_ISA", "sse9"), ("TRILUT_THREADS", "many")] {
+        let output = sandbox.command(&["doctor"]).env(name, value).output().unwrap();
+        assert_eq!(output.status.code(), Some(2));
+        assert!(stderr(&output).contains(name) && stderr(&output).contains(value));
+    }
+}
+
+#[test]
+fn files_that_are_no_models_are_explained() {
+    let sandbox = Sandbox::new();
+    let missing = sandbox.fails(1, &["run", "missing.gguf"]);
+    assert!(missing.starts_with("error: ") && missing.contains("missing.gguf"), "{missing}");
+    let file = sandbox.path("short.gguf");
+    std::fs::write(&file, b"GGUF\x03\0\0\0").unwrap();
+    for command in ["run", "inspect"] {
+        let error = sandbox.fails(1, &[command, text(&file)]);
+        assert!(error.starts_with("error: "), "{error}");
+    }
+    std::fs::write(&file, b"not a model at all, but long enough to look").unwrap();
+    assert!(sandbox.fails(1, &["inspect", text(&file)]).contains("GGUF"));
+}
+
+#[test]
+fn a_truncated_model_names_what_is_missing() {
+    let sandbox = Sandbox::new();
+    let model = trilut::runtime::embedded::model();
+    let file = sandbox.path("cut.gguf");
+    std::fs::write(&file, &model[..model.len() - 1000]).unwrap();
+    let error = sandbox.fails(1, &["run", text(&file), "x"]);
+    assert!(error.contains("bytes"), "{error}");
+}
+
+#[test]
+fn inspect_lists_metadata_and_tensors() {
+    let sandbox = Sandbox::new();
+    let summary = sandbox.ok(&["inspect"]);
+    assert!(summary.contains("bitnet-b1.58") && summary.contains("I2_S"), "{summary}");
+    assert!(sandbox.ok(&["inspect", "--tensors"]).contains("blk.0.attn_q.weight"));
+}
+
+#[test]
+fn tuning_twice_does_the_work_once() {
+    let sandbox = Sandbox::new();
+    let file = sandbox.path("here.toml");
+    let args =
+        ["tune", "--shape", "64x256", "--effort", "estimate", "-t", "1", "-o", text(&file)];
+    let first = sandbox.ok(&args);
+    assert!(first.contains("64x256") && first.contains("gemv_"), "{first}");
+    let written = std::fs::read(&file).unwrap();
+    let second = sandbox.run(&args);
+    assert!(stderr(&second).contains("nothing to do"), "{}", stderr(&second));
+    assert_eq!(std::fs::read(&file).unwrap(), written);
+    let shown = sandbox.ok(&["presets", "show", text(&file)]);
+    assert_eq!(shown.as_bytes(), written);
+    assert!(sandbox.fails(2, &["tune", "--shape", "0x5"]).contains("1..="));
+}
+
+#[test]
+fn a_cache_that_cannot_be_written_is_no_error() {
+    let sandbox = Sandbox::new();
+    // A file where the directory should be.
+    std::fs::write(sandbox.path("cache"), "").unwrap();
+    let output = sandbox.run(&["run", "x", "-n", "2"]);
+    assert!(output.status.success(), "{}", stderr(&output));
+    assert!(stderr(&output).contains("note: the estimate is not kept"), "{}", stderr(&output));
+}
+
+#[test]
+fn presets_that_do_not_fit_cost_speed_not_answers() {
+    let sandbox = Sandbox::new();
+    let story = sandbox.ok(&["run", "x", "-n", "6", "--temp", "0"]);
+    let file = sandbox.path("p.toml");
+    sandbox.ok(&["tune", "--effort", "estimate", "-o", text(&file)]);
+    let good = std::fs::read_to_string(&file).unwrap();
+    let with = |preset: &str| {
+        std::fs::write(&file, preset).unwrap();
+        sandbox.run(&["run", "x", "-n", "6", "--temp", "0", "--preset", text(&file)])
+    };
+    let unknown = with(&good.replace("_avx2", "_avx512").replace("_scalar", "_avx512"));
+    let foreign = with(&good.replace("stepping = ", "stepping = 9"));
+    for output in [with(&good), unknown, foreign] {
+        assert!(output.status.success(), "{}", stderr(&output));
+        assert_eq!(String::from_utf8(output.stdout).unwrap(), story);
+    }
+    for (bad, word) in [
+        (good.replace("schema = 1", "schema = 99"), "99"),
+        (good[..good.len() / 2].to_owned(), "p.toml"),
+        (good.replace("prefetch = ", "prefetch = 9999999"), "prefetch"),
+        ("hello".to_owned(), "p.toml"),
+    ] {
+        let output = with(&bad);
+        assert_eq!(output.status.code(), Some(1), "{}", stderr(&output));
+        assert!(stderr(&output).contains(word), "{}", stderr(&output));
+    }
+}
+
+#[test]
+fn bench_speaks_llama_bench() {
+    let sandbox = Sandbox::new();
+    let args = ["bench", "-p", "16", "-n", "4", "-r", "2", "-t", "1,2"];
+    let table = sandbox.ok(&args);
+    assert_eq!(table.lines().count(), 2 + 4, "{table}");
+    assert!(table.contains("| pp16 |") && table.contains(" ± "), "{table}");
+    let json = sandbox.ok(&[&args[..], &["-o", "json"]].concat());
+    let rows: serde_json::Value = serde_json::from_str(&json).unwrap();
+    assert_eq!(rows.as_array().unwrap().len(), 4);
+    assert_eq!(rows[1]["n_gen"], 4);
+    assert_eq!(rows[0]["samples_ns"].as_array().unwrap().len(), 2);
+    assert_eq!(sandbox.ok(&[&args[..], &["-o", "csv"]].concat()).lines().count(), 5);
+    assert!(sandbox.fails(2, &["bench", "-p", "0", "-n", "0"]).contains("nothing to measure"));
+}
+
+#[test]
+fn dummies_run() {
+    let sandbox = Sandbox::new();
+    let file = sandbox.path("dummy.gguf");
+    sandbox.ok(&["dummy", "--model", "demo", "-o", text(&file)]);
+    let text_of = sandbox.ok(&["run", text(&file), "hello", "-n", "3"]);
+    assert!(text_of.starts_with("hello"), "{text_of}");
+    let error = sandbox.fails(2, &["dummy", "--model", "nope", "-o", text(&file)]);
+    assert!(error.contains("bitnet-2b-4t") && error.contains("hint: "), "{error}");
+}
+
+#[test]
+fn doctor_explains_every_rung() {
+    let sandbox = Sandbox::new();
+    let report = sandbox.ok(&["doctor"]);
+    for word in ["--preset", "$TRILUT_PRESETS", "analytic estimate", "scalar", "TRILUT_ISA"] {
+        assert!(report.contains(word), "{word} is missing in {report}");
+    }
+    let json: serde_json::Value =
+        serde_json::from_str(&sandbox.ok(&["doctor", "--json"])).unwrap();
+    assert!(json["isas"].as_array().unwrap().iter().any(|isa| isa == "scalar"));
+    assert!(sandbox.ok(&["presets", "list"]).contains("preset"));
+}
