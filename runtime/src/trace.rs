@@ -57,10 +57,11 @@ impl Trace {
         self.arrays.keys().map(String::as_str)
     }
 
-    /// The int8 rows of an array, one after another.
-    pub fn get_i8s(&self, name: &str) -> Option<&[i8]> {
-        let array = self.arrays.get(name).filter(|array| array.dtype == "i8")?;
-        Some(bytemuck::cast_slice(&array.bytes))
+    /// The f32 rows of an array, one after another.
+    pub fn get_f32s(&self, name: &str) -> Option<Vec<f32>> {
+        let array = self.arrays.get(name).filter(|array| array.dtype == "f32")?;
+        let value = |bytes: &[u8]| f32::from_le_bytes(bytes.try_into().expect("chunks of 4"));
+        Some(array.bytes.chunks_exact(4).map(value).collect())
     }
 
     pub(crate) fn token(&mut self, token: u32) {

@@ -1,0 +1,127 @@
+//! The embedded model against the independent float64 reference (`tools/reference`), by committed
+//! vectors.
+//!
+//! Free running, the reference rounds activations to int8 for itself. Values near a rounding boundary
+//! may go the other way in f32, so most rows agree to 1e-4 and some to about 1e-3. Forced, the reference
+//! was given the runtime's own int8 activations, and all rows agree to 1e-5.
+
+use std::path::Path;
+use trilut_runtime::{Model, Trace};
+
+/// One prompt of the vectors.
+struct Prompt {
+    name: String,
+    tokens: Vec<u32>,
+    /// Free running, of each position.
+    most_likely: Vec<u32>,
+    first_row: usize,
+    vocab: usize,
+    /// Rows of the last positions, from `first_row` on.
+    free: Vec<f32>,
+    /// As `free`; empty when the vectors were made without the runtime.
+    forced: Vec<f32>,
+}
+
+struct Reader<'a>(&'a [u8]);
+
+impl Reader<'_> {
+    fn bytes(&mut self, n: usize) -> &[u8] {
+        let (head, tail) = self.0.split_at(n);
+        self.0 = tail;
+        head
+    }
+
+    fn u32(&mut self) -> u32 {
+        u32::from_le_bytes(self.bytes(4).try_into().unwrap())
+    }
+
+    fn u32s(&mut self, n: usize) -> Vec<u32> {
+        (0..n).map(|_| self.u32()).collect()
+    }
+
+    fn prompt(&mut self) -> Prompt {
+        let length = self.u32() as usize;
+        let name = String::from_utf8(self.bytes(length).to_vec()).unwrap();
+        let n = self.u32() as usize;
+        let (tokens, most_likely) = (self.u32s(n), self.u32s(n));
+        let [first_row, rows, vocab, has_forced] =
+            <[u32; 4]>::try_from(self.u32s(4)).unwrap().map(|x| x as usize);
+        let mut floats = |n| self.u32s(n).into_iter().map(f32::from_bits).collect::<Vec<_>>();
+        let free = floats(rows * vocab);
+        let forced = floats(has_forced * rows * vocab);
+        Prompt { name, tokens, most_likely, first_row, vocab, free, forced }
+    }
+}
+
+fn prompts() -> Vec<Prompt> {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../tools/reference/vectors/demo.bin");
+    let bytes = std::fs::read(path).unwrap();
+    let mut reader = Reader(&bytes);
+    assert_eq!(reader.bytes(4), b"TRLV");
+    assert_eq!(reader.u32(), 1);
+    let prompts = (0..reader.u32()).map(|_| reader.prompt()).collect();
+    assert!(reader.0.is_empty());
+    prompts
+}
+
+/// The largest difference, relative to the largest magnitude of the reference.
+fn error(ours: &[f32], reference: &[f32]) -> f32 {
+    let largest = |x: &mut dyn Iterator<Item = f32>| x.fold(0f32, |a, x| a.max(x.abs()));
+    largest(&mut ours.iter().zip(reference).map(|(a, b)| a - b))
+        / largest(&mut reference.iter().copied())
+}
+
+/// The logits of every position, `vocab` each.
+fn logits(model: &Model, tokens: &[u32]) -> Vec<f32> {
+    let mut trace = Trace::new();
+    let mut session = model.session().unwrap();
+    session.append_traced(tokens, Some(&mut trace)).unwrap();
+    trace.get_f32s("logits").unwrap()
+}
+
+fn most_likely(logits: &[f32]) -> usize {
+    (0..logits.len()).reduce(|a, b| if logits[b] > logits[a] { b } else { a }).unwrap()
+}
+
+#[test]
+fn free_running_rows_agree() {
+    let model = Model::embedded().unwrap();
+    let (mut near, mut total) = (0, 0);
+    for prompt in prompts() {
+        let ours = logits(&model, &prompt.tokens);
+        let rows = ours.chunks_exact(prompt.vocab).skip(prompt.first_row);
+        for (row, (ours, reference)) in rows.zip(prompt.free.chunks_exact(prompt.vocab)).enumerate()
+        {
+            let error = error(ours, reference);
+            near += usize::from(error <= 1e-4);
+            total += 1;
+            let position = prompt.first_row + row;
+            assert!(error < 2e-2, "{} at {position}: {error:e}", prompt.name);
+
+            let best = prompt.most_likely[position] as usize;
+            assert_eq!(best, most_likely(reference));
+            let others = reference.iter().enumerate().filter(|(id, _)| *id != best);
+            let second = others.map(|(_, x)| *x).fold(f32::NEG_INFINITY, f32::max);
+            let largest = reference.iter().fold(0f32, |a, x| a.max(x.abs()));
+            if reference[best] - second > 2.0 * error * largest {
+                assert_eq!(most_likely(ours), best, "{} at {position}", prompt.name);
+            }
+        }
+    }
+    assert!(near * 10 >= total * 9, "{near} of {total} rows within 1e-4");
+}
+
+#[test]
+fn forced_rows_agree() {
+    let model = Model::embedded().unwrap();
+    for prompt in prompts().iter().filter(|prompt| !prompt.forced.is_empty()) {
+        let ours = logits(&model, &prompt.tokens);
+        let rows = ours.chunks_exact(prompt.vocab).skip(prompt.first_row);
+        for (row, (ours, reference)) in
+            rows.zip(prompt.forced.chunks_exact(prompt.vocab)).enumerate()
+        {
+            let error = error(ours, reference);
+            assert!(error <= 1e-5, "{} at {}: {error:e}", prompt.name, prompt.first_row + row);
+        }
+    }
+}
