@@ -384,6 +384,7 @@ mod tests {
             threads: 1,
             format: Format::I2S,
             formats: vec![Format::I2S],
+            space: 1,
             kernel: KERNEL.into(),
             hash: 1,
             tile: Tile::default(),

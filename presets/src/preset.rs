@@ -104,6 +104,10 @@ pub struct Record {
     pub format: Format,
     /// All codecs that were raced against each other.
     pub formats: Vec<Format>,
+    /// Fingerprint of all kernels that there were to choose from: with another one, a new race may have
+    /// another winner.
+    #[serde(with = "hex")]
+    pub space: u64,
     /// The winner's name.
     pub kernel: String,
     /// The hash of the winner's emitted text.

@@ -14,7 +14,7 @@ pub const TIMES_CACHE: u64 = 3;
 /// The last-level cache that is assumed where the system tells none.
 pub const UNKNOWN_CACHE: u64 = 32 << 20;
 
-/// Weights between two copies, so that they do not start in the same cache sets.
+/// Bytes between two copies, so that they do not start in the same cache sets.
 const GAP: usize = 4096 + 64;
 
 /// Where a model's weights are during decoding: in the cache only if they leave half of it to the

@@ -1,23 +1,27 @@
 //! Which shapes still have to be tuned: what makes a second run a no-op.
 
 use crate::request::{Request, ShapeUse};
-use trilut_kernels::Phase;
+use crate::space;
+use trilut_kernels::{Format, Phase, Shape};
 use trilut_presets::Preset;
 use trilut_presets::preset::Record;
 
 /// The shapes of the request for which the preset has no current record.
 ///
 /// A record is current when it was made on this CPU with the same best ISA and number of threads, with
-/// at least the effort asked for, in a race of at least the formats asked for, and when its kernel is
-/// unchanged since.
+/// at least the effort asked for, in a race of at least the formats asked for, and when the kernels that
+/// there are to choose from are still the same.
 pub fn needed(preset: &Preset, request: &Request) -> Vec<ShapeUse> {
-    needed_by(preset, request, |name| trilut_kernels::find(name).map(|kernel| kernel.hash))
+    needed_by(preset, request, |formats, shape| {
+        let kernels = formats.iter().flat_map(|&format| request.cpu.candidates(format, shape));
+        space::fingerprint(&kernels.collect::<Vec<_>>())
+    })
 }
 
 fn needed_by(
     preset: &Preset,
     request: &Request,
-    hash: impl Fn(&str) -> Option<u64>,
+    fingerprint: impl Fn(&[Format], Shape) -> u64,
 ) -> Vec<ShapeUse> {
     let same_machine =
         preset.machine.key() == request.machine.key() && preset.provenance.isa == request.isa();
@@ -25,7 +29,7 @@ fn needed_by(
         record.effort >= request.effort
             && request.formats.contains(&record.format)
             && request.formats.iter().all(|f| record.formats.contains(f))
-            && hash(&record.kernel) == Some(record.hash)
+            && fingerprint(&record.formats, record.shape) == record.space
     };
     let done = |layer: &ShapeUse| {
         preset.record(layer.shape, Phase::Decode, request.threads).is_some_and(current)
@@ -37,7 +41,7 @@ fn needed_by(
 mod tests {
     use super::*;
     use std::time::Duration;
-    use trilut_kernels::{Cpu, Format, Shape, Tile};
+    use trilut_kernels::{Cpu, Tile};
     use trilut_presets::Machine;
     use trilut_presets::preset::{Effort, Provenance, Weights};
 
@@ -61,8 +65,9 @@ mod tests {
             threads: 2,
             format: Format::I2S,
             formats: vec![Format::I2S, Format::Tl2],
+            space: 7,
             kernel: "k".into(),
-            hash: 7,
+            hash: 1,
             tile: Tile::default(),
             effort: Effort::Measure,
             weights: Weights::Cold,
@@ -85,7 +90,7 @@ mod tests {
     }
 
     fn count(request: &Request, change: impl Fn(&mut Record)) -> usize {
-        needed_by(&preset(request, change), request, |_| Some(7)).len()
+        needed_by(&preset(request, change), request, |_, _| 7).len()
     }
 
     #[test]
@@ -97,7 +102,7 @@ mod tests {
 
     #[test]
     fn anything_in_the_key_that_changed_is_tuned_again() {
-        assert_eq!(count(&request(), |r| r.hash = 8), 1);
+        assert_eq!(count(&request(), |r| r.space = 8), 1);
         assert_eq!(count(&request(), |r| r.threads = 1), 1);
         assert_eq!(count(&request(), |r| r.effort = Effort::Estimate), 1);
         assert_eq!(count(&request(), |r| r.shape.m = 65), 1);
@@ -105,7 +110,7 @@ mod tests {
         assert_eq!(count(&wider, |_| {}), 1);
         assert_eq!(count(&request(), |r| r.format = Format::Tl2), 1);
         let moved = Request { machine: Machine::default(), ..request() };
-        assert_eq!(needed_by(&preset(&request(), |_| {}), &moved, |_| Some(7)).len(), 1);
-        assert_eq!(needed_by(&preset(&request(), |_| {}), &request(), |_| None).len(), 1);
+        assert_eq!(needed_by(&preset(&request(), |_| {}), &moved, |_, _| 7).len(), 1);
+        assert_eq!(needed_by(&preset(&request(), |_| {}), &request(), |_, _| 8).len(), 1);
     }
 }

@@ -22,7 +22,8 @@ impl Noise {
     pub fn of(samples: &[f64], before: Option<CpuTimes>, after: Option<CpuTimes>) -> Self {
         let (first, second) = samples.split_at(samples.len() / 2);
         let drift = match median(first) {
-            m if m > 0.0 => median(second) / m - 1.0,
+            // Halves of one or two samples show noise, not drift.
+            m if m > 0.0 && samples.len() >= 6 => median(second) / m - 1.0,
             _ => 0.0,
         };
         let steal = before.zip(after).and_then(|(before, after)| after.steal_since(before));

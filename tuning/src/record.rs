@@ -48,6 +48,8 @@ pub struct ShapeReport {
     pub weights: Weights,
     /// The number of candidates that were timed.
     pub tried: usize,
+    /// Fingerprint of the kernels that there were to choose from.
+    pub space: u64,
     /// Kernels that were not timed, with reasons.
     pub refused: Vec<Refused>,
     /// The noise during the race.

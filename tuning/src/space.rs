@@ -77,6 +77,18 @@ pub fn kernels(lab: &dyn Lab, formats: &[Format], shape: Shape) -> Vec<Runnable>
     found
 }
 
+/// Tells one set of kernels from another, whatever their order (FNV-1a over names and hashes).
+pub fn fingerprint(kernels: &[Runnable]) -> u64 {
+    let mut members: Vec<(&str, u64)> =
+        kernels.iter().map(|k| (k.kernel().text, k.kernel().hash)).collect();
+    members.sort_unstable();
+    let bytes =
+        members.iter().flat_map(|(text, hash)| text.bytes().chain([0]).chain(hash.to_le_bytes()));
+    bytes.fold(0xcbf2_9ce4_8422_2325, |hash, byte| {
+        (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3)
+    })
+}
+
 /// The candidate with every prefetch distance; with none alone if its kernel does not prefetch.
 pub fn prefetch_variants(candidate: Candidate) -> impl Iterator<Item = Candidate> {
     let reads = candidate.kernel.kernel().prefetches;
@@ -112,6 +124,14 @@ mod tests {
             }
         }
         assert!(KNOBS.iter().all(|k| k.values[0] == 0 && k.values.is_sorted()));
+    }
+
+    #[test]
+    fn a_fingerprint_depends_on_the_members_alone() {
+        let [a, b] = ["r1u1", "r2u1"].map(fake::exact);
+        assert_eq!(fingerprint(&[a, b]), fingerprint(&[b, a]));
+        assert_ne!(fingerprint(&[a, b]), fingerprint(&[a]));
+        assert_ne!(fingerprint(&[a]), fingerprint(&[b]));
     }
 
     #[test]

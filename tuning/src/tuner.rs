@@ -6,7 +6,7 @@ use crate::exactness::Gate;
 use crate::hardware::Hardware;
 use crate::noise::Noise;
 use crate::observer::{Event, Observer};
-use crate::race::{Lane, Limits, Turn, race};
+use crate::race::{End, Lane, Limits, Turn, race};
 use crate::record::{Outcome, Refused, ShapeReport, Stopped, Timed};
 use crate::request::{Request, ShapeUse, TuneError};
 use crate::space::{self, Candidate};
@@ -84,7 +84,8 @@ pub fn tune_in(
         if stopped.is_some() {
             break;
         }
-        let part = work(layer) / left;
+        // By work, but a small layer needs some time as well; what is left over goes to the others.
+        let part = (work(layer) / left).max(0.5 / (shapes - index) as f64);
         let time = Time { begin: now, budget: deadline.saturating_sub(now).mul_f64(part) };
         let fraction = (1.0 - left / total, work(layer) / total);
         let mut watch = Watch { observer, time, fraction, best: f64::INFINITY, cancelled: false };
@@ -206,6 +207,7 @@ fn tune_layer(
         Candidate { kernel: lab.default_kernel(request.formats[0], shape), tile: Tile::default() };
     gate.check(&default.kernel).map_err(|source| TuneError::DefaultInexact { shape, source })?;
     let all = space::kernels(lab, &request.formats, shape);
+    let space = space::fingerprint(&all);
     let scalar = scalar_kernel(&all, request).filter(|k| gate.check(k).is_ok());
     let kernels = choose(all, &default, shape, request, |kernel| {
         let verdict = gate.check(kernel);
@@ -252,16 +254,22 @@ fn tune_layer(
             patience: if request.effort == Effort::Estimate { 1 } else { 3 },
             deadline: time.at(end),
         };
-        (lanes, _) = race(&mut *runner, &field, limits, &mut |turn| watch.turn(turn));
+        let (mut raced, end) = race(&mut *runner, &field, limits, &mut |turn| watch.turn(turn));
         if watch.cancelled {
             return Ok(None);
         }
-        for lane in &lanes {
+        for lane in &raced {
             if let Some(why) = &lane.failed {
                 watch.refuse(&mut refused, &lane.candidate.to_string(), why.clone());
             }
         }
-        lanes.retain(|lane| lane.failed.is_none() && !lane.samples.is_empty());
+        raced.retain(|lane| lane.failed.is_none() && !lane.samples.is_empty());
+        // A race that was cut off after a sample or two knows less than the one before it.
+        let cut_off = end == End::Deadline && raced.iter().all(|lane| lane.samples.len() < 3);
+        if !lanes.is_empty() && cut_off {
+            break;
+        }
+        lanes = raced;
         finalists = best_kernels(&lanes);
     }
 
@@ -304,6 +312,7 @@ fn tune_layer(
         scalar_ns,
         weights,
         tried: tried.len(),
+        space,
         refused,
         noise,
         confirmation,
@@ -456,6 +465,7 @@ fn record(report: &ShapeReport, request: &Request) -> Record {
         threads: request.threads,
         format: kernel.name.format,
         formats: request.formats.clone(),
+        space: report.space,
         kernel: kernel.text.to_owned(),
         hash: kernel.hash,
         tile: report.winner.candidate.tile,

@@ -33,6 +33,7 @@ fn record(at: &str, threads: usize, kernel: &str) -> Record {
         threads,
         format: Format::I2S,
         formats: vec![Format::I2S, Format::Tl2],
+        space: 5,
         kernel: kernel.into(),
         hash: 0xf000_0000_0000_0001,
         tile: Tile { rows_per_task: 64, prefetch: 1024 },

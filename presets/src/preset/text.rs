@@ -122,6 +122,7 @@ pub(super) fn write(preset: &Preset) -> String {
         field(out, "threads", r.threads);
         field(out, "format", quoted(r.format.name()));
         field(out, "formats", list(r.formats.iter().map(|f| quoted(f.name()))));
+        field(out, "space", quoted(&format!("{:#018x}", r.space)));
         field(out, "kernel", quoted(&r.kernel));
         field(out, "hash", quoted(&format!("{:#018x}", r.hash)));
         let tile = r.tile;
