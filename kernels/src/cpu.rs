@@ -75,10 +75,13 @@ impl Cpu {
         self.supported.iter().copied().find(|s| s.isa() == isa)
     }
 
-    /// The most capable ISA that may be used and is not there for tests alone.
+    /// The most capable ISA that may be used and that kernels are compiled in for, the one for tests
+    /// alone left out.
     pub fn best(&self) -> Supported {
-        let real = |s: &&Supported| s.isa() != Isa::Emulated;
-        *self.supported.iter().filter(real).next_back().expect("scalar is always supported")
+        let has_kernels = |s: &&Supported| {
+            s.isa() != Isa::Emulated && registry().iter().any(|k| k.name.isa == s.isa())
+        };
+        *self.supported.iter().rfind(has_kernels).expect("scalar is always supported")
     }
 
     /// Pairs a kernel with the proof that it may run here.
@@ -125,4 +128,5 @@ impl Cpu {
 /// The micro tiles that were fastest, or near it, on every x86-64 machine measured so far
 /// (`trilut tune --shape 6912x2560`): one row at a time keeps one stream per thread for I2_S, and four
 /// groups share each table load of the lookup formats.
-const DEFAULTS: [(Algorithm, usize, usize); 2] = [(Algorithm::MaddX4, 1, 2), (Algorithm::Lut, 4, 2)];
+const DEFAULTS: [(Algorithm, usize, usize); 2] =
+    [(Algorithm::MaddX4, 1, 2), (Algorithm::Lut, 4, 2)];

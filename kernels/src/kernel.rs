@@ -130,7 +130,9 @@ pub enum GemvError {
     },
     /// The rows are outside the matrix, do not begin at a multiple of the row quantum, or do not match
     /// the output's length.
-    #[error("rows {rows:?} of {m} do not fit: start at a multiple of 32, end within, {out} outputs")]
+    #[error(
+        "rows {rows:?} of {m} do not fit: start at a multiple of 32, end within, {out} outputs"
+    )]
     Rows {
         /// The rows that were asked for.
         rows: Range<usize>,

@@ -318,12 +318,7 @@ fn file_weight(file: &[u8], index: usize) -> i8 {
 }
 
 /// Fills packed bytes unit by unit, on all of rayon's threads; `read(row, out)` gives a row's weights.
-fn fill(
-    layout: Layout,
-    shape: Shape,
-    bytes: &mut [u8],
-    read: &(impl Fn(usize, &mut [i8]) + Sync),
-) {
+fn fill(layout: Layout, shape: Shape, bytes: &mut [u8], read: &(impl Fn(usize, &mut [i8]) + Sync)) {
     let Shape { m, k } = shape;
     let unit = layout.unit_bytes(k);
     if layout == Layout::I2s {
@@ -397,7 +392,9 @@ fn pack_pairs(weights: &[i8], row: usize, out: &mut [u8]) {
 fn unpack_pairs(group: &[u8], row: usize, out: &mut [i8]) {
     for (step, out) in out.chunks_mut(4).enumerate() {
         let byte = group[step * GROUP + row];
-        for (t, code) in out.iter_mut().zip([(byte & 15) / 3, (byte & 15) % 3, (byte >> 4) / 3, (byte >> 4) % 3]) {
+        for (t, code) in
+            out.iter_mut().zip([(byte & 15) / 3, (byte & 15) % 3, (byte >> 4) / 3, (byte >> 4) % 3])
+        {
             *t = code as i8 - 1;
         }
     }

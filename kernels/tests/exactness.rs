@@ -112,8 +112,7 @@ fn file_blocks_are_packed_into_every_layout() {
         // The file form of M x K is the row form of one row of M * K.
         let flat = Packed::pack(Layout::I2s, shape(1, m * k), &case.ternary).unwrap();
         for &layout in Layout::ALL {
-            let packed =
-                Packed::from_i2s_file(layout, case.shape, flat.view().bytes()).unwrap();
+            let packed = Packed::from_i2s_file(layout, case.shape, flat.view().bytes()).unwrap();
             assert_eq!(packed.view().unpack(), case.ternary, "{packed:?}");
         }
     }

@@ -7,6 +7,9 @@ use std::io::{self, Write};
 /// The most bytes a rendered conversation may have; far above any context length.
 const MAX_BYTES: usize = 16 << 20;
 
+/// The most steps a template may take, in the engine's own measure; a long conversation takes thousands.
+const MAX_STEPS: u64 = 20_000_000;
+
 /// One message of a conversation.
 #[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub struct Message {
@@ -39,6 +42,9 @@ pub enum ChatError {
     /// The template goes on writing without end.
     #[error("the file's chat template writes more than {MAX_BYTES} bytes")]
     TooLong,
+    /// The template goes on computing without end.
+    #[error("the file's chat template does not come to an end")]
+    Endless,
     /// The template does something else that fails.
     #[error("the file's chat template cannot be rendered")]
     Render(#[source] Error),
@@ -94,6 +100,7 @@ impl ChatTemplate {
         // As Hugging Face sets its Jinja up, for which the templates are written.
         environment.set_trim_blocks(true);
         environment.set_lstrip_blocks(true);
+        environment.set_fuel(Some(MAX_STEPS));
         environment.set_undefined_behavior(UndefinedBehavior::Chainable);
         environment
             .set_unknown_method_callback(minijinja_contrib::pycompat::unknown_method_callback);
@@ -127,6 +134,7 @@ impl ChatTemplate {
             // Templates write text only, so nothing is lost here.
             Ok(_) => Ok(String::from_utf8_lossy(&out.text).into_owned()),
             Err(_) if out.overflowed => Err(ChatError::TooLong),
+            Err(error) if error.kind() == ErrorKind::OutOfFuel => Err(ChatError::Endless),
             Err(error) => Err(refusal(&error).map_or(ChatError::Render(error), ChatError::Refused)),
         }
     }
@@ -201,6 +209,13 @@ mod tests {
         let source = "{{ messages[0].content.strip().upper() }}{{ tools.missing.deep }}\
             {% if messages[0]['role'].startswith('us') %}!{% endif %}{{ eos_token }}";
         assert_eq!(render(source, &[Message::new("user", " hi ")]).unwrap(), "HI!<eos>");
+    }
+
+    #[test]
+    fn silent_loops_come_to_an_end() {
+        let row = "{% for a in range(10000) %}";
+        let source = format!("{row}{row}{row}{{% endfor %}}{{% endfor %}}{{% endfor %}}");
+        assert!(matches!(render(&source, &[]), Err(ChatError::Endless)));
     }
 
     #[test]

@@ -17,12 +17,8 @@ pub fn sum(v: __m256i) -> i32 {
 #[target_feature(enable = "avx2")]
 pub fn expand_bits(bits: i32) -> __m256i {
     // Byte i of the shuffle is the byte of `bits` that holds bit i.
-    let holders = _mm256_setr_epi64x(
-        0,
-        0x0101_0101_0101_0101,
-        0x0202_0202_0202_0202,
-        0x0303_0303_0303_0303,
-    );
+    let holders =
+        _mm256_setr_epi64x(0, 0x0101_0101_0101_0101, 0x0202_0202_0202_0202, 0x0303_0303_0303_0303);
     let bytes = _mm256_shuffle_epi8(_mm256_set1_epi32(bits), holders);
     let select = _mm256_set1_epi64x(0x8040_2010_0804_0201_u64 as i64);
     _mm256_cmpeq_epi8(_mm256_and_si256(bytes, select), select)

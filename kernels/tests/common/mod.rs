@@ -115,8 +115,14 @@ pub(crate) fn runnable(kernels: &'static [Kernel]) -> Vec<Runnable> {
     }
     if let Ok(required) = std::env::var("TRILUT_REQUIRE_ISA") {
         let isa: Isa = required.parse().expect("TRILUT_REQUIRE_ISA names an ISA");
-        assert!(cpu.supports(isa).is_some(), "TRILUT_REQUIRE_ISA={isa}, but this CPU cannot run it");
-        assert!(run.iter().any(|r| r.kernel().name.isa == isa), "no kernel for {isa} is compiled in");
+        assert!(
+            cpu.supports(isa).is_some(),
+            "TRILUT_REQUIRE_ISA={isa}, but this CPU cannot run it"
+        );
+        assert!(
+            run.iter().any(|r| r.kernel().name.isa == isa),
+            "no kernel for {isa} is compiled in"
+        );
     }
     run
 }
