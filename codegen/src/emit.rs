@@ -96,8 +96,8 @@ fn function(plan: &Plan) -> TokenStream {
         #(#[doc = #docs])*
         #features
         #[allow(
+            clippy::all,
             clippy::undocumented_unsafe_blocks,
-            clippy::manual_div_ceil,
             reason = "generated; the safety of every load is argued once, in the documentation"
         )]
         fn #ident(call: &mut ::trilut_kernels::Gemv<'_>) {

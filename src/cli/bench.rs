@@ -144,7 +144,9 @@ pub(crate) fn bench(args: Args) -> Result<(), Failure> {
         .filter(|test| test.tokens() > 0)
         .collect();
     if tests.is_empty() {
-        return Err(Failure::usage("there is nothing to measure").hint("trilut bench -p 512 -n 128"));
+        return Err(
+            Failure::usage("there is nothing to measure").hint("trilut bench -p 512 -n 128")
+        );
     }
     let machine = Machine::detect();
     let threads = match args.threads.as_slice() {

@@ -1,7 +1,7 @@
 //! `trilut codegen`: prints the kernel that would be generated for a shape.
 
 use super::failure::Failure;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use trilut_codegen::{Plan, Spec, generate, lattice};
 use trilut_presets::{Format, Isa, Shape, models};
 
@@ -66,7 +66,7 @@ fn spec(args: &Args) -> Result<Spec, Failure> {
 }
 
 /// Fails when the file does not hold exactly `text`, naming the first line that differs.
-fn check(path: &PathBuf, text: &str) -> Result<(), Failure> {
+fn check(path: &Path, text: &str) -> Result<(), Failure> {
     let file = std::fs::read_to_string(path)
         .map_err(|error| Failure::of(&error).context(format!("cannot read {}", path.display())))?;
     if file == text {

@@ -81,18 +81,16 @@ impl Here {
             return Ok(plan);
         }
         let formats = vec![format.unwrap_or(Format::I2S)];
-        let request =
-            self.request(missing, formats, threads, Effort::Estimate, FIRST_RUN_LIMIT);
+        let request = self.request(missing, formats, threads, Effort::Estimate, FIRST_RUN_LIMIT);
         let outcome = trilut_tuning::tune(&request, &mut Bar::new())?;
         eprintln!(
             "no preset for {} of the layer shapes: estimated in {:.1} s (`trilut tune` measures)",
             request.shapes.len(),
             outcome.took.as_secs_f64(),
         );
-        let picks = outcome.preset.to_plan(
-            trilut_presets::machine::Likeness::SameCpu,
-            |name| trilut_kernels::find(name).map(|kernel| kernel.hash),
-        );
+        let picks = outcome.preset.to_plan(trilut_presets::machine::Likeness::SameCpu, |name| {
+            trilut_kernels::find(name).map(|kernel| kernel.hash)
+        });
         // In front: these are for exactly this format and number of threads.
         plan.picks.retain(|old| picks.plan.picks.iter().all(|new| new.shape != old.shape));
         plan.picks.extend(picks.plan.picks);

@@ -10,7 +10,9 @@ use std::path::{Path, PathBuf};
 use trilut_presets::Format;
 use trilut_runtime::chat::{ChatTemplate, Message};
 use trilut_runtime::gguf::Gguf;
-use trilut_runtime::{Config, Finish, GenerateOptions, Generation, Model, ModelOptions, SamplerOptions};
+use trilut_runtime::{
+    Config, Finish, GenerateOptions, Generation, Model, ModelOptions, SamplerOptions,
+};
 
 /// The prompt when none is given.
 pub(crate) const STORY: &str = "Once upon a time";
@@ -150,9 +152,9 @@ fn is_model(word: &str) -> bool {
 /// Everything on standard input, without the line end that `echo` puts there; a story if it is empty.
 fn piped() -> Result<String, Failure> {
     let mut text = String::new();
-    std::io::stdin()
-        .read_to_string(&mut text)
-        .map_err(|error| Failure::of(&error).context("cannot read the prompt from standard input"))?;
+    std::io::stdin().read_to_string(&mut text).map_err(|error| {
+        Failure::of(&error).context("cannot read the prompt from standard input")
+    })?;
     let text = text.trim_end_matches(['\r', '\n']);
     Ok(if text.is_empty() { STORY } else { text }.to_owned())
 }

@@ -18,8 +18,7 @@ pub(crate) fn start() -> Result<(), Failure> {
     println!("{}", doctor::cpu_line(&here));
     let gguf = Source::Embedded.open()?;
     let shapes = model::shapes(&Config::from_gguf(&gguf)?);
-    let request =
-        here.request(shapes, Format::ALL.to_vec(), threads, Effort::Measure, LIMIT);
+    let request = here.request(shapes, Format::ALL.to_vec(), threads, Effort::Measure, LIMIT);
     // Without a cache directory the records live in a file that only this run sees.
     let temporary = std::env::temp_dir().join(format!("trilut-{}.toml", std::process::id()));
     let path = ladder::cache_file(&here.machine).unwrap_or(temporary.clone());

@@ -60,7 +60,11 @@ impl Table {
             .enumerate()
             .map(|(column, width)| {
                 let right = column >= self.numbers_from;
-                format!("{}{}", "-".repeat(width - usize::from(right)), if right { ":" } else { "" })
+                format!(
+                    "{}{}",
+                    "-".repeat(width - usize::from(right)),
+                    if right { ":" } else { "" }
+                )
             })
             .collect();
         let mut text = String::new();

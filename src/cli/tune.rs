@@ -6,7 +6,7 @@ use super::planning::{self, Here};
 use super::progress::Bar;
 use super::table::Table;
 use super::{environment, interrupt};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 use trilut_presets::preset::{Effort, Record};
 use trilut_presets::{Format, Phase, Preset, Shape, ladder};
@@ -50,7 +50,8 @@ pub(crate) fn tune(args: Args) -> Result<(), Failure> {
     let path = match args.output {
         Some(path) => path,
         None => ladder::cache_file(&here.machine).ok_or_else(|| {
-            Failure::new("this user has no cache directory").hint("name a file: trilut tune -o FILE")
+            Failure::new("this user has no cache directory")
+                .hint("name a file: trilut tune -o FILE")
         })?,
     };
     let request = here.request(shapes, formats, threads, args.effort, args.time_limit);
@@ -83,7 +84,7 @@ pub(crate) struct Tuned {
 
 /// Tunes the shapes that have no current record in the file, saves them there, and returns all records
 /// of the request. With nothing to do, nothing is run or written.
-pub(crate) fn tuned(request: &Request, path: &PathBuf, force: bool) -> Result<Tuned, Failure> {
+pub(crate) fn tuned(request: &Request, path: &Path, force: bool) -> Result<Tuned, Failure> {
     let earlier = match Preset::load(path) {
         Ok(preset) => Some(preset),
         Err(_) if !path.exists() => None,
@@ -154,7 +155,9 @@ fn finish(outcome: &Outcome) -> Result<(), Failure> {
         }
         _ if interrupt::asked() => Err(Failure::interrupted()),
         Some(Stopped::TimeLimit) if left > 0 => {
-            eprintln!("the time limit left {left} shapes untuned: run again, or raise --time-limit");
+            eprintln!(
+                "the time limit left {left} shapes untuned: run again, or raise --time-limit"
+            );
             Ok(())
         }
         _ => Ok(()),

@@ -68,9 +68,10 @@ fn parse_shapes(input: ParseStream<'_>) -> syn::Result<Vec<(Shape, Span)>> {
 /// `6912 x 2560` is three tokens, `6912x2560` is one literal with a suffix; both are welcome.
 fn parse_shape(input: ParseStream<'_>) -> syn::Result<(Shape, Span)> {
     let m: LitInt = input.parse()?;
-    let mut text = format!("{}{}", m.base10_digits(), m.suffix());
+    // Its text as written: `0x128` is a hexadecimal number to Rust, and an empty shape to us.
+    let mut text = m.to_string();
     let mut span = m.span();
-    if m.suffix().is_empty() {
+    if !text.contains('x') {
         let x: Ident = input.parse()?;
         text += &x.to_string();
         span = span.join(x.span()).unwrap_or(span);

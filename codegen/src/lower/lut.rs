@@ -5,7 +5,7 @@
 //! negative (`-v = !v + 1`) and adds the row's count of negative triples at the end; the weights that
 //! do not fill a byte of triples are pairs, as in TL1.
 
-use super::steps::{self, Level};
+use super::steps::{self, Level, Steps};
 use crate::Plan;
 use crate::op::{Builder, Half, Lane, Op, Source, Stmt, Var};
 use proc_macro2::TokenStream;
@@ -87,23 +87,37 @@ fn pass(plan: &Plan, groups: usize, b: &mut Builder) {
         });
         let bank = plan.banks[section.bank];
         let level = Level { steps: bank.steps, hint: "bank", count: groups * vectors * 2 };
-        let widen = |b: &mut Builder, _: usize, bank: &[Var]| {
-            for (pair, a) in sums.chunks_exact(2).zip(bank) {
-                for (acc, half) in pair.iter().zip([Half::Low, Half::High]) {
-                    b.set(acc, Op::WidenHalf { acc: acc.clone(), a: a.clone(), half });
-                }
-            }
-        };
-        let body = |b: &mut Builder, banks: &[Vec<Var>], offset: usize| {
-            step(plan, &section, groups, &banks[0], offset, b);
-        };
         // The tail is at most two steps: not worth unrolling.
         let unroll = if section.bank == 0 { plan.spec.name.micro.unroll } else { 1 };
-        steps::emit(b, &[level], quote!(steps), unroll, &widen, &body);
+        let steps = Groups { plan, section, groups, sums: &sums };
+        steps::emit(b, &[level], quote!(steps), unroll, &steps);
     }
     store(plan, groups, &sums, b);
     let rows = groups * GROUP;
     b.scalar(quote!(row += #rows;));
+}
+
+/// The steps of one section of one pass.
+struct Groups<'a> {
+    plan: &'a Plan,
+    section: Section,
+    groups: usize,
+    /// int32 sums, two for each int16 bank variable.
+    sums: &'a [Var],
+}
+
+impl Steps for Groups<'_> {
+    fn widen(&self, b: &mut Builder, _: usize, bank: &[Var]) {
+        for (pair, a) in self.sums.chunks_exact(2).zip(bank) {
+            for (acc, half) in pair.iter().zip([Half::Low, Half::High]) {
+                b.set(acc, Op::WidenHalf { acc: acc.clone(), a: a.clone(), half });
+            }
+        }
+    }
+
+    fn step(&self, b: &mut Builder, banks: &[Vec<Var>], offset: usize) {
+        step(self.plan, &self.section, self.groups, &banks[0], offset, b);
+    }
 }
 
 /// One step: one byte per row, two indices.

@@ -5,7 +5,7 @@
 //! their codes count four times: one shift instead of three. `dot` shifts none (x1, x4, x16, x64).
 //! Codes are `t + 1`, so the sum of the activations is subtracted once at the end.
 
-use super::steps::{self, Level};
+use super::steps::{self, Level, Steps};
 use crate::Plan;
 use crate::op::{Builder, Lane, Op, Source, Stmt, Var};
 use proc_macro2::TokenStream;
@@ -106,16 +106,31 @@ fn run(
         .zip(["bank", "bank_x4_"])
         .map(|(bank, hint)| Level { steps: bank.steps, hint, count: rows })
         .collect();
-    let widen = |b: &mut Builder, level: usize, bank: &[Var]| {
-        for (sums, a) in sums.iter().zip(bank) {
+    steps::emit(b, &levels, limit, unroll, &Rows { plan, rows, sums, half });
+}
+
+/// The steps of one pass.
+struct Rows<'a> {
+    plan: &'a Plan,
+    rows: usize,
+    /// int32 sums, by row and bank.
+    sums: &'a [Vec<Var>],
+    /// Whether only the first block of each pair is there.
+    half: bool,
+}
+
+impl Steps for Rows<'_> {
+    fn widen(&self, b: &mut Builder, level: usize, bank: &[Var]) {
+        for (sums, a) in self.sums.iter().zip(bank) {
             let acc = &sums[level];
             b.set(acc, Op::WidenPairs { acc: acc.clone(), a: a.clone() });
         }
-    };
-    let body = |b: &mut Builder, banks: &[Vec<Var>], offset: usize| {
+    }
+
+    fn step(&self, b: &mut Builder, banks: &[Vec<Var>], offset: usize) {
+        let Self { plan, rows, sums, half } = *self;
         step(plan, rows, banks, sums, offset, half, b);
-    };
-    steps::emit(b, &levels, limit, unroll, &widen, &body);
+    }
 }
 
 /// One step: 32 bytes of each row (64 with wide vectors).

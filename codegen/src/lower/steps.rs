@@ -14,59 +14,65 @@ pub(super) struct Level {
     pub(super) count: usize,
 }
 
+/// How a loop fills its banks.
+pub(super) trait Steps {
+    /// Adds a bank of level `level` to the int32 sums.
+    fn widen(&self, b: &mut Builder, level: usize, bank: &[Var]);
+
+    /// One step at `step + offset`; `banks` are in the order of the levels.
+    fn step(&self, b: &mut Builder, banks: &[Vec<Var>], offset: usize);
+}
+
 /// Emits `while step < limit` loops, one nested in the other, longest interval outermost. Each zeroes
 /// its bank, runs the inner ones for its interval and then widens. The innermost runs the step itself,
 /// `unroll` at a time, then one at a time.
-///
-/// `widen(b, level, bank)` adds a bank to the int32 sums. `body(b, banks, offset)` is one step at
-/// `step + offset`; `banks` are in the order of `levels`.
 pub(super) fn emit(
     b: &mut Builder,
     levels: &[Level],
     limit: TokenStream,
     unroll: usize,
-    widen: &dyn Fn(&mut Builder, usize, &[Var]),
-    body: &dyn Fn(&mut Builder, &[Vec<Var>], usize),
+    steps: &dyn Steps,
 ) {
     let mut order: Vec<usize> = (0..levels.len()).collect();
     order.sort_by_key(|&i| std::cmp::Reverse(levels[i].steps));
-    let mut banks = vec![Vec::new(); levels.len()];
-    nest(b, levels, &order, &mut banks, limit, unroll, widen, body);
+    let mut nest = Nest { levels, unroll, steps, banks: vec![Vec::new(); levels.len()] };
+    nest.emit(b, &order, limit);
 }
 
-#[expect(clippy::too_many_arguments, reason = "the recursion of `emit`, which carries its state")]
-fn nest(
-    b: &mut Builder,
-    levels: &[Level],
-    order: &[usize],
-    banks: &mut Vec<Vec<Var>>,
-    limit: TokenStream,
+/// The state of the recursion: the banks of the loops that are open.
+struct Nest<'a> {
+    levels: &'a [Level],
     unroll: usize,
-    widen: &dyn Fn(&mut Builder, usize, &[Var]),
-    body: &dyn Fn(&mut Builder, &[Vec<Var>], usize),
-) {
-    let Some((&level, inner)) = order.split_first() else {
-        if unroll > 1 {
-            b.repeat(quote!(step + #unroll <= #limit), |b| {
-                (0..unroll).for_each(|offset| body(b, banks, offset));
-                b.scalar(quote!(step += #unroll;));
+    steps: &'a dyn Steps,
+    banks: Vec<Vec<Var>>,
+}
+
+impl Nest<'_> {
+    fn emit(&mut self, b: &mut Builder, order: &[usize], limit: TokenStream) {
+        let Some((&level, inner)) = order.split_first() else {
+            let Self { unroll, steps, banks, .. } = self;
+            if *unroll > 1 {
+                b.repeat(quote!(step + #unroll <= #limit), |b| {
+                    (0..*unroll).for_each(|offset| steps.step(b, banks, offset));
+                    b.scalar(quote!(step += #unroll;));
+                });
+            }
+            b.repeat(quote!(step < #limit), |b| {
+                steps.step(b, banks, 0);
+                b.scalar(quote!(step += 1;));
             });
-        }
+            return;
+        };
+        let Level { steps, hint, count } = self.levels[level];
+        let steps = steps as usize;
+        let end = format_ident!("{}_end", hint.trim_end_matches('_'));
         b.repeat(quote!(step < #limit), |b| {
-            body(b, banks, 0);
-            b.scalar(quote!(step += 1;));
+            b.scalar(quote!(let #end = usize::min(step + #steps, #limit);));
+            self.banks[level] = b.sums(hint, Lane::I16, count);
+            self.emit(b, inner, quote!(#end));
+            self.steps.widen(b, level, &self.banks[level]);
         });
-        return;
-    };
-    let Level { steps, hint, count } = levels[level];
-    let steps = steps as usize;
-    let end = format_ident!("{}_end", hint.trim_end_matches('_'));
-    b.repeat(quote!(step < #limit), |b| {
-        b.scalar(quote!(let #end = usize::min(step + #steps, #limit);));
-        banks[level] = b.sums(hint, Lane::I16, count);
-        nest(b, levels, inner, banks, quote!(#end), unroll, widen, body);
-        widen(b, level, &banks[level]);
-    });
+    }
 }
 
 /// Adds `sum` into a bank of int16 lanes.

@@ -3,6 +3,9 @@
 use core::arch::x86_64::*;
 
 /// The sum of eight int32 lanes.
+///
+/// # Safety
+/// Outside of functions with AVX2 enabled, the CPU must be known to support it.
 #[inline]
 #[target_feature(enable = "avx2")]
 pub fn sum(v: __m256i) -> i32 {
@@ -13,6 +16,9 @@ pub fn sum(v: __m256i) -> i32 {
 }
 
 /// Bit `i` of `bits` widened to byte `i`: 0x00 or 0xff.
+///
+/// # Safety
+/// Outside of functions with AVX2 enabled, the CPU must be known to support it.
 #[inline]
 #[target_feature(enable = "avx2")]
 pub fn expand_bits(bits: i32) -> __m256i {

@@ -43,7 +43,7 @@ impl Case {
     /// One weight in sixteen and one activation in four is not zero.
     pub(crate) fn sparse(shape: Shape, seed: u64) -> Self {
         let mut next = random(seed);
-        let mut one_in = |n: u64| next() % n == 0;
+        let mut one_in = |n: u64| next().is_multiple_of(n);
         let ternary = (0..shape.weights())
             .map(|i| if one_in(16) { (i % 2) as i8 * 2 - 1 } else { 0 })
             .collect();
@@ -53,7 +53,8 @@ impl Case {
 
     /// Every combination of weights and activations that drives partial sums to an end of their range.
     pub(crate) fn adversarial(shape: Shape) -> Vec<Self> {
-        let activations: [(&str, fn(usize) -> i8); 5] = [
+        type At = fn(usize) -> i8;
+        let activations: [(&str, At); 5] = [
             ("q=127", |_| 127),
             ("q=-128", |_| -128),
             ("q=-127", |_| -127),
