@@ -1,9 +1,10 @@
 //! The embedded model against the independent float64 reference (`tools/reference`), by committed
 //! vectors.
 //!
-//! Free running, the reference rounds activations to int8 for itself. Values near a rounding boundary
-//! may go the other way in f32, so most rows agree to 1e-4 and some to about 1e-3. Forced, the reference
-//! was given the runtime's own int8 activations, and all rows agree to 1e-5.
+//! Forced, the reference was given the runtime's own int8 activations and f16 cache, and every row agrees
+//! to 1e-5. Free running, the reference rounds activations for itself and keeps keys and values unrounded:
+//! the runtime's f16 cache then moves some activations to the neighbouring integer, which moves logits by
+//! about 1e-2 of the largest, but never a token whose margin is larger than that.
 
 use std::path::Path;
 use trilut_runtime::{Model, Trace};
@@ -86,15 +87,12 @@ fn most_likely(logits: &[f32]) -> usize {
 #[test]
 fn free_running_rows_agree() {
     let model = Model::embedded().unwrap();
-    let (mut near, mut total) = (0, 0);
     for prompt in prompts() {
         let ours = logits(&model, &prompt.tokens);
         let rows = ours.chunks_exact(prompt.vocab).skip(prompt.first_row);
         for (row, (ours, reference)) in rows.zip(prompt.free.chunks_exact(prompt.vocab)).enumerate()
         {
             let error = error(ours, reference);
-            near += usize::from(error <= 1e-4);
-            total += 1;
             let position = prompt.first_row + row;
             assert!(error < 2e-2, "{} at {position}: {error:e}", prompt.name);
 
@@ -108,13 +106,13 @@ fn free_running_rows_agree() {
             }
         }
     }
-    assert!(near * 10 >= total * 9, "{near} of {total} rows within 1e-4");
 }
 
 #[test]
 fn forced_rows_agree() {
     let model = Model::embedded().unwrap();
-    for prompt in prompts().iter().filter(|prompt| !prompt.forced.is_empty()) {
+    for prompt in prompts() {
+        assert_eq!(prompt.forced.len(), prompt.free.len(), "the vectors lack forced logits");
         let ours = logits(&model, &prompt.tokens);
         let rows = ours.chunks_exact(prompt.vocab).skip(prompt.first_row);
         for (row, (ours, reference)) in

@@ -20,7 +20,7 @@ instantiate! {
 }
 
 /// The smallest argument whose exponential is a normal number: ln(2^-126), rounded up.
-const LOWEST: f32 = -87.336_54;
+const LOWEST: f32 = -87.33654;
 /// Above this the power of two would need the exponent 128.
 const HIGHEST: f32 = 88.02;
 
@@ -28,7 +28,7 @@ const HIGHEST: f32 = 88.02;
 #[inline(always)]
 fn exp_lanes<L: Lanes>(x: L) -> L {
     // ln 2 in two parts: n * HIGH is exact because HIGH has nine significant bits.
-    const HIGH: f32 = 0.693_359_375;
+    const HIGH: f32 = 355.0 / 512.0;
     const LOW: f32 = -2.121_944_4e-4;
     // Minimax coefficients of (exp(r) - 1 - r) / r^2 (Cephes expf), highest power first.
     const P: [f32; 6] = [
@@ -37,7 +37,7 @@ fn exp_lanes<L: Lanes>(x: L) -> L {
         8.333_452e-3,
         4.166_579_6e-2,
         1.666_666_5e-1,
-        5.000_000_1e-1,
+        0.5,
     ];
     let key = x;
     let x = x.max(L::splat(LOWEST)).min(L::splat(HIGHEST));
