@@ -31,14 +31,8 @@ fn exp_lanes<L: Lanes>(x: L) -> L {
     const HIGH: f32 = 355.0 / 512.0;
     const LOW: f32 = -2.121_944_4e-4;
     // Minimax coefficients of (exp(r) - 1 - r) / r^2 (Cephes expf), highest power first.
-    const P: [f32; 6] = [
-        1.987_569_1e-4,
-        1.398_199_9e-3,
-        8.333_452e-3,
-        4.166_579_6e-2,
-        1.666_666_5e-1,
-        0.5,
-    ];
+    const P: [f32; 6] =
+        [1.987_569_1e-4, 1.398_199_9e-3, 8.333_452e-3, 4.166_579_6e-2, 1.666_666_5e-1, 0.5];
     let key = x;
     let x = x.max(L::splat(LOWEST)).min(L::splat(HIGHEST));
     let biased = x.mul(L::splat(std::f32::consts::LOG2_E)).add(L::splat(MAGIC));
