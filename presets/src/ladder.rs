@@ -394,6 +394,7 @@ mod tests {
             samples: vec![10],
             default_kernel: KERNEL.into(),
             default_ns: 10,
+            scalar_ns: None,
             confidence: None,
         });
         let provenance = Provenance {

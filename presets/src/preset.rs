@@ -127,6 +127,9 @@ pub struct Record {
     pub default_kernel: String,
     /// Its median time in nanoseconds in the same race.
     pub default_ns: u64,
+    /// The time of the scalar kernel in nanoseconds, if there was time to take it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub scalar_ns: Option<u64>,
     /// Half the width of the 95 % interval of (winner's time / default's time) in the paired check;
     /// absent where there was no such check.
     #[serde(default, skip_serializing_if = "Option::is_none")]

@@ -81,7 +81,16 @@ mod tests {
 
     #[test]
     fn empty_and_absurd_shapes_are_refused() {
-        for text in ["0x128", "128x0", "x", "12", "-1x4", "1x99999999999999999999", "16777217x1", "1x1048577"] {
+        for text in [
+            "0x128",
+            "128x0",
+            "x",
+            "12",
+            "-1x4",
+            "1x99999999999999999999",
+            "16777217x1",
+            "1x1048577",
+        ] {
             assert!(text.parse::<Shape>().is_err(), "{text}");
         }
     }

@@ -11,7 +11,7 @@ use std::time::Duration;
 use trilut_presets::preset::{Effort, Record};
 use trilut_presets::{Format, Phase, Preset, Shape, ladder};
 use trilut_runtime::Config;
-use trilut_tuning::{Outcome, Request, ShapeReport, ShapeUse, Stopped};
+use trilut_tuning::{Outcome, Request, ShapeUse, Stopped};
 
 /// Find the fastest exact kernels for a model's layers on this CPU, and remember them.
 #[derive(Debug, clap::Args)]
@@ -98,7 +98,6 @@ pub(crate) fn tuned(request: &Request, path: &Path, force: bool) -> Result<Tuned
         Some(preset) if !force => trilut_tuning::needed(preset, request),
         _ => request.shapes.clone(),
     };
-    let mut reports = Vec::new();
     if needed.is_empty() {
         eprintln!("nothing to do: {} is up to date (--force tunes again)", path.display());
     } else {
@@ -109,7 +108,6 @@ pub(crate) fn tuned(request: &Request, path: &Path, force: bool) -> Result<Tuned
             eprintln!("saved to {}", path.display());
         }
         finish(&outcome)?;
-        reports = outcome.shapes;
     }
     let preset = Preset::load(path)?;
     let mut table = Table::new(
@@ -118,8 +116,7 @@ pub(crate) fn tuned(request: &Request, path: &Path, force: bool) -> Result<Tuned
     );
     for used in &request.shapes {
         if let Some(record) = preset.record(used.shape, Phase::Decode, request.threads) {
-            let report = reports.iter().find(|report| report.layer.shape == used.shape);
-            table.row(row(record, report));
+            table.row(row(record));
         }
     }
     Ok(Tuned { preset, table })
@@ -165,11 +162,10 @@ fn finish(outcome: &Outcome) -> Result<(), Failure> {
 }
 
 /// A record in words and numbers.
-fn row(record: &Record, report: Option<&ShapeReport>) -> [String; 8] {
+fn row(record: &Record) -> [String; 8] {
     let ns = record.median_ns.max(1) as f64;
     let layout = trilut_kernels::find(&record.kernel).map(|kernel| kernel.layout);
     let bytes = layout.map_or(0, |layout| layout.bytes(record.shape)) as f64;
-    let scalar = report.and_then(|report| report.scalar_ns);
     [
         record.shape.to_string(),
         record.format.to_string(),
@@ -178,6 +174,6 @@ fn row(record: &Record, report: Option<&ShapeReport>) -> [String; 8] {
         format!("{:.1} us", ns / 1e3),
         format!("{:.1}", bytes / ns),
         format!("{:.2}", record.default_ns as f64 / ns),
-        scalar.map_or("-".to_owned(), |scalar| format!("{:.1}", scalar / ns)),
+        record.scalar_ns.map_or("-".to_owned(), |scalar| format!("{:.1}", scalar as f64 / ns)),
     ]
 }

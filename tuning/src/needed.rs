@@ -75,6 +75,7 @@ mod tests {
             samples: vec![1],
             default_kernel: "k".into(),
             default_ns: 1,
+            scalar_ns: None,
             confidence: None,
         };
         change(&mut record);

@@ -475,6 +475,7 @@ fn record(report: &ShapeReport, request: &Request) -> Record {
         samples: report.winner.samples.iter().map(|s| ns(*s)).collect(),
         default_kernel: report.default.candidate.name().to_owned(),
         default_ns: ns(report.default.median_ns),
+        scalar_ns: report.scalar_ns.map(ns),
         confidence: report.confirmation.as_ref().map(Confirmation::half_width),
     }
 }

@@ -43,6 +43,7 @@ fn record(at: &str, threads: usize, kernel: &str) -> Record {
         samples: vec![1010, 990, 1000],
         default_kernel: "gemv_i2s_madd_r4u2_avx2".into(),
         default_ns: 1210,
+        scalar_ns: Some(9000),
         confidence: Some(0.0123),
     }
 }

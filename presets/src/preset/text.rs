@@ -134,6 +134,9 @@ pub(super) fn write(preset: &Preset) -> String {
         field(out, "samples", list(r.samples.iter()));
         field(out, "default_kernel", quoted(&r.default_kernel));
         field(out, "default_ns", r.default_ns);
+        if let Some(scalar_ns) = r.scalar_ns {
+            field(out, "scalar_ns", scalar_ns);
+        }
         if let Some(confidence) = r.confidence {
             field(out, "confidence", decimal(confidence));
         }
