@@ -210,14 +210,18 @@ fn measure(
         Test::Prompt(n) => Test::Prompt(n.min(64)).run(&mut session)?,
         Test::Generate(_) => Test::Generate(1).run(&mut session)?,
     };
+    // Hidden where stderr is not a terminal.
+    let bar = indicatif::ProgressBar::new_spinner();
     let mut ns = Vec::new();
     for repetition in 1..=args.repetitions {
-        eprint!("{} {repetition}/{}\r", test.name(), args.repetitions);
+        bar.set_message(format!("{} {repetition}/{}", test.name(), args.repetitions));
+        bar.tick();
         ns.push(test.run(&mut session)?);
         if interrupt::asked() {
             return Err(Failure::interrupted());
         }
     }
+    bar.finish_and_clear();
     let ts: Vec<f64> = ns.iter().map(|&ns| test.tokens() as f64 * 1e9 / ns as f64).collect();
     let (avg_ns, stddev_ns) = moments(&ns.iter().map(|&ns| ns as f64).collect::<Vec<_>>());
     let (avg_ts, stddev_ts) = moments(&ts);

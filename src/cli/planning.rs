@@ -40,16 +40,16 @@ impl Here {
         self.found.picks(resolve).plan
     }
 
-    /// A tuning request for layer shapes on this machine.
+    /// A tuning request for layer shapes on this machine, `model_bytes` of weights in all.
     pub(crate) fn request(
         &self,
         shapes: Vec<ShapeUse>,
+        model_bytes: u64,
         formats: Vec<Format>,
         threads: usize,
         effort: Effort,
         time_limit: Duration,
     ) -> Request {
-        let model_bytes = model::bytes(&shapes);
         Request {
             shapes,
             formats,
@@ -75,13 +75,15 @@ impl Here {
             let pick = plan.find(used.shape, Phase::Decode, threads);
             pick.is_some_and(|pick| format.is_none_or(|format| format == pick.format))
         };
-        let missing: Vec<_> =
-            model::shapes(config).into_iter().filter(|used| !known(used)).collect();
+        let shapes = model::shapes(config);
+        let bytes = model::bytes(&shapes);
+        let missing: Vec<_> = shapes.into_iter().filter(|used| !known(used)).collect();
         if missing.is_empty() {
             return Ok(plan);
         }
         let formats = vec![format.unwrap_or(Format::I2S)];
-        let request = self.request(missing, formats, threads, Effort::Estimate, FIRST_RUN_LIMIT);
+        let request =
+            self.request(missing, bytes, formats, threads, Effort::Estimate, FIRST_RUN_LIMIT);
         let outcome = trilut_tuning::tune(&request, &mut Bar::new())?;
         eprintln!(
             "no preset for {} of the layer shapes: estimated in {:.1} s (`trilut tune` measures)",

@@ -8,7 +8,7 @@ use crate::gguf::{Gguf, SharedBytes, TensorKind};
 use half::f16;
 use rayon::prelude::*;
 use std::ops::Range;
-use trilut_kernels::{Layout, PackError, Packed, float};
+use trilut_kernels::{Layout, Packed, check_i2s_file, float};
 
 /// Everything a forward pass reads.
 #[derive(Debug)]
@@ -122,7 +122,8 @@ fn load_linear(gguf: &Gguf, name: &str, choice: &Choice) -> Result<Linear, Error
     let (shape, layout) = (choice.shape, choice.kernel.layout());
     let tensor = gguf.i2s(name, shape)?;
     let weights = if layout == Layout::I2s && shape.k.is_multiple_of(128) {
-        check_codes(tensor.codes)
+        // Repacking checks the codes by itself.
+        check_i2s_file(shape, tensor.codes)
             .and_then(|()| Packed::shared(layout, shape, gguf.shared(), tensor.range.clone()))
     } else {
         let packed = Packed::from_i2s_file(layout, shape, tensor.codes);
@@ -131,18 +132,6 @@ fn load_linear(gguf: &Gguf, name: &str, choice: &Choice) -> Result<Linear, Error
     };
     let weights = weights.map_err(|source| Error::Weights { tensor: name.to_owned(), source })?;
     Ok(Linear::new(weights, tensor.scale, choice))
-}
-
-/// Refuses codes that stand for nothing. (Repacking checks this by itself.)
-fn check_codes(codes: &[u8]) -> Result<(), PackError> {
-    // Code 3 has both bits of a pair set; a fold without an early exit runs at the speed of memory.
-    let bad = |byte: &u8| byte & (byte >> 1) & 0x55;
-    if codes.iter().fold(0, |any, byte| any | bad(byte)) == 0 {
-        return Ok(());
-    }
-    let byte = codes.iter().position(|byte| bad(byte) != 0).unwrap_or_default();
-    let plane = (0..4).find(|plane| codes[byte] >> (6 - 2 * plane) & 3 == 3).unwrap_or_default();
-    Err(PackError::Code3 { index: byte / 32 * 128 + plane * 32 + byte % 32 })
 }
 
 /// A norm's `n` weights.
