@@ -10,7 +10,7 @@ use trilut_presets::{Format, ladder};
 use trilut_runtime::{Config, GenerateOptions, Model, ModelOptions};
 
 /// The embedded model is small: this is more than its layers need.
-const LIMIT: Duration = Duration::from_secs(20);
+const LIMIT: Duration = Duration::from_secs(10);
 
 pub(crate) fn start() -> Result<(), Failure> {
     let here = Here::find(None)?;
@@ -18,7 +18,9 @@ pub(crate) fn start() -> Result<(), Failure> {
     println!("{}", doctor::cpu_line(&here));
     let gguf = Source::Embedded.open()?;
     let shapes = model::shapes(&Config::from_gguf(&gguf)?);
-    let request = here.request(shapes, Format::ALL.to_vec(), threads, Effort::Measure, LIMIT);
+    let bytes = model::bytes(&shapes);
+    let request =
+        here.request(shapes, bytes, Format::ALL.to_vec(), threads, Effort::Measure, LIMIT);
     // Without a cache directory the records live in a file that only this run sees.
     let temporary = std::env::temp_dir().join(format!("trilut-{}.toml", std::process::id()));
     let path = ladder::cache_file(&here.machine).unwrap_or(temporary.clone());

@@ -54,7 +54,9 @@ pub(crate) fn tune(args: Args) -> Result<(), Failure> {
                 .hint("name a file: trilut tune -o FILE")
         })?,
     };
-    let request = here.request(shapes, formats, threads, args.effort, args.time_limit);
+    // A shape by itself is taken for a layer of a model that is larger than the caches.
+    let bytes = if args.shape.is_empty() { model::bytes(&shapes) } else { u64::MAX };
+    let request = here.request(shapes, bytes, formats, threads, args.effort, args.time_limit);
     let records = tuned(&request, &path, args.force)?;
     print!("{}", records.table.plain());
     Ok(())
