@@ -235,7 +235,7 @@ def excerpt(rng):
         qs = [q for q in s.questions() if NEEDS[q[0]] in tags]
         if qs:
             break
-    rng.shuffle(qs)
+    qs = draw(rng, qs)
     d = Doc()
     for i, (_, w, ans) in enumerate(qs[:rng.randint(1, 4)]):
         d.turn(rng, " ".join(s.parts[k][1] for k in parts) + " " + rng.choice(w) if i == 0 else rng.choice(w), ans, W_ANSWER, rough=i > 0)
@@ -292,11 +292,11 @@ def thing_colour_question(rng, t, c):
 
 def fact(rng):
     r = rng.random()
-    if r < 0.5:
+    if r < 0.65:
         return sum_fact(rng)
-    if r < 0.75:
+    if r < 0.8:
         return opposite_fact(rng)
-    if r < 0.88:
+    if r < 0.9:
         return thing_colour_question(rng, *rng.choice(THING_COLOUR))
     if r < 0.94:
         x, s = rng.choice(SOUNDS)
@@ -346,9 +346,15 @@ class Doc:
         return "".join(s[0] for s in self.segments)
 
 
+HARD = ("find", "colour", "friend-object", "friend-colour")      # two objects and two colours to tell apart: asked more often
+
+
+def draw(rng, questions):
+    return sorted(questions, key=lambda q: rng.random() * (0.4 if q[0] in HARD else 1.0))
+
+
 def ask(rng, doc, story, n):
-    qs = story.questions()
-    rng.shuffle(qs)
+    qs = draw(rng, story.questions())
     for _, wordings, ans in qs[:n]:
         doc.turn(rng, rng.choice(wordings), ans, W_ANSWER)
 
@@ -360,9 +366,9 @@ def document(rng, stage=1.0):
     """One training document. `stage` in 0..1: early documents are short and full of look-back."""
     d, r = Doc(), rng.random()
     early = stage < 0.15
-    if rng.random() < min(SHORT, max(0.15, SHORT - (stage - 0.45) / 0.2 * (SHORT - 0.15))):
+    if rng.random() < min(SHORT, max(0.25, SHORT - (stage - 0.45) / 0.2 * (SHORT - 0.25))):
         return excerpt(rng)
-    if rng.random() < 0.25:
+    if rng.random() < 0.35:
         for _ in range(rng.randint(3, 9)):
             d.turn(rng, *fact(rng), W_ANSWER)
         return d
@@ -387,8 +393,7 @@ def document(rng, stage=1.0):
                 d.turn(rng, *small_talk(rng), W_TALK)
     elif r < 0.33:                             # a user's own story, then questions
         s = Story(rng)
-        qs = s.questions()
-        rng.shuffle(qs)
+        qs = draw(rng, s.questions())
         _, w, ans = qs[0]
         d.turn(rng, s.text + " " + rng.choice(w), ans, W_ANSWER, rough=False)
         for _, w, ans in qs[1:rng.randint(4, 10)]:

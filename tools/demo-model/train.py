@@ -140,7 +140,7 @@ def main():
         now = time.time()
         spent += min(now - last, 30.0)
         last = now
-        if step % 20 == 0:
+        if step % 50 == 0:
             r = dict(step=step, loss=round(average, 4), answers=round(answers, 4), norm=round(norm.item(), 3), lr=round(lr, 6), mix=round(BitLinear.mix, 3),
                      minutes=round(spent / 60, 2), tokens_per_s=round(seen / spent), progress=round(p, 4))
             print(json.dumps(r), flush=True)

@@ -125,6 +125,7 @@ class Forced:
     def __init__(self, trace, near=NEAR):
         self.trace, self.near = trace, near
         self.values = self.flips = self.wrong = 0
+        self.first_flip = len(trace.tokens)         # first position with a q that differs
         self.worst_amax, self.messages, self.used_kv = 0.0, [], 0
 
     def __call__(self, name, q, u, amax):
@@ -137,6 +138,8 @@ class Forced:
         wrong = differ & ~allowed
         self.values += q.size
         self.flips += int(differ.sum())
+        if differ.any():
+            self.first_flip = min(self.first_flip, int(differ.any(-1).argmax()))
         self.wrong += int(wrong.sum())
         for t, i in np.argwhere(wrong)[:3]:
             if len(self.messages) < 20:
@@ -167,7 +170,7 @@ def relative(a, b):
 
 
 def compare_forced(model, trace, log=print):
-    """(passed, the reference's logits under the runtime's q)"""
+    """(passed, the reference's logits under the runtime's q, the first position with a q that differs)"""
     hook = Forced(trace)
     z = model.forward(trace.tokens, hook, hook.kv)
     err = relative(trace.arrays["logits"].astype(np.float64), z)
@@ -175,11 +178,15 @@ def compare_forced(model, trace, log=print):
         f"logits within {err.max():.2e} (limit {FORCED:.0e})" + (f"; {hook.used_kv} stored key/value arrays" if hook.used_kv else ""))
     for m in hook.messages:
         log("  " + m)
-    return hook.wrong == 0 and bool((err <= FORCED).all()) and hook.worst_amax <= FORCED, z
+    return hook.wrong == 0 and bool((err <= FORCED).all()) and hook.worst_amax <= FORCED, z, hook.first_flip
 
 
-def compare_free(logits, z, log=print):
-    """logits of the runtime against free running ones z."""
+def compare_free(logits, z, first_flip=None, log=print):
+    """logits of the runtime against free running ones z.
+
+    A single value on the other side of a boundary moves the logits of its own and all later positions by up to 1e-2. So where forced mode found
+    one, at `first_flip`, the positions before it must all be within FREE; otherwise FREE_SHARE of all positions.
+    """
     logits = logits.astype(np.float64)
     err = relative(logits, z)
     share = float((err <= FREE).mean())
@@ -187,9 +194,12 @@ def compare_free(logits, z, log=print):
     margin = top[:, -1] - top[:, -2]                                                # [T]
     decided = margin > 2 * np.abs(logits - z).max(-1)                               # each of the two may move by the error
     same = logits.argmax(-1) == z.argmax(-1)
+    flipped = first_flip is not None and first_flip < len(z)
     log(f"free running: {share:.1%} of {len(z)} positions within {FREE:.0e} (median {np.median(err):.2e}, worst {err.max():.2e}); "
-        f"same argmax in {int(same.sum())} / {len(z)}, in {int((same & decided).sum())} / {int(decided.sum())} where the margin decides")
-    return share >= FREE_SHARE and bool(same[decided].all())
+        f"same argmax in {int(same.sum())} / {len(z)}, in {int((same & decided).sum())} / {int(decided.sum())} where the margin decides"
+        + (f"; a value rounded the other way at position {first_flip}" if flipped else ""))
+    near = share >= FREE_SHARE or (flipped and bool((err[:first_flip] <= FREE).all()))
+    return near and bool(same[decided].all())
 
 
 def main():
@@ -202,8 +212,8 @@ def main():
     model = Model(a.model)
     if a.trace:
         trace = Trace(a.trace)
-        forced, z = compare_forced(model, trace)
-        free = compare_free(trace.arrays["logits"], model.forward(trace.tokens))
+        forced, z, first_flip = compare_forced(model, trace)
+        free = compare_free(trace.arrays["logits"], model.forward(trace.tokens), first_flip)
         print("forced:", "passed" if forced else "FAILED", "| free running:", "passed" if free else "FAILED")
         if a.out:
             np.save(a.out, z)

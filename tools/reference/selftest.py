@@ -91,15 +91,20 @@ def trace_f32(model, tokens, folder):
 
 
 def check_comparison(model):
-    rng = np.random.default_rng(2)
-    tokens = rng.integers(0, len(model.embd), 40).tolist()
     quiet = lambda *_: None
+    for seed in range(2, 6):
+        tokens = np.random.default_rng(seed).integers(0, len(model.embd), 50).tolist()
+        with tempfile.TemporaryDirectory() as d:
+            trace_f32(model, tokens, d)
+            t = Trace(d)
+            passed, z, first_flip = compare_forced(model, t)
+            assert passed
+            assert compare_free(t.arrays["logits"], model.forward(tokens), first_flip)
     with tempfile.TemporaryDirectory() as d:
         trace_f32(model, tokens, d)
         t = Trace(d)
-        passed, z = compare_forced(model, t)
+        passed, z, _ = compare_forced(model, t, quiet)
         assert passed
-        compare_free(t.arrays["logits"], model.forward(tokens))
         for name, change in (("blk.0.attn_qkv.q", 2), ("blk.1.ffn_down.q", 1), ("blk.1.attn_output.amax", 0.01), ("logits", 0.1)):
             t = Trace(d)
             a = t.arrays[name] = t.arrays[name].copy()
@@ -125,13 +130,17 @@ def check_torch(path, model):
     except ImportError as e:
         print("training graph: skipped,", e)
         return
-    tokens = np.random.default_rng(3).integers(0, len(model.embd), 50).tolist()
-    with torch.no_grad():
-        other = load(path)(torch.tensor([tokens]))[0].double().numpy()
-    e = relative(other, model.forward(tokens))
-    # float32 values may fall on the other side of a rounding boundary, which moves logits by about 1e-3
-    print(f"training graph: {np.mean(e < 1e-4):.0%} of positions within 1e-4, worst {e.max():.1e}")
-    assert np.median(e) < 5e-3 and e.max() < 0.05
+    net, clean = load(path), 0
+    for seed in range(3, 9):
+        tokens = np.random.default_rng(seed).integers(0, len(model.embd), 50).tolist()
+        with torch.no_grad():
+            e = relative(net(torch.tensor([tokens]))[0].double().numpy(), model.forward(tokens))
+        # one value rounded the other way moves its own and later positions by up to about 1e-2; positions before it agree
+        far = np.argmax(e > 1e-5) if (e > 1e-5).any() else len(e)
+        clean += far
+        assert e.max() < 0.1
+    print(f"training graph: {clean} of {6 * 50} positions before the first other rounding, all of them within 1e-5")
+    assert clean >= 100
 
 
 if __name__ == "__main__":

@@ -20,11 +20,13 @@ from demo_tokenizer import tokenizer_of
 from gguf import Gguf
 from reference import Model, Trace, compare_forced, compare_free
 
+# Chosen among many: in the shipped model few values of theirs lie near a rounding boundary (`nearest` in the JSON file), and two float32
+# forward passes with different orders of evaluation round all of them as the reference does.
 PROMPTS = {
     "one": "<|begin_of_text|>",
-    "chat": "<|begin_of_text|>User: Tell me a story about a fox.<|eot_id|>Assistant: ",
-    "story": "<|begin_of_text|>Once upon a time there was a little girl named Mia. One sunny day, Mia walked to the river. Under a tree she found a red ball. "
-             "Then she met a fox. So Mia and the fox shared the ball. Mia learned that it is good to share.",
+    "chat": "<|begin_of_text|>User: Write a story about a white feather.<|eot_id|>Assistant: ",
+    "story": "<|begin_of_text|>Once there was a little hedgehog called Pip. One afternoon he ran to the school to play. He looked around and found a pink lamp. "
+             "Soon a horse came by. Pip could not lift the lamp alone. \"Please help me,\" he said. Pip learned that it is good to ask for help.",
 }
 ROWS = 16               # logits are kept for the last 16 positions
 
@@ -47,16 +49,17 @@ def main():
     blob = bytearray(b"TRLV" + struct.pack("<II", 1, len(prompts)))
     info, ok = {"model_sha256": sha, "prompts": []}, True
     for name, ids in prompts.items():
-        z = model.forward(ids)
-        forced = None
+        near = []
+        z = model.forward(ids, lambda _, q, u, amax: near.append(np.abs(np.abs(u) % 1.0 - 0.5).min()) or q)
+        forced, first_flip = None, None
         if a.traces:
             t = Trace(Path(a.traces) / name)
             if list(t.tokens) != ids:
                 sys.exit(f"{name}: the trace is of other tokens")
             print(name, end=" ")
-            passed, forced = compare_forced(model, t)
+            passed, forced, first_flip = compare_forced(model, t)
             print(name, end=" ")
-            ok &= passed & compare_free(t.arrays["logits"], z)
+            ok &= passed & compare_free(t.arrays["logits"], z, first_flip)
         first = max(0, len(ids) - ROWS)
         blob += struct.pack("<I", len(name)) + name.encode()
         blob += struct.pack("<I", len(ids)) + np.array(ids, "<u4").tobytes() + z.argmax(-1).astype("<u4").tobytes()
@@ -64,7 +67,7 @@ def main():
         blob += z[first:].astype("<f4").tobytes()
         if forced is not None:
             blob += forced[first:].astype("<f4").tobytes()
-        info["prompts"].append({"name": name, "text": PROMPTS[name], "tokens": ids, "first_row": first, "forced": forced is not None})
+        info["prompts"].append({"name": name, "text": PROMPTS[name], "tokens": ids, "first_row": first, "forced": forced is not None, "nearest": float(f"{min(near):.3g}")})
     if not ok:
         sys.exit("a comparison failed: nothing written")
     if a.out:
