@@ -170,8 +170,7 @@ fn inspect_lists_metadata_and_tensors() {
 fn tuning_twice_does_the_work_once() {
     let sandbox = Sandbox::new();
     let file = sandbox.path("here.toml");
-    let args =
-        ["tune", "--shape", "64x256", "--effort", "estimate", "-t", "1", "-o", text(&file)];
+    let args = ["tune", "--shape", "64x256", "--effort", "estimate", "-t", "1", "-o", text(&file)];
     let first = sandbox.ok(&args);
     assert!(first.contains("64x256") && first.contains("gemv_"), "{first}");
     let written = std::fs::read(&file).unwrap();
@@ -256,8 +255,7 @@ fn doctor_explains_every_rung() {
     for word in ["--preset", "$TRILUT_PRESETS", "analytic estimate", "scalar", "TRILUT_ISA"] {
         assert!(report.contains(word), "{word} is missing in {report}");
     }
-    let json: serde_json::Value =
-        serde_json::from_str(&sandbox.ok(&["doctor", "--json"])).unwrap();
+    let json: serde_json::Value = serde_json::from_str(&sandbox.ok(&["doctor", "--json"])).unwrap();
     assert!(json["isas"].as_array().unwrap().iter().any(|isa| isa == "scalar"));
     assert!(sandbox.ok(&["presets", "list"]).contains("preset"));
 }

@@ -2,9 +2,8 @@
 //! vectors.
 //!
 //! Forced, the reference was given the runtime's own int8 activations and f16 cache, and every row agrees
-//! to 1e-5. Free running, the reference rounds activations for itself and keeps keys and values unrounded:
-//! the runtime's f16 cache then moves some activations to the neighbouring integer, which moves logits by
-//! about 1e-2 of the largest, but never a token whose margin is larger than that.
+//! to 1e-5. Free running, it rounds both for itself: nine rows in ten agree to 1e-4, and wherever the
+//! margin between the two best tokens is larger than the error, the best token is the same.
 
 use std::path::Path;
 use trilut_runtime::{Model, Trace};
@@ -87,6 +86,7 @@ fn most_likely(logits: &[f32]) -> usize {
 #[test]
 fn free_running_rows_agree() {
     let model = Model::embedded().unwrap();
+    let (mut rows_seen, mut rows_near) = (0, 0);
     for prompt in prompts() {
         let ours = logits(&model, &prompt.tokens);
         let rows = ours.chunks_exact(prompt.vocab).skip(prompt.first_row);
@@ -94,7 +94,8 @@ fn free_running_rows_agree() {
         {
             let error = error(ours, reference);
             let position = prompt.first_row + row;
-            assert!(error < 2e-2, "{} at {position}: {error:e}", prompt.name);
+            rows_seen += 1;
+            rows_near += usize::from(error <= 1e-4);
 
             let best = prompt.most_likely[position] as usize;
             assert_eq!(best, most_likely(reference));
@@ -106,6 +107,7 @@ fn free_running_rows_agree() {
             }
         }
     }
+    assert!(rows_near * 10 >= rows_seen * 9, "{rows_near} of {rows_seen} rows are within 1e-4");
 }
 
 #[test]

@@ -25,6 +25,16 @@ FREE = 1e-4             # logits in free running mode, for FREE_SHARE of the row
 FREE_SHARE = 0.9
 
 
+def f16_cache(name, x):
+    """Keys and values are stored in f16: that is part of the runtime's contract, not an error of it."""
+    return x.astype(np.float16).astype(np.float64)
+
+
+def exact_cache(name, x):
+    """Keys and values as they are, for comparison with engines that keep them unrounded."""
+    return x
+
+
 class Model:
     def __init__(self, path):
         g = self.gguf = Gguf(path)
@@ -62,9 +72,9 @@ class Model:
 
     def forward(self, tokens, hook=None, kv=None):
         """Logits [T, V]. `hook(name, q, unrounded, amax)` may return another q for a linear layer's input;
-        `kv(name, x)` may return other stored keys or values (an f16 cache, for example)."""
+        `kv(name, x)` may return other stored keys or values; the cache holds f16 otherwise."""
         hook = hook or (lambda name, q, u, amax: q)
-        kv = kv or (lambda name, x: x)
+        kv = kv or f16_cache
 
         def quantise(name, x):
             """x [T, K] -> integers [T, K] as float64, amax [T, 1]"""

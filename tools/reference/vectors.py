@@ -20,13 +20,13 @@ from demo_tokenizer import tokenizer_of
 from gguf import Gguf
 from reference import Model, Trace, compare_forced, compare_free
 
-# Chosen among many: in the shipped model few values of theirs lie near a rounding boundary (`nearest` in the JSON file), and two float32
-# forward passes with different orders of evaluation round all of them as the reference does.
+# Chosen among many so that no value of theirs is rounded differently by a float32 runtime with the shipped model, neither an activation nor a
+# key or value on its way into the f16 cache.
 PROMPTS = {
     "one": "<|begin_of_text|>",
-    "chat": "<|begin_of_text|>User: Write a story about a white feather.<|eot_id|>Assistant: ",
-    "story": "<|begin_of_text|>Once there was a little hedgehog called Pip. One afternoon he ran to the school to play. He looked around and found a pink lamp. "
-             "Soon a horse came by. Pip could not lift the lamp alone. \"Please help me,\" he said. Pip learned that it is good to ask for help.",
+    "chat": "<|begin_of_text|>User: Write me a short story about a boy named Sam.<|eot_id|>Assistant: ",
+    "story": "<|begin_of_text|>Once upon a time, a clever hedgehog named Bubbles lived in a small house. One spring day he ran to the forest to play. "
+             "In the grass he found a green bell. A duck came and looked at the bell. There was a loud noise, but Bubbles was brave.",
 }
 ROWS = 16               # logits are kept for the last 16 positions
 
