@@ -1,10 +1,10 @@
 //! From a plan to Rust text: the documented function, its registry entry, and whole modules.
 
 use crate::op::Stmt;
-use crate::{Plan, hash, lower, spelling};
+use crate::{Plan, lower, spelling};
 use proc_macro2::{Ident, Literal, Span, TokenStream};
 use quote::quote;
-use trilut_presets::{Fixed, Format, KernelName, MicroTile};
+use trilut_presets::{Fixed, Format, KernelName, MicroTile, hash};
 
 /// One generated kernel.
 #[derive(Debug, Clone)]
@@ -27,7 +27,7 @@ pub fn emit(plan: &Plan) -> Generated {
     let function = function(plan);
     let file = syn::parse2(function.clone()).expect("spelling tables emit well-formed Rust");
     let text = prettyplease::unparse(&file);
-    let hash = hash(&text);
+    let hash = hash(text.bytes());
     Generated { name, entry: entry(plan, hash), function, text, hash }
 }
 
@@ -36,7 +36,8 @@ pub fn module(kernels: &[Generated]) -> String {
     let entries = kernels.iter().map(|k| &k.entry);
     let count = kernels.len();
     let registry = quote! {
-        /// Every kernel of this module.
+        /// Every kernel of this module. Each function is compiled for the ISA in its name.
+        #[allow(clippy::undocumented_unsafe_blocks, reason = "argued above, once for all")]
         pub static KERNELS: [::trilut_kernels::Kernel; #count] = [#(#entries),*];
     };
     let file = syn::parse2(registry).expect("the registry is well-formed Rust");
@@ -182,7 +183,8 @@ fn entry(plan: &Plan, hash: u64) -> TokenStream {
     let bytes = Literal::f64_unsuffixed(bytes_per_weight(name.format));
     let prefetches = name.micro.unroll >= 2 && name.isa.target_arch().is_some();
     quote! {
-        ::trilut_kernels::Kernel {
+        // The function is compiled for exactly the features of the ISA in its name.
+        unsafe { ::trilut_kernels::Kernel::new(::trilut_kernels::KernelInfo {
             text: #text,
             name: #parts,
             layout: ::trilut_kernels::Layout::#layout,
@@ -194,8 +196,7 @@ fn entry(plan: &Plan, hash: u64) -> TokenStream {
             },
             prefetches: #prefetches,
             hash: #hash,
-            run: #function,
-        }
+        }, #function) }
     }
 }
 

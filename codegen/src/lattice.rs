@@ -54,10 +54,14 @@ fn specialised(isa: Isa) -> Vec<Point> {
     }
 }
 
+/// The ISAs that have a spelling table.
+pub fn spelled() -> impl Iterator<Item = Isa> {
+    [Isa::Scalar, Isa::Emulated, Isa::Avx2].into_iter()
+}
+
 /// The ISAs that have a spelling table and can exist on an architecture (as in `target_arch`).
 pub fn isas(arch: &str) -> Vec<Isa> {
-    let spelled = [Isa::Scalar, Isa::Emulated, Isa::Avx2];
-    spelled.into_iter().filter(|isa| isa.target_arch().is_none_or(|a| a == arch)).collect()
+    spelled().filter(|isa| isa.target_arch().is_none_or(|a| a == arch)).collect()
 }
 
 /// Every kernel for an ISA: its generic points, and the specialised ones for the K of `models`.

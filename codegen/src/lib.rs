@@ -5,7 +5,7 @@
 //! ```
 //!
 //! * [`Spec`] says what is wanted; it has the same parts as a kernel's name.
-//! * [`Plan`] proves that it is legal: the int16 bounds, the vector width, the registers.
+//! * [`Plan`] proves that it is legal: the int16 bounds, the vector width, the micro tile.
 //! * [`lower`] writes the algorithm once, as a list of [`op::Op`]s, for every ISA.
 //! * [`spelling`] has one table per ISA that spells each op.
 //! * [`emit`] wraps the result into a documented function and a registry entry.
@@ -15,7 +15,6 @@
 
 pub mod emit;
 mod error;
-mod hash;
 pub mod lattice;
 mod lower;
 pub mod op;
@@ -25,7 +24,6 @@ pub mod spelling;
 
 pub use emit::{Generated, module};
 pub use error::Error;
-pub use hash::hash;
 pub use plan::{Bank, Plan};
 pub use spec::Spec;
 

@@ -15,11 +15,9 @@ impl quote::ToTokens for Var {
     }
 }
 
-/// The element type of a vector variable.
+/// The element type of a sum. (All other vectors are bytes: codes, indices, masks, int8 activations.)
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Lane {
-    /// Bytes: codes, indices, masks, or int8 activations.
-    U8,
     /// int16 partial sums.
     I16,
     /// int32 sums.

@@ -1,7 +1,7 @@
 //! What kernel is wanted.
 
 use crate::Error;
-use trilut_presets::{Algorithm, Format, Isa, KernelName, MicroTile, Op, Shape};
+use trilut_presets::{Format, Isa, KernelName, MicroTile, Op, Shape, default_point};
 
 /// A kernel that is wanted: the parts of its name.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -17,18 +17,15 @@ impl Spec {
     /// # Errors
     /// When the ISA has no spelling table.
     pub fn representative(shape: Shape, format: Format, isa: Isa) -> Result<Self, Error> {
-        let algorithm = match format {
-            Format::I2S => Algorithm::MaddX4,
-            Format::Tl1 | Format::Tl2 => Algorithm::Lut,
-        };
-        let (rows, width) = match (isa, format) {
-            (Isa::Avx2, Format::I2S) => (4, None),
-            (Isa::Avx2, _) => (2, None),
-            (Isa::Scalar, _) => (1, None),
-            (Isa::Emulated, _) => (1, Some(16)),
+        let (algorithm, rows, unroll) = default_point(format);
+        // Array vectors gain nothing from a wider tile.
+        let (rows, unroll, width) = match isa {
+            Isa::Avx2 => (rows, unroll, None),
+            Isa::Scalar => (1, 1, None),
+            Isa::Emulated => (1, 1, Some(16)),
             _ => return Err(Error::Isa(isa)),
         };
-        let micro = MicroTile { rows, unroll: 1, width };
+        let micro = MicroTile { rows, unroll, width };
         let fixed = trilut_presets::Fixed { m: None, k: Some(shape.k) };
         Ok(Self { name: KernelName { op: Op::Gemv, format, algorithm, micro, isa, fixed } })
     }

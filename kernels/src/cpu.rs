@@ -1,7 +1,7 @@
 //! Which ISAs this CPU may run, and which kernel is the default.
 
 use crate::{Kernel, Runnable, registry};
-use trilut_presets::{Algorithm, Format, Isa, Op, Shape};
+use trilut_presets::{Format, Isa, Op, Shape, default_point};
 
 /// The proof that this CPU supports an ISA. Only detection makes one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -29,9 +29,15 @@ impl Supported {
             #[cfg(target_arch = "aarch64")]
             Isa::Neon => std::arch::is_aarch64_feature_detected!("neon"),
             #[cfg(target_arch = "aarch64")]
-            Isa::Dotprod => std::arch::is_aarch64_feature_detected!("dotprod"),
+            Isa::Dotprod => {
+                Self::detect(Isa::Neon).is_some()
+                    && std::arch::is_aarch64_feature_detected!("dotprod")
+            }
             #[cfg(target_arch = "aarch64")]
-            Isa::I8mm => std::arch::is_aarch64_feature_detected!("i8mm"),
+            Isa::I8mm => {
+                Self::detect(Isa::Dotprod).is_some()
+                    && std::arch::is_aarch64_feature_detected!("i8mm")
+            }
             _ => false,
         };
         found.then_some(Self(isa))
@@ -112,21 +118,15 @@ impl Cpu {
     }
 
     /// The kernel used where nothing was tuned: the most capable ISA's generic kernel with the micro
-    /// tile of [`DEFAULTS`], or any other where the ISA lacks that.
+    /// tile of [`default_point`], or any other where the ISA lacks that.
     pub fn default_kernel(&self, format: Format, shape: Shape) -> Runnable {
         let rank = |r: &Runnable| {
             let name = r.kernel().name;
             let point = (name.algorithm, name.micro.rows, name.micro.unroll);
-            (name.fixed.k.is_none(), name.isa, DEFAULTS.contains(&point))
+            (name.fixed.k.is_none(), name.isa, point == default_point(name.format))
         };
         self.candidates(format, shape)
             .max_by_key(rank)
             .expect("the lattice has a generic scalar kernel for every format")
     }
 }
-
-/// The micro tiles that were fastest, or near it, on every x86-64 machine measured so far
-/// (`trilut tune --shape 6912x2560`): one row at a time keeps one stream per thread for I2_S, and four
-/// groups share each table load of the lookup formats.
-const DEFAULTS: [(Algorithm, usize, usize); 2] =
-    [(Algorithm::MaddX4, 1, 2), (Algorithm::Lut, 4, 2)];

@@ -67,9 +67,9 @@ pub struct Cost {
 /// The CPU must support the kernel's ISA.
 pub type GemvFn = for<'a, 'b> unsafe fn(&'a mut Gemv<'b>);
 
-/// One generated micro-kernel.
+/// What there is to know of a micro-kernel.
 #[derive(Debug)]
-pub struct Kernel {
+pub struct KernelInfo {
     /// Its name as text, equal to `name().to_string()`.
     pub text: &'static str,
     /// Its name in parts.
@@ -86,8 +86,31 @@ pub struct Kernel {
     pub prefetches: bool,
     /// Hash of its own emitted text: a preset record with another hash claims no measurement.
     pub hash: u64,
-    /// The function; reached through [`Runnable`].
-    pub run: GemvFn,
+}
+
+/// One generated micro-kernel: a function, reached through [`Runnable`], and what there is to know of it.
+#[derive(Debug)]
+pub struct Kernel {
+    info: KernelInfo,
+    run: GemvFn,
+}
+
+impl Kernel {
+    /// Joins a function with its description, which cannot be changed afterwards.
+    ///
+    /// # Safety
+    /// `run` must need no more of the CPU than `info.name.isa` stands for.
+    pub const unsafe fn new(info: KernelInfo, run: GemvFn) -> Self {
+        Self { info, run }
+    }
+}
+
+impl std::ops::Deref for Kernel {
+    type Target = KernelInfo;
+
+    fn deref(&self) -> &KernelInfo {
+        &self.info
+    }
 }
 
 /// A kernel together with the proof that this CPU supports its ISA.
@@ -208,7 +231,8 @@ impl Runnable {
             prefetch: tile.prefetch,
             out,
         };
-        // SAFETY: `_proof` was made by detection for the kernel's ISA, so the CPU supports it.
+        // SAFETY: `_proof` was made by detection for the kernel's ISA, so the CPU supports it, and
+        // whoever made the kernel vouched that the function needs no more than that.
         unsafe { (kernel.run)(&mut call) };
         Ok(())
     }

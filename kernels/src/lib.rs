@@ -44,7 +44,7 @@ mod registry;
 pub use activations::{Activation, Activations};
 pub use aligned::AlignedBytes;
 pub use cpu::{Cpu, Supported};
-pub use kernel::{Bound, Cost, Gemv, GemvError, GemvFn, Kernel, Runnable};
+pub use kernel::{Bound, Cost, Gemv, GemvError, GemvFn, Kernel, KernelInfo, Runnable};
 pub use packed::{Layout, PackError, Packed, PackedView, check_i2s_file};
 pub use registry::{find, registry};
 pub use trilut_presets::{

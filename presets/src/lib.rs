@@ -8,6 +8,7 @@
 //! This crate runs no kernel and depends on no other crate of the project.
 
 mod format;
+mod hash;
 mod isa;
 mod kernel_name;
 pub mod ladder;
@@ -20,8 +21,9 @@ mod shape;
 mod tile;
 
 pub use format::Format;
+pub use hash::hash;
 pub use isa::Isa;
-pub use kernel_name::{Algorithm, Fixed, KernelName, MicroTile};
+pub use kernel_name::{Algorithm, Fixed, KernelName, MicroTile, default_point};
 pub use machine::Machine;
 pub use op::{Op, Phase};
 pub use plan::{Pick, Plan};

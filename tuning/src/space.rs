@@ -77,16 +77,13 @@ pub fn kernels(lab: &dyn Lab, formats: &[Format], shape: Shape) -> Vec<Runnable>
     found
 }
 
-/// Tells one set of kernels from another, whatever their order (FNV-1a over names and hashes).
+/// Tells one set of kernels from another, whatever their order (a hash of names and hashes).
 pub fn fingerprint(kernels: &[Runnable]) -> u64 {
     let mut members: Vec<(&str, u64)> =
         kernels.iter().map(|k| (k.kernel().text, k.kernel().hash)).collect();
     members.sort_unstable();
-    let bytes =
-        members.iter().flat_map(|(text, hash)| text.bytes().chain([0]).chain(hash.to_le_bytes()));
-    bytes.fold(0xcbf2_9ce4_8422_2325, |hash, byte| {
-        (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3)
-    })
+    let bytes = |(text, hash): &(&str, u64)| [text.as_bytes(), &[0], &hash.to_le_bytes()].concat();
+    trilut_presets::hash(members.iter().flat_map(bytes))
 }
 
 /// The candidate with every prefetch distance; with none alone if its kernel does not prefetch.
@@ -117,7 +114,7 @@ mod tests {
     use crate::bench::fake;
 
     #[test]
-    fn every_value_of_every_knob_is_legal_and_the_first_is_the_default() {
+    fn every_value_of_every_knob_is_legal() {
         for &prefetch in PREFETCH.values {
             for &rows_per_task in ROWS_PER_TASK.values {
                 assert!(Tile { prefetch, rows_per_task }.is_legal());

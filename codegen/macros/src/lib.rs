@@ -29,7 +29,7 @@ mod input;
 use input::Input;
 use proc_macro2::TokenStream;
 use quote::{format_ident, quote};
-use trilut_codegen::{Spec, generate};
+use trilut_codegen::{Spec, generate, lattice};
 use trilut_presets::{Format, Isa, Shape};
 
 /// Generates kernels; see the crate's documentation.
@@ -50,7 +50,8 @@ fn expand(input: &Input) -> syn::Result<TokenStream> {
     let mut ks = std::collections::BTreeSet::new();
     for (shape, span) in &input.shapes {
         if ks.insert(shape.k) {
-            for isa in [Isa::Scalar, Isa::Avx2] {
+            // The emulated ISA is for tests of the generator itself.
+            for isa in lattice::spelled().filter(|isa| *isa != Isa::Emulated) {
                 let generated = Spec::representative(*shape, input.format, isa)
                     .and_then(|spec| generate(&spec))
                     .map_err(|error| syn::Error::new(*span, error))?;
@@ -65,7 +66,9 @@ fn expand(input: &Input) -> syn::Result<TokenStream> {
     Ok(quote! {
         #items
 
-        /// Every kernel that this invocation of `kernels!` generated.
+        /// Every kernel that this invocation of `kernels!` generated. Each function is compiled for the
+        /// ISA in its name.
+        #[allow(clippy::undocumented_unsafe_blocks, reason = "argued above, once for all")]
         pub static KERNELS: &[::trilut_kernels::Kernel] = &[#entries];
     })
 }

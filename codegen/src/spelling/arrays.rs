@@ -3,8 +3,8 @@
 //! `portable` is the scalar ISA. `neon` and `avx512` do with arrays what those ISAs' instructions do,
 //! so that their op sequences are executed on every host (the emulated ISA).
 
-use super::Spelling;
-use crate::op::{Half, Lane, Op, Source, Var};
+use super::{Spelling, slice};
+use crate::op::{Half, Lane, Op, Var};
 use proc_macro2::{Ident, Span, TokenStream};
 use quote::quote;
 
@@ -12,13 +12,6 @@ use quote::quote;
 pub(super) struct Arrays {
     pub(super) module: &'static str,
     pub(super) width: usize,
-}
-
-fn slice(source: Source) -> TokenStream {
-    match source {
-        Source::Weights => quote!(weights),
-        Source::Activations => quote!(q),
-    }
 }
 
 impl Spelling for Arrays {
@@ -32,7 +25,6 @@ impl Spelling for Arrays {
         let (h, d) = (w / 2, w / 4);
         let is_high = |half: &Half| *half == Half::High;
         match op {
-            Op::Zero(Lane::U8) => quote!([0u8; #w]),
             Op::Zero(Lane::I16) => quote!([0i16; #h]),
             Op::Zero(Lane::I32) => quote!([0i32; #d]),
             Op::Load { from, at } => {
@@ -55,7 +47,6 @@ impl Spelling for Arrays {
                 let half = is_high(half);
                 quote!(v::interleave::<#w, #h>(#low, #high, #half))
             }
-            Op::Add { lane: Lane::U8, a, b } => quote!(v::add_u8::<#w>(#a, #b)),
             Op::Add { lane: Lane::I16, a, b } => quote!(v::add_i16::<#h>(#a, #b)),
             Op::Add { lane: Lane::I32, a, b } => quote!(v::add_i32::<#d>(#a, #b)),
             Op::WidenPairs { acc, a } => quote!(v::widen_pairs::<#h, #d>(#acc, #a)),

@@ -4,20 +4,13 @@
 //! slices because `Gemv::check` has compared the slices' lengths with the layout of the shape, and the
 //! loops run over that layout.
 
-use super::Spelling;
-use crate::op::{Half, Lane, Op, Source, Var};
+use super::{Spelling, slice};
+use crate::op::{Half, Lane, Op, Var};
 use proc_macro2::TokenStream;
 use quote::quote;
 
 /// The AVX2 table.
 pub(super) struct Avx2;
-
-fn slice(source: Source) -> TokenStream {
-    match source {
-        Source::Weights => quote!(weights),
-        Source::Activations => quote!(q),
-    }
-}
 
 impl Spelling for Avx2 {
     fn prelude(&self) -> TokenStream {
@@ -33,13 +26,7 @@ impl Spelling for Avx2 {
                 let from = slice(*from);
                 quote!(unsafe { _mm256_loadu_si256(#from.as_ptr().add(#at).cast()) })
             }
-            Op::LoadLow { from, at } => {
-                let from = slice(*from);
-                quote!(unsafe {
-                    _mm256_zextsi128_si256(_mm_loadu_si128(#from.as_ptr().add(#at).cast()))
-                })
-            }
-            Op::LoadTwoBlocks { .. } => {
+            Op::LoadLow { .. } | Op::LoadTwoBlocks { .. } => {
                 unreachable!("the plan gives 64-byte vectors to no AVX2 kernel")
             }
             Op::Table { at } => quote!(unsafe {
@@ -65,7 +52,6 @@ impl Spelling for Avx2 {
             Op::Interleave { low, high, half: Half::High } => {
                 quote!(_mm256_unpackhi_epi8(#low, #high))
             }
-            Op::Add { lane: Lane::U8, a, b } => quote!(_mm256_add_epi8(#a, #b)),
             Op::Add { lane: Lane::I16, a, b } => quote!(_mm256_add_epi16(#a, #b)),
             Op::Add { lane: Lane::I32, a, b } => quote!(_mm256_add_epi32(#a, #b)),
             Op::WidenPairs { acc, a } => {

@@ -3,7 +3,7 @@
 mod arrays;
 mod avx2;
 
-use crate::op::{Op, Stmt, Var};
+use crate::op::{Op, Source, Stmt, Var};
 use crate::{Error, Plan};
 use proc_macro2::TokenStream;
 use quote::quote;
@@ -78,5 +78,13 @@ pub fn of(plan: &Plan) -> Result<Box<dyn Spelling>, Error> {
         }
         Isa::Emulated => Ok(Box::new(arrays::Arrays { module: "avx512", width: plan.width })),
         isa => Err(Error::Isa(isa)),
+    }
+}
+
+/// The name of a slice in the generated function.
+fn slice(source: Source) -> TokenStream {
+    match source {
+        Source::Weights => quote!(weights),
+        Source::Activations => quote!(q),
     }
 }

@@ -2,9 +2,7 @@
 //!
 //! An AVX-512 kernel will spell the same sequences with intrinsics; here every host executes them.
 
-pub use super::portable::{
-    add_i16, add_i32, add_u8, expand_bits, load, shift_right, sum, table, xor,
-};
+pub use super::portable::{add_i16, add_i32, load, shift_right, sum};
 use std::array::from_fn;
 
 /// `vmovdqu64` of the lower 32 bytes under a zeroing mask.

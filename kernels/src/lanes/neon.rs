@@ -2,10 +2,7 @@
 //!
 //! A NEON kernel will spell the same sequences with intrinsics; here every host executes them.
 
-pub use super::portable::{
-    add_i16, add_i32, add_u8, expand_bits, load, load_low, load_two_blocks, shift_right, sum,
-    table, xor,
-};
+pub use super::portable::{add_i16, add_i32, expand_bits, load, shift_right, sum, table, xor};
 use std::array::from_fn;
 
 /// `smull`: products of one half of two signed byte vectors.

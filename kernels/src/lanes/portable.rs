@@ -11,20 +11,6 @@ pub fn load<const W: usize>(bytes: &[u8], at: usize) -> [u8; W] {
     bytes[at..at + W].try_into().expect("a slice of W bytes")
 }
 
-/// `W / 2` bytes from `at`, the rest 0.
-#[inline(always)]
-pub fn load_low<const W: usize>(bytes: &[u8], at: usize) -> [u8; W] {
-    let low = &bytes[at..at + W / 2];
-    from_fn(|i| low.get(i).copied().unwrap_or(0))
-}
-
-/// 32 bytes from `at`, then 32 bytes from `at + 128`.
-#[inline(always)]
-pub fn load_two_blocks<const W: usize>(bytes: &[u8], at: usize) -> [u8; W] {
-    let bytes = &bytes[at..at + 160];
-    from_fn(|i| bytes[i / 32 * 128 + i % 32])
-}
-
 /// The 16 bytes from `at`, repeated.
 #[inline(always)]
 pub fn table<const W: usize>(bytes: &[u8], at: usize) -> [u8; W] {
@@ -82,12 +68,6 @@ pub fn interleave<const W: usize, const H: usize>(
         let byte = i / 8 * 16 + usize::from(upper) * 8 + i % 8;
         i16::from_le_bytes([low[byte], high[byte]])
     })
-}
-
-/// Lanewise sum.
-#[inline(always)]
-pub fn add_u8<const W: usize>(a: [u8; W], b: [u8; W]) -> [u8; W] {
-    from_fn(|i| a[i].wrapping_add(b[i]))
 }
 
 /// Lanewise sum, wrapping.

@@ -10,8 +10,8 @@ use std::collections::BTreeSet;
 use std::rc::Rc;
 use std::time::{Duration, SystemTime};
 use trilut_kernels::{
-    Activation, Cost, Format, Gemv, Isa, Kernel, Layout, PackedView, Runnable, Shape, Supported,
-    Tile, reference,
+    Activation, Cost, Format, Gemv, Isa, Kernel, KernelInfo, Layout, PackedView, Runnable, Shape,
+    Supported, Tile, reference,
 };
 use trilut_presets::preset::Weights;
 
@@ -20,7 +20,7 @@ type Run = fn(&mut Gemv<'_>);
 /// A kernel called `gemv_i2s_madd_<micro>_scalar`.
 fn kernel(micro: &str, cost: Cost, run: Run) -> Runnable {
     let text: &'static str = format!("gemv_i2s_madd_{micro}_scalar").leak();
-    let kernel = Box::leak(Box::new(Kernel {
+    let info = KernelInfo {
         text,
         name: text.parse().unwrap(),
         layout: Layout::I2s,
@@ -29,8 +29,9 @@ fn kernel(micro: &str, cost: Cost, run: Run) -> Runnable {
         prefetches: true,
         cost,
         hash: 0xabc0 + text.len() as u64,
-        run,
-    }));
+    };
+    // SAFETY: `run` is a plain function, which the scalar ISA stands for.
+    let kernel = Box::leak(Box::new(unsafe { Kernel::new(info, run) }));
     Runnable::new(kernel, Supported::detect(Isa::Scalar).unwrap()).unwrap()
 }
 
