@@ -134,11 +134,11 @@ impl Plan {
         lines.push(format!("m, k       {}, {}", fixed(name.fixed.m), fixed(name.fixed.k)));
         for bank in &self.banks {
             lines.push(format!(
-                "int16      {}: {} adds of at most {} = {} before widening (every {} steps)",
+                "int16      {}: {} adds reach at most {} in magnitude, {} each, before widening (every {} steps)",
                 bank.what,
                 bank.adds(),
-                bank.magnitude,
                 bank.adds() * bank.magnitude,
+                bank.magnitude,
                 bank.steps,
             ));
         }

@@ -202,9 +202,10 @@ pub fn cache_dir() -> Option<PathBuf> {
     Some(dirs.cache_dir().join("presets"))
 }
 
-/// The file in which tuning on this machine is remembered.
-pub fn cache_file(machine: &Machine) -> Option<PathBuf> {
-    Some(cache_dir()?.join(format!("{}.toml", machine.key())))
+/// The file in which tuning on this machine is remembered, one for each best ISA: a run that is capped
+/// must not take the place of one that is not.
+pub fn cache_file(machine: &Machine, isa: Isa) -> Option<PathBuf> {
+    Some(cache_dir()?.join(format!("{}-{isa}.toml", machine.key())))
 }
 
 struct Search<'a> {
@@ -342,15 +343,20 @@ impl Search<'_> {
 
 /// A file itself, or the `.toml` files of a directory in the order of their names.
 fn preset_files(path: &Path) -> std::io::Result<Vec<PathBuf>> {
-    if !std::fs::metadata(path)?.is_dir() {
-        return Ok(vec![path.to_owned()]);
+    let kind = std::fs::metadata(path)?;
+    if !kind.is_dir() {
+        return match kind.is_file() {
+            true => Ok(vec![path.to_owned()]),
+            false => Err(std::io::Error::other("neither a file nor a directory")),
+        };
     }
     let mut files = Vec::new();
     for entry in std::fs::read_dir(path)? {
         let file = entry?.path();
         // Hidden files are side files that are being written.
         let hidden = file.file_name().is_some_and(|n| n.as_encoded_bytes().starts_with(b"."));
-        if !hidden && file.extension().is_some_and(|e| e == "toml") {
+        // Opening a pipe would wait for somebody to write.
+        if !hidden && file.extension().is_some_and(|e| e == "toml") && file.is_file() {
             files.push(file);
         }
     }

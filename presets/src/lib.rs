@@ -7,6 +7,7 @@
 //!
 //! This crate runs no kernel and depends on no other crate of the project.
 
+pub mod atomic_file;
 mod format;
 mod hash;
 mod isa;
@@ -33,7 +34,7 @@ pub use tile::Tile;
 
 /// A word of the vocabulary that could not be read: what was given and what would have been legal.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("`{given}` is not a {what}: {rule}")]
+#[error("`{given}` is no {what}: {rule}")]
 pub struct ParseError {
     /// The kind of word that was expected, such as `format`.
     pub what: &'static str,

@@ -3,8 +3,9 @@
 //! A test reads or generates a number of tokens from an empty context; tokenizer and sampling are left
 //! out. Tests of several thread counts run one after the other, each after a warm-up.
 
-use super::failure::Failure;
+use super::failure::{Failure, printable};
 use super::model::Source;
+use super::output::{out, outln};
 use super::run::Engine;
 use super::table::Table;
 use super::{environment, interrupt};
@@ -151,7 +152,7 @@ pub(crate) fn bench(args: Args) -> Result<(), Failure> {
     let machine = Machine::detect();
     let threads = match args.threads.as_slice() {
         [] => vec![environment::threads(None)?],
-        given => given.to_vec(),
+        given => given.iter().map(|&n| environment::threads(Some(n))).collect::<Result<_, _>>()?,
     };
     let mut results = Vec::new();
     for threads in threads {
@@ -164,18 +165,18 @@ pub(crate) fn bench(args: Args) -> Result<(), Failure> {
         for &test in &tests {
             let result = measure(&args, &gguf, &source, &machine, &model, test, bandwidth)?;
             if args.output == Output::Jsonl {
-                println!("{}", json(&result)?);
+                outln!("{}", json(&result)?);
             }
             results.push(result);
         }
     }
     match args.output {
         Output::Md => {
-            print!("{}", markdown(&results));
+            out!("{}", markdown(&results));
             footer(&results);
         }
-        Output::Csv => print!("{}", csv(&results)),
-        Output::Json => println!(
+        Output::Csv => out!("{}", csv(&results)),
+        Output::Json => outln!(
             "{}",
             serde_json::to_string_pretty(&results).map_err(|error| Failure::of(&error))?
         ),
@@ -242,7 +243,8 @@ fn measure(
         build_version: env!("CARGO_PKG_VERSION"),
         cpu_info: machine.brand.trim().to_owned(),
         model_filename: source.to_string(),
-        model_type: gguf.opt_str("general.name")?.unwrap_or("unnamed").to_owned(),
+        model_type: printable(gguf.opt_str("general.name")?.unwrap_or("unnamed"))
+            .replace('\n', " "),
         model_size: gguf.file_len(),
         model_n_params: gguf.tensors().iter().map(|tensor| tensor.elements()).sum(),
         backend: formats.join("+"),
@@ -293,9 +295,10 @@ fn footer(results: &[Measured]) {
     for r in results {
         if let Some(share) = r.bandwidth_share {
             eprintln!(
-                "{} with {} threads reads {:.0} MB per token: {:.0} % of the {:.1} GB/s measured in this run",
+                "{} with {} thread{} reads {:.0} MB per token: {:.0} % of the {:.1} GB/s measured in this run",
                 r.test,
                 r.n_threads,
+                if r.n_threads == 1 { "" } else { "s" },
                 r.bytes_per_token as f64 / 1e6,
                 share * 100.0,
                 r.bandwidth_gbps,

@@ -1,6 +1,7 @@
 //! `trilut codegen`: prints the kernel that would be generated for a shape.
 
 use super::failure::Failure;
+use super::output::out;
 use std::path::{Path, PathBuf};
 use trilut_codegen::{Plan, Spec, generate, lattice};
 use trilut_presets::{Format, Isa, Shape, models};
@@ -18,7 +19,7 @@ pub(crate) struct Args {
     #[arg(long, default_value = "avx2")]
     isa: Isa,
     /// A kernel by its whole name, in place of shape, format and isa.
-    #[arg(long, value_name = "NAME", conflicts_with = "shape")]
+    #[arg(long, value_name = "NAME", conflicts_with_all = ["shape", "format", "isa"])]
     kernel: Option<String>,
     /// What to print; `list` names every kernel of the lattice for the isa.
     #[arg(long, value_enum, default_value = "rust")]
@@ -40,6 +41,13 @@ enum Emit {
 
 pub(crate) fn codegen(args: &Args) -> Result<(), Failure> {
     let text = match args.emit {
+        Emit::List if args.shape.is_some() || args.kernel.is_some() => {
+            return Err(Failure::usage("--emit list names every kernel of an isa, not of a shape")
+                .hint("trilut codegen --isa avx2 --emit list"));
+        }
+        Emit::List if lattice::spelled().all(|isa| isa != args.isa) => {
+            return Err(trilut_codegen::Error::Isa(args.isa).into());
+        }
         Emit::List => lattice::specs(args.isa, models::all())
             .iter()
             .map(|spec| format!("{}\n", spec.name))
@@ -49,7 +57,7 @@ pub(crate) fn codegen(args: &Args) -> Result<(), Failure> {
     };
     match &args.check {
         None => {
-            print!("{text}");
+            out!("{text}");
             Ok(())
         }
         Some(path) => check(path, &text),
@@ -78,6 +86,10 @@ fn check(path: &Path, text: &str) -> Result<(), Failure> {
         line += 1;
         let (old, new) = (old.next(), new.next());
         if old != new || old.is_none() {
+            if old.is_none() && new.is_none() {
+                let what = format!("{} differs in line ends only", path.display());
+                return Err(Failure::check(what));
+            }
             let show = |text: Option<&str>| text.map_or("(end)".to_owned(), |t| format!("`{t}`"));
             return Err(Failure::check(format!(
                 "{} differs from what is generated, first in line {line}",

@@ -2,6 +2,7 @@
 
 use super::environment::VARIABLES;
 use super::failure::Failure;
+use super::output::outln;
 use super::planning::Here;
 use super::table::Table;
 use serde_json::json;
@@ -48,30 +49,30 @@ pub(crate) fn doctor(args: &Args) -> Result<(), Failure> {
                 "threads": b.threads, "gbps": b.gigabytes_per_second(),
             })).collect::<Vec<_>>(),
         });
-        println!("{}", serde_json::to_string_pretty(&report).map_err(|e| Failure::of(&e))?);
+        outln!("{}", serde_json::to_string_pretty(&report).map_err(|e| Failure::of(&e))?);
         return Ok(());
     }
-    println!("trilut {}\n{}", env!("CARGO_PKG_VERSION"), cpu_line(&here));
+    outln!("trilut {}\n{}", env!("CARGO_PKG_VERSION"), cpu_line(&here));
     for cache in &here.machine.caches {
-        println!("  L{} {} KiB, shared by {}", cache.level, cache.bytes >> 10, cache.shared_by);
+        outln!("  L{} {} KiB, shared by {}", cache.level, cache.bytes >> 10, cache.shared_by);
     }
-    println!("\nkernels\n{}", indent(&kernels(&here).plain()));
+    outln!("\nkernels\n{}", indent(&kernels(&here).plain()));
     let mut ladder = Table::new(&["preset from", "", "looked at", "found"], 4);
     for rung in &here.found.rungs {
         let mark = if rung.verdict == Verdict::Won { "<--" } else { "" };
         let place = rung.place.to_string();
         ladder.row([&place, mark, &rung.looked_at, &rung.note]);
     }
-    println!("presets\n{}", indent(&ladder.plain()));
+    outln!("presets\n{}", indent(&ladder.plain()));
     let mut variables = Table::new(&["variable", "value", "meaning"], 3);
     for variable in VARIABLES {
         let value = std::env::var_os(variable.name);
         let value = value.map_or("(not set)".into(), |v| v.to_string_lossy().into_owned());
         variables.row([variable.name, &value, variable.meaning]);
     }
-    println!("environment\n{}", indent(&variables.plain()));
+    outln!("environment\n{}", indent(&variables.plain()));
     for bandwidth in &measured {
-        println!("read bandwidth {bandwidth}");
+        outln!("read bandwidth {bandwidth}");
     }
     Ok(())
 }

@@ -1,6 +1,7 @@
 //! `trilut dummy`: a model file of a known shape with random weights, for measuring speed.
 
 use super::failure::Failure;
+use super::output;
 use indicatif::{ProgressBar, ProgressStyle};
 use std::path::PathBuf;
 use trilut_presets::models;
@@ -27,6 +28,7 @@ pub(crate) fn dummy(args: &Args) -> Result<(), Failure> {
             .because(format!("the names are {}", names.join(", ")))
             .hint("trilut dummy --model bitnet-2b-4t -o dummy.gguf")
     })?;
+    output::check_file(&args.output)?;
     let bar = ProgressBar::new(0);
     let style = ProgressStyle::with_template("[{bar:24}] {bytes} of {total_bytes}  left {eta}");
     bar.set_style(style.expect("the template is well-formed").progress_chars("=> "));

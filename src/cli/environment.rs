@@ -18,26 +18,35 @@ pub(crate) const VARIABLES: &[Variable] = &[
     Variable { name: "NO_COLOR", meaning: "no colours" },
 ];
 
+/// A variable's value; an empty one counts as not set.
+fn value(name: &str) -> Option<String> {
+    std::env::var(name).ok().filter(|text| !text.is_empty())
+}
+
 /// Refuses values that would silently do nothing.
 pub(crate) fn check() -> Result<(), Failure> {
-    if let Ok(text) = std::env::var("TRILUT_ISA") {
+    if let Some(text) = value("TRILUT_ISA") {
         text.parse::<Isa>().map_err(|error| Failure::usage(error).context("TRILUT_ISA"))?;
     }
     threads(None).map(drop)
 }
 
+/// The most threads that are accepted.
+const MOST_THREADS: usize = 1024;
+
 /// The number of threads: the argument, else `TRILUT_THREADS`, else every core.
 pub(crate) fn threads(argument: Option<usize>) -> Result<usize, Failure> {
-    let from_environment = || match std::env::var("TRILUT_THREADS") {
-        Ok(text) => text
-            .parse::<usize>()
-            .ok()
-            .filter(|n| (1..=1024).contains(n))
-            .map(Some)
-            .ok_or_else(|| Failure::usage(format!("TRILUT_THREADS is `{text}`, not 1 to 1024"))),
-        Err(_) => Ok(None),
+    let refuse = |what: &str, given: &dyn std::fmt::Display| {
+        Failure::usage(format!("{what} is `{given}`, not 1 to {MOST_THREADS}"))
+            .hint("leave it out to use every core")
     };
-    Ok(argument
-        .map_or_else(from_environment, |n| Ok(Some(n)))?
-        .unwrap_or_else(trilut_kernels::pool::default_threads))
+    let legal = |n: &usize| (1..=MOST_THREADS).contains(n);
+    match (argument, value("TRILUT_THREADS")) {
+        (Some(n), _) => Some(n).filter(legal).ok_or_else(|| refuse("--threads", &n)),
+        (None, Some(text)) => {
+            let n = text.parse().ok().filter(legal);
+            n.ok_or_else(|| refuse("TRILUT_THREADS", &text))
+        }
+        (None, None) => Ok(trilut_kernels::pool::default_threads()),
+    }
 }

@@ -63,6 +63,12 @@ impl Failure {
         self
     }
 
+    /// The same, as wrong usage.
+    #[must_use]
+    pub(crate) fn into_usage(self) -> Self {
+        Self { code: 2, ..self }
+    }
+
     /// Adds a cause at the end.
     #[must_use]
     pub(crate) fn because(mut self, why: impl Display) -> Self {
@@ -78,8 +84,8 @@ impl Failure {
     /// Prints the report and gives the exit code.
     pub(crate) fn report(self) -> ExitCode {
         if !self.silent {
-            let mut chain = self.chain.iter();
-            eprintln!("error: {}", chain.next().map_or("unknown", String::as_str));
+            let mut chain = self.chain.iter().map(|text| printable(text));
+            eprintln!("error: {}", chain.next().unwrap_or_else(|| "unknown".to_owned()));
             chain.for_each(|cause| eprintln!("  caused by: {cause}"));
             if let Some(hint) = &self.hint {
                 eprintln!("hint: {hint}");
@@ -87,6 +93,16 @@ impl Failure {
         }
         ExitCode::from(self.code)
     }
+}
+
+/// Text that may come from a file, with control characters shown instead of obeyed.
+pub(crate) fn printable(text: &str) -> String {
+    let show = |c: char| match c {
+        '\n' => c.to_string(),
+        c if c.is_control() => c.escape_default().to_string(),
+        c => c.to_string(),
+    };
+    text.chars().map(show).collect()
 }
 
 impl From<std::io::Error> for Failure {

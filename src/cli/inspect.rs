@@ -2,6 +2,7 @@
 
 use super::failure::Failure;
 use super::model::Source;
+use super::output::{out, outln};
 use super::table::Table;
 use std::path::PathBuf;
 use trilut_runtime::gguf::{Gguf, Value};
@@ -19,7 +20,7 @@ pub(crate) struct Args {
 pub(crate) fn inspect(args: &Args) -> Result<(), Failure> {
     let source = Source::new(args.model.clone());
     let gguf = source.open()?;
-    println!(
+    outln!(
         "{source}: GGUF version {}, {:.1} MiB, {} tensors",
         gguf.version(),
         gguf.file_len() as f64 / f64::from(1 << 20),
@@ -29,9 +30,9 @@ pub(crate) fn inspect(args: &Args) -> Result<(), Failure> {
     for (key, value) in gguf.metadata() {
         metadata.row([key.to_owned(), show(value)]);
     }
-    println!("\n{}", metadata.plain());
+    outln!("\n{}", metadata.plain());
     let table = if args.tensors { tensors(&gguf) } else { types(&gguf) };
-    print!("{}", table.plain());
+    out!("{}", table.plain());
     Ok(())
 }
 

@@ -12,6 +12,7 @@ mod failure;
 mod inspect;
 mod interrupt;
 mod model;
+mod output;
 mod planning;
 mod presets;
 mod progress;

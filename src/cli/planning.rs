@@ -6,11 +6,12 @@ use super::progress::Bar;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 use trilut_kernels::Cpu;
-use trilut_presets::ladder::{self, Found, Sources};
+use trilut_presets::ladder::{self, Found, Place, Sources, VARIABLE, Verdict};
+use trilut_presets::machine::Likeness;
 use trilut_presets::preset::Effort;
 use trilut_presets::{Format, Machine, Phase, Plan, Preset};
 use trilut_runtime::Config;
-use trilut_tuning::{Outcome, Request, ShapeUse};
+use trilut_tuning::{Request, ShapeUse};
 
 /// The longest that a first run waits for an estimate.
 const FIRST_RUN_LIMIT: Duration = Duration::from_secs(5);
@@ -28,16 +29,54 @@ impl Here {
         let (machine, cpu) = (Machine::detect(), Cpu::detect());
         let sources = Sources::from_environment(preset, trilut_shipped::SHIPPED);
         let found = sources.find(&machine, cpu.best().isa())?;
+        for rung in &found.rungs {
+            // What a user asked for and does not get is told; the rest is for `doctor`.
+            if rung.place == Place::Environment
+                && sources.environment.is_some()
+                && rung.verdict == Verdict::Nothing
+            {
+                eprintln!("note: {VARIABLE} yields no preset: {}", rung.note);
+            }
+        }
+        if let Some(usable) = found.winner()
+            && usable.place == Place::Explicit
+            && usable.likeness != Likeness::SameCpu
+        {
+            eprintln!("note: {} was tuned on {}", usable.origin, usable.likeness);
+        }
         Ok(Self { machine, cpu, found })
     }
 
-    /// The picks of the ladder, for kernels that exist and may run here.
+    /// The hash of a kernel that exists and may run here.
+    fn resolve(&self, name: &str) -> Option<u64> {
+        let kernel = trilut_kernels::find(name)?;
+        self.cpu.runnable(kernel).map(|_| kernel.hash)
+    }
+
+    /// The picks of the ladder, for kernels that exist and may run here. What a preset says of other
+    /// kernels is passed over, which is told.
     pub(crate) fn plan(&self) -> Plan {
-        let resolve = |name: &str| {
-            let kernel = trilut_kernels::find(name)?;
-            self.cpu.runnable(kernel).map(|_| kernel.hash)
-        };
-        self.found.picks(resolve).plan
+        let picks = self.found.picks(|name| self.resolve(name));
+        if let Some(first) = picks.dropped.first() {
+            eprintln!(
+                "note: {} preset records are not used, the first for {}: {}: {}",
+                picks.dropped.len(),
+                first.shape,
+                first.kernel,
+                first.reason,
+            );
+        }
+        picks.plan
+    }
+
+    /// The picks of a preset that was made here.
+    pub(crate) fn plan_of(&self, preset: &Preset) -> Plan {
+        preset.to_plan(Likeness::SameCpu, |name| self.resolve(name)).plan
+    }
+
+    /// The file in which tuning here is remembered.
+    pub(crate) fn cache_file(&self) -> Option<PathBuf> {
+        ladder::cache_file(&self.machine, self.cpu.best().isa())
     }
 
     /// A tuning request for layer shapes on this machine, `model_bytes` of weights in all.
@@ -90,28 +129,26 @@ impl Here {
             request.shapes.len(),
             outcome.took.as_secs_f64(),
         );
-        let picks = outcome.preset.to_plan(trilut_presets::machine::Likeness::SameCpu, |name| {
-            trilut_kernels::find(name).map(|kernel| kernel.hash)
-        });
+        let picks = self.plan_of(&outcome.preset).picks;
         // In front: these are for exactly this format and number of threads.
-        plan.picks.retain(|old| picks.plan.picks.iter().all(|new| new.shape != old.shape));
-        plan.picks.extend(picks.plan.picks);
+        plan.picks.retain(|old| picks.iter().all(|new| new.shape != old.shape));
+        plan.picks.extend(picks);
         // An estimate for a forced format must not shadow a measured pick of another one.
         if format.is_none() {
-            remember(outcome, &self.machine);
+            self.remember(outcome.preset);
         }
         Ok(plan)
     }
-}
 
-/// Saves records to the user's cache; a cache that cannot be written costs the next run the same time,
-/// no more, so it is said and not an error.
-fn remember(outcome: Outcome, machine: &Machine) {
-    match ladder::cache_file(machine) {
-        None => eprintln!("note: this user has no cache directory, the estimate is not kept"),
-        Some(path) => {
-            if let Err(error) = save(outcome.preset, &path) {
-                eprintln!("note: the estimate is not kept: {}", error.summary());
+    /// Saves records to the user's cache. A cache that cannot be written costs the next run the same
+    /// time, no more, so it is said and not an error.
+    pub(crate) fn remember(&self, preset: Preset) {
+        match self.cache_file() {
+            None => eprintln!("note: this user has no cache directory, the records are not kept"),
+            Some(path) => {
+                if let Err(error) = save(preset, &path) {
+                    eprintln!("note: the records are not kept: {}", error.summary());
+                }
             }
         }
     }

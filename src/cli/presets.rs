@@ -1,6 +1,7 @@
 //! `trilut presets`: what presets there are and what they say.
 
 use super::failure::Failure;
+use super::output::out;
 use super::planning::Here;
 use super::table::Table;
 use std::path::Path;
@@ -34,17 +35,18 @@ pub(crate) fn presets(args: &Args) -> Result<(), Failure> {
                 table.row(row(&usable.origin, &from, &usable.preset));
             }
             for (name, text) in trilut_shipped::SHIPPED {
-                if here.found.usable.iter().all(|usable| usable.origin != *name) {
+                if here.found.usable.iter().all(|usable| usable.origin != format!("shipped {name}"))
+                {
                     table.row(row(name, "shipped, other CPU", &Preset::parse(text, name)?));
                 }
             }
-            print!("{}", table.plain());
+            out!("{}", table.plain());
         }
-        Action::Show { preset: Some(name) } => print!("{}", named(name)?.to_text()),
+        Action::Show { preset: Some(name) } => out!("{}", named(name)?.to_text()),
         Action::Show { preset: None } => match here.found.winner() {
             Some(usable) => {
                 eprintln!("{} ({})", usable.origin, usable.place);
-                print!("{}", usable.preset.to_text());
+                out!("{}", usable.preset.to_text());
             }
             None => {
                 return Err(Failure::new("no preset fits this machine").hint("trilut tune"));

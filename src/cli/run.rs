@@ -11,7 +11,7 @@ use trilut_presets::Format;
 use trilut_runtime::chat::{ChatTemplate, Message};
 use trilut_runtime::gguf::Gguf;
 use trilut_runtime::{
-    Config, Finish, GenerateOptions, Generation, Model, ModelOptions, SamplerOptions,
+    Config, Finish, GenerateOptions, Generation, Model, ModelOptions, Sampler, SamplerOptions,
 };
 
 /// The prompt when none is given.
@@ -33,6 +33,9 @@ pub(crate) struct Args {
     /// Put the prompt into the model's chat template, as a user's message.
     #[arg(long)]
     chat: bool,
+    /// Read the names of control tokens in the prompt, such as <|eot_id|>, as those tokens.
+    #[arg(long, conflicts_with = "chat")]
+    special: bool,
     #[command(flatten)]
     sampling: Sampling,
     #[command(flatten)]
@@ -103,6 +106,9 @@ impl Engine {
 
 pub(crate) fn run(args: Args) -> Result<(), Failure> {
     let (source, prompt) = words(&args)?;
+    let Sampling { n_predict, temp, top_k, top_p, min_p, seed } = args.sampling;
+    let sampling = SamplerOptions { temperature: temp, top_k, top_p, min_p, seed };
+    Sampler::new(sampling.clone()).map_err(|error| Failure::from(error).into_usage())?;
     let gguf = source.open()?;
     let prompt = match prompt {
         Some(prompt) => prompt,
@@ -110,12 +116,11 @@ pub(crate) fn run(args: Args) -> Result<(), Failure> {
         None => STORY.to_owned(),
     };
     let model = args.engine.load(&gguf)?;
-    let Sampling { n_predict, temp, top_k, top_p, min_p, seed } = args.sampling;
     let options = GenerateOptions {
         max_tokens: n_predict,
-        sampling: SamplerOptions { temperature: temp, top_k, top_p, min_p, seed },
+        sampling,
         // Names of control tokens in a person's prompt stay text; in a template they are meant.
-        parse_special: args.chat,
+        parse_special: args.chat || args.special,
     };
     let (prompt, echo) = if args.chat { (chat(&gguf, &prompt)?, false) } else { (prompt, true) };
     let generation = tell(&model, &prompt, echo, &options)?;
@@ -176,13 +181,11 @@ pub(crate) fn tell(
 ) -> Result<Generation, Failure> {
     let mut out = std::io::stdout().lock();
     let mut session = model.session()?;
-    if echo {
-        write!(out, "{prompt}")?;
-        out.flush()?;
-    }
+    // The prompt appears when it was accepted and read.
+    let mut lead = if echo { prompt } else { "" };
     let mut written = Ok(());
     let generation = session.generate(prompt, options, |piece| {
-        written = write!(out, "{piece}").and_then(|()| out.flush());
+        written = write!(out, "{}{piece}", std::mem::take(&mut lead)).and_then(|()| out.flush());
         if written.is_err() || interrupt::asked() {
             ControlFlow::Break(())
         } else {
@@ -190,7 +193,7 @@ pub(crate) fn tell(
         }
     })?;
     written?;
-    writeln!(out)?;
+    writeln!(out, "{lead}")?;
     if generation.finish == Finish::Context {
         eprintln!(
             "note: the context of {} positions is full, the text ends here (--ctx changes it)",

@@ -2,6 +2,7 @@
 
 use super::failure::Failure;
 use super::model::{self, Source};
+use super::output::{self, out};
 use super::planning::{self, Here};
 use super::progress::Bar;
 use super::table::Table;
@@ -9,7 +10,7 @@ use super::{environment, interrupt};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 use trilut_presets::preset::{Effort, Record};
-use trilut_presets::{Format, Phase, Preset, Shape, ladder};
+use trilut_presets::{Format, Phase, Preset, Shape};
 use trilut_runtime::Config;
 use trilut_tuning::{Outcome, Request, ShapeUse, Stopped};
 
@@ -49,17 +50,30 @@ pub(crate) fn tune(args: Args) -> Result<(), Failure> {
     let here = Here::find(None)?;
     let path = match args.output {
         Some(path) => path,
-        None => ladder::cache_file(&here.machine).ok_or_else(|| {
+        None => here.cache_file().ok_or_else(|| {
             Failure::new("this user has no cache directory")
                 .hint("name a file: trilut tune -o FILE")
         })?,
     };
+    output::check_file(&path)?;
     // A shape by itself is taken for a layer of a model that is larger than the caches.
     let bytes = if args.shape.is_empty() { model::bytes(&shapes) } else { u64::MAX };
     let request = here.request(shapes, bytes, formats, threads, args.effort, args.time_limit);
-    let records = tuned(&request, &path, args.force)?;
-    print!("{}", records.table.plain());
-    Ok(())
+    let tuned = tuned(&request, Some(&path), args.force)?;
+    out!("{}", tuned.table(&request).plain());
+    match tuned.outcome {
+        None => {
+            eprintln!("nothing to do: {} is up to date (--force tunes again)", path.display());
+            Ok(())
+        }
+        Some(outcome) => {
+            if !outcome.preset.records().is_empty() {
+                planning::save(outcome.preset.clone(), &path)?;
+                eprintln!("saved to {}", path.display());
+            }
+            finish(&outcome)
+        }
+    }
 }
 
 fn shapes(args: &Args) -> Result<Vec<ShapeUse>, Failure> {
@@ -76,71 +90,82 @@ fn shapes(args: &Args) -> Result<Vec<ShapeUse>, Failure> {
     Ok(uses)
 }
 
-/// The records of a request, measured now or earlier.
+/// What is known of a request's shapes, measured now or earlier.
 pub(crate) struct Tuned {
-    /// All that a preset says of the request's shapes.
+    /// Records of earlier runs, with those of this run in place of older ones.
     pub(crate) preset: Preset,
-    /// One row per shape.
-    pub(crate) table: Table,
+    /// This run, whose records are still to be saved; `None` if there was nothing to do.
+    pub(crate) outcome: Option<Outcome>,
 }
 
-/// Tunes the shapes that have no current record in the file, saves them there, and returns all records
-/// of the request. With nothing to do, nothing is run or written.
-pub(crate) fn tuned(request: &Request, path: &Path, force: bool) -> Result<Tuned, Failure> {
-    let earlier = match Preset::load(path) {
+/// Tunes the shapes that have no current record in the file. With nothing to do, nothing is run.
+pub(crate) fn tuned(request: &Request, path: Option<&Path>, force: bool) -> Result<Tuned, Failure> {
+    let earlier = path.filter(|path| path.exists()).and_then(|path| match Preset::load(path) {
         Ok(preset) => Some(preset),
-        Err(_) if !path.exists() => None,
-        // `save_merged` sets an unreadable file aside; the run goes on.
+        // Saving sets an unreadable file aside; the run goes on.
         Err(error) => {
             eprintln!("note: {}", Failure::from(error).summary());
             None
         }
-    };
+    });
+    // What was made elsewhere is neither current nor to be mixed with what is made here.
+    let earlier = earlier.filter(|preset| {
+        preset.machine.key() == request.machine.key() && preset.provenance.isa == request.isa()
+    });
     let needed = match &earlier {
         Some(preset) if !force => trilut_tuning::needed(preset, request),
         _ => request.shapes.clone(),
     };
-    if needed.is_empty() {
-        eprintln!("nothing to do: {} is up to date (--force tunes again)", path.display());
-    } else {
-        let request = Request { shapes: needed, ..request.clone() };
-        let outcome = run(&request)?;
-        if !outcome.preset.records().is_empty() {
-            planning::save(outcome.preset.clone(), path)?;
-            eprintln!("saved to {}", path.display());
-        }
-        finish(&outcome)?;
-    }
-    let preset = Preset::load(path)?;
-    let mut table = Table::new(
-        &["shape", "format", "kernel", "tile", "time", "GB/s", "x default", "x scalar"],
-        4,
-    );
-    for used in &request.shapes {
-        if let Some(record) = preset.record(used.shape, Phase::Decode, request.threads) {
-            table.row(row(record));
+    match earlier {
+        Some(preset) if needed.is_empty() => Ok(Tuned { preset, outcome: None }),
+        earlier => {
+            let outcome = run(&Request { shapes: needed, ..request.clone() })?;
+            let mut preset = outcome.preset.clone();
+            if let Some(mut earlier) = earlier {
+                earlier.merge(preset);
+                preset = earlier;
+            }
+            Ok(Tuned { preset, outcome: Some(outcome) })
         }
     }
-    Ok(Tuned { preset, table })
+}
+
+impl Tuned {
+    /// One row per shape of the request that has a record.
+    pub(crate) fn table(&self, request: &Request) -> Table {
+        let headings =
+            ["shape", "format", "kernel", "tile", "time", "GB/s", "x default", "x scalar"];
+        let mut table = Table::new(&headings, 4);
+        let find = |used: &ShapeUse| self.preset.record(used.shape, Phase::Decode, request.threads);
+        request.shapes.iter().filter_map(find).for_each(|record| table.row(row(record)));
+        table
+    }
 }
 
 /// Runs the tuner under a progress bar, and tells what it says about the run as a whole.
 fn run(request: &Request) -> Result<Outcome, Failure> {
     eprintln!(
-        "tuning {} shapes for {} thread{} on {} ({}), {} at most",
+        "tuning {} shape{} for {} thread{} on {} ({}), at most {}",
         request.shapes.len(),
+        if request.shapes.len() == 1 { "" } else { "s" },
         request.threads,
         if request.threads == 1 { "" } else { "s" },
         request.machine.brand.trim(),
         request.isa(),
-        humantime::format_duration(Duration::from_secs(request.limit().as_secs().max(1))),
+        humantime::format_duration(request.limit()),
     );
     let mut bar = Bar::new();
     let outcome = trilut_tuning::tune(request, &mut bar)?;
     drop(bar);
-    for note in &outcome.notes {
-        eprintln!("note: {note}");
-    }
+    let mut notes = outcome.notes.clone();
+    notes.dedup();
+    notes.iter().for_each(|note| eprintln!("note: {note}"));
+    let (tuned, default) = outcome.token_ns();
+    eprintln!(
+        "ternary layers of one token: {:.3} ms tuned, {:.3} ms by default",
+        tuned / 1e6,
+        default / 1e6,
+    );
     Ok(outcome)
 }
 

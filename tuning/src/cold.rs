@@ -58,7 +58,10 @@ impl Rotation {
             // As much as the model: the distance at which a matrix is read again is the same.
             Weights::Warm => model_bytes,
         };
-        let copies = wanted.div_ceil(each).max(1);
+        // Very small matrices are spread over pages of their own: four times the cache in pages is as
+        // cold as it gets.
+        let most = (4 * wanted / GAP as u64).max(1);
+        let copies = wanted.div_ceil(each).clamp(1, most);
         let fitting = free / (each + GAP as u64);
         if fitting == 0 {
             return None;

@@ -76,6 +76,13 @@ impl Lab for Hardware {
         // A quarter for all copies; the plain weights they are packed from take from it first.
         let free = (available / 4).saturating_sub(shape.weights() as u64);
         let free = free / layouts.len().max(1) as u64;
+        // Before anything is allocated: a shape may be larger than the memory.
+        for layout in layouts {
+            let needed = layout.bytes(shape) as u64;
+            if free < needed {
+                return Err(TuneError::Memory { shape, needed, free });
+            }
+        }
         let mut random = Random::new(1);
         let rows = shape.m.min(RANDOM_ROWS);
         let plain = random.ternary(rows * shape.k);

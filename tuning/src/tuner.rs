@@ -73,7 +73,8 @@ pub fn tune_in(
     let work = |layer: &ShapeUse| (layer.count_per_token.max(1) * layer.shape.weights()) as f64;
     let total: f64 = request.shapes.iter().map(work).sum();
     let mut left = total;
-    let (mut reports, mut notes, mut stopped) = (Vec::new(), Vec::new(), None);
+    let (mut reports, mut notes) = (Vec::new(), Vec::new());
+    let (mut stopped, mut too_large) = (None, None);
     for (index, layer) in request.shapes.iter().enumerate() {
         let now = lab.now();
         if observer.should_stop() {
@@ -97,13 +98,20 @@ pub fn tune_in(
             }
             Ok(None) => {}
             // Other shapes may be smaller.
-            Err(error @ TuneError::Memory { .. }) => note(observer, &mut notes, error.to_string()),
+            Err(error @ TuneError::Memory { .. }) => {
+                note(observer, &mut notes, error.to_string());
+                too_large = Some(error);
+            }
             Err(error) => return Err(error),
         }
         observer.event(&Event::Progress(1.0 - left / total));
     }
     if stopped.is_none() && observer.should_stop() && reports.len() < shapes {
         stopped = Some(Stopped::Cancelled);
+    }
+
+    if let Some(error) = too_large.filter(|_| reports.is_empty() && stopped.is_none()) {
+        return Err(error);
     }
 
     let records = reports.iter().map(|report| record(report, request)).collect();
@@ -469,7 +477,11 @@ fn record(report: &ShapeReport, request: &Request) -> Record {
         kernel: kernel.text.to_owned(),
         hash: kernel.hash,
         tile: report.winner.candidate.tile,
-        effort: request.effort,
+        // What was measured on a busy machine counts for less, so that the next run does it again.
+        effort: match report.noise.warning() {
+            Some(_) => Effort::Estimate,
+            None => request.effort,
+        },
         weights: report.weights,
         median_ns: ns(report.winner.median_ns),
         samples: report.winner.samples.iter().map(|s| ns(*s)).collect(),
