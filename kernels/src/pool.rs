@@ -142,7 +142,13 @@ impl Shared {
         let worker = Worker { index, threads: self.threads, shared: self };
         if let Err(payload) = catch_unwind(AssertUnwindSafe(|| job(&worker))) {
             if !payload.is::<Released>() {
-                locked(&self.panic).get_or_insert(payload);
+                let mut first = locked(&self.panic);
+                if first.is_none() {
+                    *first = Some(payload);
+                } else {
+                    // Leaked: dropping it runs foreign code, whose own panic would end the worker here.
+                    std::mem::forget(payload);
+                }
             }
             if !self.broken.swap(true, Ordering::AcqRel) {
                 self.passed.advance();
@@ -314,12 +320,15 @@ impl Worker<'_> {
         let (first, size, step) = match size {
             0 => (self.share(n, quantum), n.max(1), n.max(1)),
             size => {
-                let start = (self.index * size).min(n);
-                (start..n.min(start + size), size, size * self.threads)
+                // One task holds everything at most, and no product may wrap around: two workers
+                // would be given the same rows.
+                let size = size.min(n.next_multiple_of(quantum).max(quantum));
+                let start = self.index.saturating_mul(size).min(n);
+                (start..n.min(start.saturating_add(size)), size, size.saturating_mul(self.threads))
             }
         };
         let rest = (first.start.saturating_add(step)..n).step_by(step);
-        let rest = rest.map(move |start| start..n.min(start + size));
+        let rest = rest.map(move |start| start..n.min(start.saturating_add(size)));
         std::iter::once(first).chain(rest).filter(|range| !range.is_empty())
     }
 }
@@ -394,9 +403,9 @@ mod tests {
                 let parts = Parts::new(&mut counts);
                 pool.run(|worker| {
                     for step in 0..4 {
+                        let at = (worker.index + step) % threads;
                         // SAFETY: each worker writes one element, a different one in each step, and a
                         // barrier separates the steps.
-                        let at = (worker.index + step) % threads;
                         unsafe { parts.get_mut(at..at + 1)[0] += 1 };
                         worker.barrier();
                     }
@@ -442,7 +451,7 @@ mod tests {
         for threads in 1..6 {
             for n in [0, 1, 5, 31, 32, 33, 64, 100, 640] {
                 for quantum in [1, 32] {
-                    for size in [0, 32, 64, 1000] {
+                    for size in [0, 32, 64, 1000, 1 << 62, usize::MAX & !31] {
                         let mut taken = vec![0; n];
                         let shared = Pool::new(1).shared.clone();
                         for index in 0..threads {

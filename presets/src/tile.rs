@@ -1,13 +1,14 @@
 //! Run-time loop bounds of a micro-kernel.
 
+use crate::Shape;
 use serde::{Deserialize, Serialize};
 
 /// The loop bounds that a micro-kernel is called with. They change speed, never results.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Tile {
-    /// Rows that one thread takes at a time; a multiple of [`Tile::ROW_QUANTUM`], or 0 for an even
-    /// split of all rows over the threads.
+    /// Rows that one thread takes at a time; a multiple of [`Tile::ROW_QUANTUM`] up to
+    /// [`Shape::MAX_M`], or 0 for an even split of all rows over the threads.
     pub rows_per_task: usize,
     /// How many bytes ahead of the load the weights are prefetched; 0 for none.
     pub prefetch: usize,
@@ -21,7 +22,9 @@ impl Tile {
 
     /// Whether the bounds are legal.
     pub const fn is_legal(self) -> bool {
-        self.rows_per_task.is_multiple_of(Self::ROW_QUANTUM) && self.prefetch <= Self::MAX_PREFETCH
+        self.rows_per_task.is_multiple_of(Self::ROW_QUANTUM)
+            && self.rows_per_task <= Shape::MAX_M
+            && self.prefetch <= Self::MAX_PREFETCH
     }
 }
 
@@ -39,5 +42,18 @@ impl std::fmt::Display for Tile {
             n => n.to_string(),
         };
         f.pad(&format!("rows {rows}, prefetch {}", self.prefetch))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn bounds_have_limits() {
+        let rows = |rows_per_task| Tile { rows_per_task, prefetch: 0 }.is_legal();
+        assert!(Tile::default().is_legal() && rows(32) && rows(Shape::MAX_M));
+        assert!(!rows(33) && !rows(Shape::MAX_M + 32) && !rows(1 << 62));
+        assert!(!Tile { rows_per_task: 0, prefetch: Tile::MAX_PREFETCH + 1 }.is_legal());
     }
 }
