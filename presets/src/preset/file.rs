@@ -1,6 +1,7 @@
 //! Reading and writing preset files without ever losing one.
 
 use super::{Preset, PresetError};
+use crate::atomic_file::AtomicFile;
 use std::fs::{self, File};
 use std::io::{self, Read, Write};
 use std::path::{Path, PathBuf};
@@ -61,14 +62,19 @@ impl Preset {
             return Ok(saved);
         }
         let reason = match Self::load(path) {
-            Ok(mut older) if older.machine.key() == self.machine.key() => {
+            Ok(mut older)
+                if older.machine.key() == self.machine.key()
+                    && older.provenance.isa == self.provenance.isa =>
+            {
                 let fresh = self.records().len();
                 older.merge(self);
                 saved.kept = older.records().len() - fresh;
                 older.save(path)?;
                 return Ok(saved);
             }
-            Ok(older) => format!("it is for another CPU: {}", older.machine),
+            Ok(older) => {
+                format!("it is for another CPU or ISA: {}, {}", older.machine, older.provenance.isa)
+            }
             Err(error) => {
                 use std::error::Error;
                 let why = error.source().map(|why| format!(": {why}")).unwrap_or_default();
@@ -84,30 +90,12 @@ impl Preset {
 }
 
 fn replace(target: &Path, bytes: &[u8]) -> io::Result<()> {
-    let name = target
-        .file_name()
-        .ok_or_else(|| io::Error::new(io::ErrorKind::InvalidInput, "this is not a file name"))?;
-    let parent = match target.parent() {
-        Some(parent) if !parent.as_os_str().is_empty() => parent,
-        _ => Path::new("."),
-    };
-    fs::create_dir_all(parent)?;
-    let side = parent.join(format!(".{}.{}.tmp", name.to_string_lossy(), std::process::id()));
-    let result = File::create(&side)
-        .and_then(|mut file| {
-            file.write_all(bytes)?;
-            file.sync_all()
-        })
-        .and_then(|()| fs::rename(&side, target));
-    match result {
-        // The rename itself reaches the disk with the directory; that some file systems cannot sync
-        // one is no reason to fail.
-        Ok(()) => File::open(parent).and_then(|dir| dir.sync_all()).or(Ok(())),
-        Err(error) => {
-            let _ = fs::remove_file(&side);
-            Err(error)
-        }
+    if let Some(parent) = target.parent() {
+        fs::create_dir_all(parent)?;
     }
+    let mut file = AtomicFile::create(target)?;
+    file.write_all(bytes)?;
+    file.commit()
 }
 
 /// Renames a file to `<path>.old`, `<path>.old2`, ...: the first name that is free.

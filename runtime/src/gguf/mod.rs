@@ -7,7 +7,6 @@
 //! Versions 2 and 3, little-endian. Tensors of every type can be listed; [`Gguf::tensor`] refuses the
 //! types that this runtime does not compute with.
 
-mod atomic_file;
 mod cursor;
 mod error;
 mod header;
@@ -16,10 +15,10 @@ mod tensor_kind;
 mod value;
 mod writer;
 
-pub use atomic_file::AtomicFile;
 pub use error::GgufError;
 pub use tensor::{I2sTensor, Tensor, TensorInfo};
 pub use tensor_kind::TensorKind;
+pub use trilut_presets::atomic_file::AtomicFile;
 pub use value::{Array, Strings, Value};
 pub use writer::{GgufWriter, TensorWriter, WriteError};
 
