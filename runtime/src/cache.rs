@@ -4,6 +4,8 @@ use crate::Error;
 use crate::model::Config;
 use half::f16;
 use std::ops::Range;
+use std::sync::OnceLock;
+use trilut_presets::Machine;
 
 /// Keys and values of some sequences, each of up to `context` positions.
 ///
@@ -46,20 +48,32 @@ impl Cache {
     /// An empty cache for `sequences` sequences of up to `context` positions.
     ///
     /// # Errors
-    /// When its size does not fit the address space.
+    /// When it is larger than the machine's memory, or the system refuses that much.
     pub fn new(config: &Config, sequences: usize, context: usize) -> Result<Self, Error> {
-        let sizes = [sequences, config.layers, config.kv_heads, context, config.head_dim];
-        let elements = sizes.iter().try_fold(1usize, |n, &size| n.checked_mul(size));
-        let elements = elements.filter(|n| *n <= isize::MAX as usize / 4);
-        let elements = elements.ok_or(Error::CacheSize { sequences, context })?;
+        let elements = Self::check(config, sequences, context)?;
         let layout = Layout {
             layers: config.layers,
             kv_heads: config.kv_heads,
             context,
             head_dim: config.head_dim,
         };
-        let zeros = || vec![0u16; elements];
-        Ok(Self { keys: zeros(), values: zeros(), lengths: vec![0; sequences], layout })
+        let too_large = |()| Error::CacheSize { sequences, context };
+        let zeros = || bytemuck::try_zeroed_vec(elements).map_err(too_large);
+        Ok(Self { keys: zeros()?, values: zeros()?, lengths: vec![0; sequences], layout })
+    }
+
+    /// The elements of the keys, or of the values, if the machine's memory holds both.
+    pub(crate) fn check(config: &Config, sequences: usize, context: usize) -> Result<usize, Error> {
+        static MEMORY: OnceLock<u64> = OnceLock::new();
+        // 0 where it cannot be found out; then only the address space is a limit.
+        let memory = match *MEMORY.get_or_init(|| Machine::detect().memory_bytes) {
+            0 => isize::MAX as u64,
+            bytes => bytes,
+        };
+        let sizes = [sequences, config.layers, config.kv_heads, context, config.head_dim];
+        let elements = sizes.iter().try_fold(1usize, |n, &size| n.checked_mul(size));
+        let fits = |n: &usize| (*n as u64).checked_mul(4).is_some_and(|bytes| bytes <= memory);
+        elements.filter(fits).ok_or(Error::CacheSize { sequences, context })
     }
 
     /// The number of sequences.

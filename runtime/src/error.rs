@@ -22,7 +22,7 @@ pub enum Error {
     /// A hyper-parameter is impossible or contradicts another.
     #[error("the model's `{key}` is {value}: it {rule}")]
     Config {
-        /// The key, without the architecture.
+        /// The key, without the architecture, or the linear layer.
         key: &'static str,
         /// The value found.
         value: String,
@@ -69,8 +69,8 @@ pub enum Error {
         /// The model's own limit.
         most: usize,
     },
-    /// A cache that cannot be addressed.
-    #[error("a cache of {sequences} sequences of {context} positions is too large")]
+    /// A cache that the machine's memory does not hold.
+    #[error("the cache of {sequences} x {context} positions is larger than this machine's memory")]
     CacheSize {
         /// Sequences asked for.
         sequences: usize,

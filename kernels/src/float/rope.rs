@@ -2,11 +2,13 @@
 
 use super::{Lanes, instantiate, padded};
 
-/// The cosines and sines of every position, computed in float64 by a pure-Rust library and rounded
+/// The cosines and sines of the positions in use, computed in float64 by a pure-Rust library and rounded
 /// once, so that they are the same on every platform.
 #[derive(Debug, Clone)]
 pub struct Rope {
     half: usize,
+    /// The angle between two positions, by dimension: half
+    frequencies: Vec<f64>,
     /// positions x half
     cos: Vec<f32>,
     /// positions x half
@@ -19,11 +21,19 @@ impl Rope {
     pub fn new(positions: usize, dims: usize, base: f64) -> Self {
         let half = dims / 2;
         let frequency = |i| libm::pow(base, -2.0 * i as f64 / dims as f64);
-        let frequencies: Vec<f64> = (0..half).map(frequency).collect();
-        let angles = (0..positions)
-            .flat_map(|position| frequencies.iter().map(move |f| position as f64 * f));
-        let (cos, sin) = angles.map(|a| (libm::cos(a) as f32, libm::sin(a) as f32)).unzip();
-        Self { half, cos, sin }
+        let frequencies = (0..half).map(frequency).collect();
+        let mut rope = Self { half, frequencies, cos: Vec::new(), sin: Vec::new() };
+        rope.grow(positions);
+        rope
+    }
+
+    /// Adds what is missing up to `positions` positions.
+    pub fn grow(&mut self, positions: usize) {
+        for position in self.positions()..positions {
+            let angles = self.frequencies.iter().map(|f| position as f64 * f);
+            self.cos.extend(angles.clone().map(|a| libm::cos(a) as f32));
+            self.sin.extend(angles.map(|a| libm::sin(a) as f32));
+        }
     }
 
     /// The number of positions in the tables.
@@ -75,6 +85,11 @@ mod tests {
         for dims in [2, 6, 32, 34, 96, 100, 128] {
             let rope = Rope::new(50, dims, 500_000.0);
             assert_eq!(rope.positions(), 50);
+            let mut grown = Rope::new(0, dims, 500_000.0);
+            for positions in [3, 2, 50] {
+                grown.grow(positions);
+            }
+            assert_eq!((&grown.cos, &grown.sin), (&rope.cos, &rope.sin));
             same_on_every_isa(|isa| {
                 let mut head = values(dims + 3, 1);
                 rope.rotate(isa, 49, &mut head);

@@ -69,7 +69,6 @@ pub struct Model {
 struct Inner {
     config: Config,
     weights: Weights,
-    rope: Rope,
     tokenizer: Tokenizer,
     choices: [Choice; 7],
     cpu: Cpu,
@@ -83,11 +82,13 @@ impl std::fmt::Debug for Model {
     }
 }
 
-/// What a forward pass changes: the sequences' cache, and scratch space.
+/// What a forward pass changes: the sequences' cache, tables that grow with them, and scratch space.
 #[derive(Debug)]
 pub struct State {
     cache: Cache,
     scratch: Scratch,
+    /// Tables up to the furthest position so far.
+    rope: Rope,
     /// The sizes of the model it was made for.
     config: Config,
 }
@@ -125,7 +126,8 @@ impl Model {
     /// in place; the file stays mapped as long as the model needs it.
     ///
     /// # Errors
-    /// When the file is not a usable model, or an option is out of range. A plan never fails: picks
+    /// When the file is not a usable model, an option is out of range, or the machine's memory does not
+    /// hold the cache of one sequence. A plan never fails: picks
     /// that cannot be used here are replaced by default kernels, see [`Model::kernels`].
     pub fn open_with(gguf: &Gguf, options: &ModelOptions<'_>) -> Result<Self, Error> {
         let config = Config::from_gguf(gguf)?;
@@ -137,6 +139,8 @@ impl Model {
         if !(1..=config.context).contains(&context) {
             return Err(Error::Context { asked: context, most: config.context });
         }
+        // Before the weights, which take their time.
+        Cache::check(&config, 1, context)?;
         let cpu = options.cpu.clone().unwrap_or_else(Cpu::detect);
         let choices = config
             .linears()
@@ -148,9 +152,8 @@ impl Model {
             return Err(Error::Vocabulary { tokenizer, model });
         }
         let weights = Weights::load(gguf, &config, &choices)?;
-        let rope = Rope::new(context, config.rope_dims, config.rope_base);
         let pool = Pool::new(threads);
-        let inner = Inner { config, weights, rope, tokenizer, choices, cpu, context, pool };
+        let inner = Inner { config, weights, tokenizer, choices, cpu, context, pool };
         Ok(Self { inner: Arc::new(inner) })
     }
 
@@ -200,7 +203,8 @@ impl Model {
     pub fn state(&self, sequences: usize) -> Result<State, Error> {
         let config = self.inner.config.clone();
         let cache = Cache::new(&config, sequences, self.inner.context)?;
-        Ok(State { cache, scratch: Scratch::default(), config })
+        let rope = Rope::new(0, config.rope_dims, config.rope_base);
+        Ok(State { cache, scratch: Scratch::default(), rope, config })
     }
 
     /// Runs a batch of tokens and returns the wanted logits, `vocab` for each row that wants them, in
@@ -225,9 +229,10 @@ impl Model {
         rows: &[Row],
         trace: Option<&mut Trace>,
     ) -> Result<&'a [f32], Error> {
-        let Inner { config, weights, rope, cpu, pool, .. } = &*self.inner;
+        let Inner { config, weights, cpu, pool, .. } = &*self.inner;
         let lengths = self.check(state, rows)?;
-        let State { cache, scratch, .. } = state;
+        let State { cache, scratch, rope, .. } = state;
+        rope.grow(lengths.iter().copied().max().unwrap_or(0));
         let wanted = rows.iter().filter(|row| row.logits).count();
         scratch.resize(config, pool.threads(), rows.len(), wanted);
         let trace = trace.map(Mutex::new);
