@@ -114,7 +114,7 @@ fn unknown_fields_and_bad_values_are_refused_with_their_line() {
     for (from, to, word) in [
         ("noise = ", "loudness = 3\nnoise = ", "loudness"),
         ("threads = 1", "threads = 1\nspeed = 9", "speed"),
-        ("shape = \"640x2560\"", "shape = \"0x2560\"", "not a shape"),
+        ("shape = \"640x2560\"", "shape = \"0x2560\"", "is no shape"),
         ("shape = \"640x2560\"", "shape = \"640\"", "MxK"),
         ("format = \"i2_s\"", "format = \"i3_s\"", "one of i2_s"),
         ("phase = \"decode\"", "phase = \"dream\"", "one of decode"),
