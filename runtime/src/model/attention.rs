@@ -13,6 +13,8 @@ pub(crate) const CHUNK: usize = 256;
 
 /// `out = softmax(scale * keys · q) · values`, for keys and values of `n >= 1` positions
 /// (`n x head_dim`). `scores` holds [`CHUNK`] values of scratch space, `partial` as many as `q`.
+/// Returns whether every score is finite: softmax would give one that is not (a key beyond the range
+/// of f16) a weight of 0 or 1, and nothing after it could tell.
 #[expect(clippy::too_many_arguments, reason = "the operands of one formula")]
 pub(crate) fn attend(
     isa: Supported,
@@ -23,14 +25,15 @@ pub(crate) fn attend(
     scores: &mut [f32],
     partial: &mut [f32],
     out: &mut [f32],
-) {
+) -> bool {
     let width = q.len();
     let chunks = keys.chunks(CHUNK * width).zip(values.chunks(CHUNK * width));
-    let (mut most, mut total) = (0.0, 0.0);
+    let (mut most, mut total, mut finite) = (0.0, 0.0, true);
     for (index, (keys, values)) in chunks.enumerate() {
         let scores = &mut scores[..keys.len() / width];
         matvec::rows_f16(isa, keys, q, scores);
         elementwise::scale(isa, scores, scale);
+        finite &= reduce::all_finite(isa, scores);
         let largest = reduce::largest(isa, scores);
         let sum = softmax::exp_shifted(isa, scores, largest);
         if index == 0 {
@@ -51,6 +54,7 @@ pub(crate) fn attend(
         most = merged;
     }
     elementwise::scale(isa, out, 1.0 / total);
+    finite
 }
 
 #[cfg(test)]
@@ -70,7 +74,7 @@ mod tests {
             let (keys, values) = (halves(0.37), halves(1.3));
             let mut out = vec![0.0; width];
             let (mut scores, mut partial) = (vec![0.0; CHUNK], vec![0.0; width]);
-            attend(isa, &q, 0.3, &keys, &values, &mut scores, &mut partial, &mut out);
+            assert!(attend(isa, &q, 0.3, &keys, &values, &mut scores, &mut partial, &mut out));
 
             let dot = |row: &[f16]| -> f64 {
                 row.iter().zip(&q).map(|(k, q)| k.to_f64() * f64::from(*q)).sum()
@@ -83,6 +87,23 @@ mod tests {
                 let rows = weights.iter().zip(values.chunks(width));
                 let exact: f64 = rows.map(|(w, row)| w * row[c].to_f64()).sum::<f64>() / total;
                 assert!((f64::from(out) - exact).abs() < 1e-5, "{n} positions: {out} {exact}");
+            }
+        }
+    }
+
+    #[test]
+    fn keys_beyond_f16_are_reported() {
+        let isa = Cpu::detect().best();
+        let (width, n) = (32, 300);
+        let values = vec![f16::ONE; n * width];
+        let (mut scores, mut partial) = (vec![0.0; CHUNK], vec![0.0; width]);
+        let mut out = vec![0.0; width];
+        for at in [0, 17, 255, 256, 299] {
+            for bad in [f16::INFINITY, f16::NEG_INFINITY, f16::NAN] {
+                let mut keys = vec![f16::ONE; n * width];
+                keys[at * width + 5] = bad;
+                let q = vec![1.0; width];
+                assert!(!attend(isa, &q, 0.1, &keys, &values, &mut scores, &mut partial, &mut out));
             }
         }
     }

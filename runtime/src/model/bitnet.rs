@@ -21,8 +21,12 @@ use trilut_kernels::float::{elementwise, norm, reduce, rope::Rope};
 use trilut_kernels::pool::{Parts, Worker};
 use trilut_kernels::{Supported, Tile};
 
-/// Rows of a weight matrix that are kept in cache while all tokens of a batch pass over them.
-const BLOCK_ROWS: usize = Tile::ROW_QUANTUM;
+/// Rows of a ternary matrix that are kept in cache while all tokens of a batch pass over them: the most
+/// that a lookup kernel takes in one pass.
+const BLOCK_ROWS: usize = 4 * Tile::ROW_QUANTUM;
+
+/// The same of the head, whose rows are floats.
+const HEAD_BLOCK_ROWS: usize = 32;
 
 /// What all workers of a region share.
 pub(crate) struct Forward<'a, 't> {
@@ -36,7 +40,7 @@ pub(crate) struct Forward<'a, 't> {
     pub(crate) values: Parts<'a, f16>,
     pub(crate) scratch: ScratchParts<'a>,
     pub(crate) trace: Option<&'a Mutex<&'t mut Trace>>,
-    /// Set when a norm or the logits met a value that is not finite.
+    /// Set when a norm, the attention or the logits met a value that is not finite.
     pub(crate) not_finite: AtomicBool,
 }
 
@@ -107,7 +111,8 @@ impl Forward<'_, '_> {
         let scale = 1.0 / (head_dim as f32).sqrt();
         // SAFETY: the worker's own.
         let own = unsafe { &mut scratch.own.get_mut(at(worker.index, 1))[0] };
-        for unit in worker.share(self.rows.len() * heads, 1) {
+        // Dealt in turn: later tokens see more, so even parts in their order would be uneven work.
+        for unit in (worker.index..self.rows.len() * heads).step_by(worker.threads) {
             let (row, kv_head) = (self.rows[unit / heads], unit % heads / (heads / kv_heads));
             let seen = self.cache.range(row.sequence, layer, kv_head, 0..row.position + 1);
             // SAFETY: queries and cache are complete; the output is an own head of a token.
@@ -119,7 +124,8 @@ impl Forward<'_, '_> {
                     scratch.heads.get_mut(at(unit, head_dim)),
                 )
             };
-            attend(self.isa, q, scale, keys, values, &mut own.scores, &mut own.partial, out);
+            let (scores, partial) = (&mut own.scores, &mut own.partial);
+            self.check(attend(self.isa, q, scale, keys, values, scores, partial, out));
         }
         worker.barrier();
 
@@ -177,9 +183,9 @@ impl Forward<'_, '_> {
         worker.barrier();
 
         let head = self.weights.head();
-        let share = worker.share(vocab, BLOCK_ROWS);
+        let share = worker.share(vocab, HEAD_BLOCK_ROWS);
         // One token streams its whole share; several go over a block together.
-        let block = if wanted().count() == 1 { share.len().max(1) } else { BLOCK_ROWS };
+        let block = if wanted().count() == 1 { share.len().max(1) } else { HEAD_BLOCK_ROWS };
         for start in share.clone().step_by(block) {
             let rows = start..share.end.min(start + block);
             for (index, (t, _)) in wanted().enumerate() {
