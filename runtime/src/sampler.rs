@@ -130,9 +130,9 @@ pub fn most_likely(logits: &[f32]) -> Option<u32> {
     best.map(|(id, _)| id)
 }
 
-/// Higher logits first, then lower ids.
+/// Higher logits first, then lower ids. Adding +0 turns -0 into +0, to which it is equal.
 fn likelier(a: &(u32, f32), b: &(u32, f32)) -> Ordering {
-    b.1.total_cmp(&a.1).then(a.0.cmp(&b.0))
+    (b.1 + 0.0).total_cmp(&(a.1 + 0.0)).then(a.0.cmp(&b.0))
 }
 
 /// `exp((logit - highest) / temperature)` of each candidate, the first of which is the highest.
@@ -191,6 +191,10 @@ mod tests {
         assert!(greedy.choose(&[f32::NAN; 3], 0).is_err());
         assert!(sampler(|_| ()).choose(&[f32::NAN; 3], 0).is_err());
         assert!(sampler(|_| ()).choose(&[], 0).is_err());
+        // Zeros are equal, whatever their sign.
+        let zeros = [-0.0, 0.0, -1.0];
+        assert_eq!(most_likely(&zeros), Some(0));
+        assert_eq!(sampler(|o| o.top_k = 1).choose(&zeros, 0).unwrap(), 0);
         // Of four equal logits top-k keeps the lowest ids.
         let shares = shares(sampler(|o| o.top_k = 2), &[1.0; 4]);
         assert!(shares[0] > 45.0 && shares[1] > 45.0);
@@ -240,7 +244,8 @@ mod tests {
 
     #[test]
     fn options_out_of_range_are_refused_by_name() {
-        let cases: [(&str, fn(&mut SamplerOptions)); 6] = [
+        type Case = (&'static str, fn(&mut SamplerOptions));
+        let cases: [Case; 6] = [
             ("temperature", |o| o.temperature = -1.0),
             ("temperature", |o| o.temperature = f32::NAN),
             ("top_p", |o| o.top_p = 0.0),

@@ -74,6 +74,40 @@ fn a_file_at_an_odd_address_computes_the_same() {
     assert_eq!(logits(&odd).unwrap(), logits(&even).unwrap());
 }
 
+/// The embedded model's file with the `u32` of one key changed.
+fn with_size(key: &str, value: u32) -> Gguf {
+    let mut bytes = embedded::model().to_vec();
+    let at = bytes.windows(key.len()).position(|w| w == key.as_bytes()).unwrap() + key.len();
+    // The value stands behind its type, of which 4 is u32.
+    assert_eq!(bytes[at..at + 4], 4u32.to_le_bytes());
+    bytes[at + 4..at + 8].copy_from_slice(&value.to_le_bytes());
+    Gguf::from_bytes(Arc::new(bytes)).unwrap()
+}
+
+#[test]
+fn a_boundless_context_is_an_error_and_a_long_one_costs_nothing_unused() {
+    let error = open(&with_size("bitnet-b1.58.context_length", 4_000_000_000)).unwrap_err();
+    assert!(error.to_string().contains("`context_length` is 4000000000"), "{error}");
+
+    let expected = open(&Gguf::from_static(embedded::model()).unwrap()).unwrap();
+    let long = with_size("bitnet-b1.58.context_length", (1 << 24) - 1);
+    let options = ModelOptions { threads: Some(1), context: Some(1 << 16), ..Default::default() };
+    let model = Model::open_with(&long, &options).unwrap();
+    assert_eq!(logits(&model).unwrap(), logits(&expected).unwrap());
+    let error = model.state(1 << 24).unwrap_err();
+    assert!(matches!(error, Error::CacheSize { .. }) && error.hint().is_some(), "{error}");
+}
+
+#[test]
+fn keys_beyond_the_range_of_f16_are_errors() {
+    // The scale of the key layer stands behind its codes.
+    let gguf = changed("blk.0.attn_k.weight", |bytes| {
+        let at = bytes.len() - 4;
+        bytes[at..].copy_from_slice(&1e6f32.to_le_bytes());
+    });
+    assert!(matches!(logits(&open(&gguf).unwrap()), Err(Error::NotFinite { .. })));
+}
+
 #[test]
 fn options_out_of_range_are_refused() {
     let gguf = Gguf::from_static(embedded::model()).unwrap();

@@ -106,9 +106,15 @@ impl Config {
             let rule = "must divide the number of query heads";
             return Err(refuse("attention.head_count_kv", self.kv_heads, rule));
         }
-        if self.heads * self.head_dim >= LARGEST {
+        if self.heads.checked_mul(self.head_dim).is_none_or(|length| length >= LARGEST) {
             let rule = "times the number of heads must be below 2^24";
             return Err(refuse("attention.key_length", self.head_dim, rule));
+        }
+        for (layer, shape) in self.linears() {
+            if Shape::new(shape.m, shape.k).is_err() {
+                let rule = "may have 2^24 outputs and 2^20 inputs at most";
+                return Err(refuse(layer, shape, rule));
+            }
         }
         if !self.rope_dims.is_multiple_of(2) || self.rope_dims > self.head_dim {
             let rule = "must be even and at most the head's length";
@@ -134,7 +140,7 @@ impl Config {
         self.kv_heads * self.head_dim
     }
 
-    /// The linear layers of a block: tensor name and size, in the order of [`super::weights::Block`].
+    /// The linear layers of a block: tensor name and size, in the order of their use.
     pub fn linears(&self) -> [(&'static str, Shape); 7] {
         let shape = |m, k| Shape { m, k };
         [
@@ -181,11 +187,16 @@ mod tests {
 
     #[test]
     fn contradictions_are_refused_by_key() {
-        let cases: [(&str, fn(&mut Config)); 8] = [
+        type Case = (&'static str, fn(&mut Config));
+        let cases: [Case; 12] = [
             ("block_count", |c| c.layers = 0),
             ("attention.head_count_kv", |c| c.kv_heads = 6),
             ("attention.head_count_kv", |c| c.kv_heads = 0),
             ("attention.key_length", |c| c.head_dim = 1 << 23),
+            ("attention.key_length", |c| (c.heads, c.kv_heads) = (5 << 20, 5)),
+            ("`attn_q` is 2560x1048704", |c| c.hidden = (1 << 20) + 128),
+            ("`attn_output` is 2560x1310720", |c| c.heads = 10_240),
+            ("`ffn_down` is 2560x1048577", |c| c.ffn = (1 << 20) + 1),
             ("rope.dimension_count", |c| c.rope_dims = 130),
             ("rope.dimension_count", |c| c.rope_dims = 63),
             ("rope.freq_base", |c| c.rope_base = f64::NAN),
