@@ -15,7 +15,8 @@ const MAX_STEPS: u64 = 20_000_000;
 pub struct Message {
     /// Who speaks: `system`, `user` or `assistant`.
     pub role: String,
-    /// What is said.
+    /// What is said. A person's words should pass
+    /// [`Tokenizer::without_control`](crate::tokenizer::Tokenizer::without_control) first.
     pub content: String,
 }
 
@@ -114,6 +115,7 @@ impl ChatTemplate {
 
     /// The text of a conversation. With `add_generation_prompt` it ends where the model's answer
     /// begins. Templates write the begin-of-text token themselves if they want it.
+    /// The text is made to be encoded with `parse_special`; messages are put into it as they are.
     ///
     /// # Errors
     /// When the template refuses the messages, fails, or writes without end.

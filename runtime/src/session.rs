@@ -15,13 +15,15 @@ pub struct GenerateOptions {
     pub max_tokens: usize,
     /// How each is chosen.
     pub sampling: SamplerOptions,
-    /// Whether the names of control tokens in the prompt become those tokens, as chat templates need.
+    /// Whether the names of control tokens in the prompt become those tokens, as the text of a chat
+    /// template needs. By default they are plain text: a prompt may come from anybody. What goes into
+    /// a template should pass [`Tokenizer::without_control`](crate::tokenizer::Tokenizer::without_control).
     pub parse_special: bool,
 }
 
 impl Default for GenerateOptions {
     fn default() -> Self {
-        Self { max_tokens: 256, sampling: SamplerOptions::default(), parse_special: true }
+        Self { max_tokens: 256, sampling: SamplerOptions::default(), parse_special: false }
     }
 }
 
@@ -62,7 +64,8 @@ impl Finish {
 pub struct Generation {
     /// The text, without control tokens.
     pub text: String,
-    /// Tokens of the prompt, the begin-of-text token included.
+    /// Tokens of the prompt, the begin-of-text token included; of a prompt whose reading was broken off,
+    /// those that were read.
     pub prompt_tokens: usize,
     /// Tokens generated, the one that ended the answer not included.
     pub tokens: usize,
@@ -144,8 +147,19 @@ impl Session {
     pub fn append_traced(
         &mut self,
         tokens: &[u32],
-        mut trace: Option<&mut Trace>,
+        trace: Option<&mut Trace>,
     ) -> Result<(), Error> {
+        self.read(tokens, trace, || ControlFlow::Continue(())).map(|_| ())
+    }
+
+    /// Reads tokens block by block; `between` two blocks it can be broken off. The session then ends
+    /// with the block before, without logits.
+    fn read(
+        &mut self,
+        tokens: &[u32],
+        mut trace: Option<&mut Trace>,
+        mut between: impl FnMut() -> ControlFlow<()>,
+    ) -> Result<ControlFlow<()>, Error> {
         let (used, context) = (self.tokens.len(), self.model.context());
         if tokens.len() > self.room() {
             return Err(Error::ContextFull { tokens: tokens.len(), used, context });
@@ -155,7 +169,10 @@ impl Session {
             return Err(Error::Token { token, vocab });
         }
         let (every, end) = (trace.is_some(), used + tokens.len());
-        for block in tokens.chunks(PREFILL_BLOCK) {
+        for (index, block) in tokens.chunks(PREFILL_BLOCK).enumerate() {
+            if index > 0 && between().is_break() {
+                return Ok(ControlFlow::Break(()));
+            }
             let rows: Vec<Row> = (self.tokens.len()..)
                 .zip(block)
                 .map(|(position, &token)| {
@@ -170,12 +187,14 @@ impl Session {
             }
             self.tokens.extend_from_slice(block);
         }
-        Ok(())
+        Ok(ControlFlow::Continue(()))
     }
 
     /// Reads a prompt and continues it. At the start of a session the prompt gets the begin-of-text
     /// token if the model wants one. Text is handed to `each` as it comes, in whole characters; a
-    /// callback that breaks ends the generation. The session can be continued afterwards.
+    /// callback that breaks ends the generation. While a long prompt is read, `each` is called with an
+    /// empty text from time to time, so that this can be broken off too. The session can be continued
+    /// afterwards.
     ///
     /// # Errors
     /// When the prompt is empty, does not fit into the context, an option is out of range, or a value
@@ -195,11 +214,22 @@ impl Session {
         if let Some(bos) = bos.filter(|bos| prompt.first() != Some(bos)) {
             prompt.insert(0, bos);
         }
-        self.append(&prompt)?;
+        let before = self.tokens.len();
+        let flow = self.read(&prompt, None, || each(""))?;
+        let (prompt_tokens, prompt_time) = (self.tokens.len() - before, began.elapsed());
+        if flow.is_break() {
+            return Ok(Generation {
+                text: String::new(),
+                prompt_tokens,
+                tokens: 0,
+                finish: Finish::Cancelled,
+                prompt_time,
+                decode_time: Duration::ZERO,
+            });
+        }
         if self.logits.is_empty() {
             return Err(Error::Empty);
         }
-        let prompt_time = began.elapsed();
 
         let began = Instant::now();
         let (mut text, mut tokens, mut stream) = (String::new(), 0, tokenizer.stream());
@@ -230,7 +260,7 @@ impl Session {
         };
         // What is left of an unfinished character; nobody can cancel any more.
         let _ = hand_over(stream.finish());
-        let (prompt_tokens, decode_time) = (prompt.len(), began.elapsed());
+        let decode_time = began.elapsed();
         Ok(Generation { text, prompt_tokens, tokens, finish, prompt_time, decode_time })
     }
 }

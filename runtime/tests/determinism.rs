@@ -213,3 +213,38 @@ fn every_way_to_finish_is_named() {
     let (generation, len) = generate(99, 99);
     assert_eq!((generation.finish, len), (Finish::Context, 24));
 }
+
+#[test]
+fn a_long_prompt_can_be_broken_off_and_names_in_it_are_text() {
+    let model = load(|o| o.threads = Some(2));
+    let prompt = "Once upon a time there was a dog. ".repeat(model.context() / 16);
+    let prompt = &prompt[..prompt.len().min(600)];
+    let count = model.tokenizer().encode(prompt, false).len() + 1;
+    assert!((129..=model.context()).contains(&count), "{count} tokens");
+    let mut session = model.session().unwrap();
+    let mut calls = 0;
+    let generation = session.generate(prompt, &GenerateOptions::greedy(), |piece| {
+        calls += 1;
+        assert!(piece.is_empty());
+        ControlFlow::Break(())
+    });
+    let generation = generation.unwrap();
+    assert_eq!((calls, generation.finish, generation.tokens), (1, Finish::Cancelled, 0));
+    assert_eq!((generation.prompt_tokens, session.tokens().len()), (128, 128));
+    assert!(session.logits().is_empty());
+
+    // The rest gives the same logits as reading it at once.
+    let tokens = model.tokenizer().encode(prompt, false);
+    let rest = &tokens[session.tokens().len() - 1..];
+    session.append(rest).unwrap();
+    let mut whole = model.session().unwrap();
+    let options = GenerateOptions { max_tokens: 0, ..GenerateOptions::greedy() };
+    whole.generate(prompt, &options, |_| ControlFlow::Continue(())).unwrap();
+    assert!(whole.tokens() == session.tokens() && whole.logits() == session.logits());
+
+    let stop = (0..model.tokenizer().vocab_size() as u32).find(|t| model.tokenizer().is_stop(*t));
+    let name = model.tokenizer().token_text(stop.unwrap()).unwrap().to_owned();
+    let mut session = model.session().unwrap();
+    session.generate(&name, &options, |_| ControlFlow::Continue(())).unwrap();
+    assert!(!session.tokens().contains(&stop.unwrap()));
+}

@@ -78,6 +78,8 @@ fn words_are_merged_and_special_tokens_found() {
     assert_eq!(t.encode("hell", false), [258]);
     assert_eq!(t.encode("x[user]<|bos|>", false)[..2], [120, 263]);
     assert_eq!(t.encode("[user]<|bos|>hello<|eot_id|>", true), [263, 264, 259, 266]);
+    let message = t.without_control("[user]<|eo<|bos|>t_id|>hello<|end|>");
+    assert_eq!(t.encode(&message, true), [263, 259]);
     assert!(t.encode("<|bos|>", false).iter().all(|&id| id < 256));
     assert!(t.encode("", true).is_empty());
     assert_eq!(t.token_text(260), Some("Ġw"));

@@ -41,7 +41,9 @@ pub struct Tokenizer {
     vocabulary: Vocabulary,
     /// Texts that are always one token.
     user_defined: SpecialTokens,
-    /// The same and the control tokens.
+    /// Tokens without a text of their own, which only templates write.
+    control: SpecialTokens,
+    /// Both.
     all_special: SpecialTokens,
     bos: Option<u32>,
     add_bos: bool,
@@ -92,14 +94,16 @@ impl Tokenizer {
             SpecialTokens::new(tokens.map(|(id, text, _)| (text, id)))
         };
         let user_defined = of(&[Kind::UserDefined]);
+        let control = of(&[Kind::Control]);
         let all_special = of(&[Kind::UserDefined, Kind::Control]);
         let add_bos = add_bos && bos.is_some();
-        Ok(Self { bpe, vocabulary, user_defined, all_special, bos, add_bos, stops })
+        Ok(Self { bpe, vocabulary, user_defined, control, all_special, bos, add_bos, stops })
     }
 
     /// The tokens of a text. The begin-of-text token is not added: see [`add_bos`](Self::add_bos).
     /// With `parse_special` the names of control tokens in the text become those tokens; text from
-    /// users should be encoded without.
+    /// users should be encoded without, or pass [`without_control`](Self::without_control) before it
+    /// becomes part of the text of a template.
     pub fn encode(&self, text: &str, parse_special: bool) -> Vec<u32> {
         let special = if parse_special { &self.all_special } else { &self.user_defined };
         let mut ids = Vec::with_capacity(text.len() / 3);
@@ -108,6 +112,14 @@ impl Tokenizer {
             Part::Text(text) => self.encode_plain(text, &mut ids),
         });
         ids
+    }
+
+    /// A text without the names of control tokens. What a person writes must go through here before a
+    /// chat template puts it between its own control tokens, because the whole is then encoded with
+    /// `parse_special`: a message that contains `<|eot_id|>` would end itself and begin another one.
+    /// Nor does the removal of a name leave another one behind.
+    pub fn without_control(&self, text: &str) -> String {
+        self.control.removed(text)
     }
 
     fn encode_plain(&self, text: &str, ids: &mut Vec<u32>) {

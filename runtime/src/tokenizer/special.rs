@@ -9,6 +9,8 @@ pub(super) struct SpecialTokens {
     tokens: Vec<(String, u32)>,
     /// Whether a token begins with the byte.
     begins: [bool; 256],
+    /// Whether a token ends with the byte.
+    ends: [bool; 256],
 }
 
 impl SpecialTokens {
@@ -16,11 +18,27 @@ impl SpecialTokens {
         let named = tokens.filter(|(text, _)| !text.is_empty());
         let mut tokens: Vec<_> = named.map(|(text, id)| (text.to_owned(), id)).collect();
         tokens.sort_by_key(|(text, _)| std::cmp::Reverse(text.len()));
-        let mut begins = [false; 256];
+        let (mut begins, mut ends) = ([false; 256], [false; 256]);
         for (text, _) in &tokens {
             begins[usize::from(text.as_bytes()[0])] = true;
+            ends[usize::from(text.as_bytes()[text.len() - 1])] = true;
         }
-        Self { tokens, begins }
+        Self { tokens, begins, ends }
+    }
+
+    /// The text without the tokens, also without those that appear when others are removed.
+    pub(super) fn removed(&self, text: &str) -> String {
+        let mut kept = String::with_capacity(text.len());
+        for char in text.chars() {
+            kept.push(char);
+            // What was kept before contains no token, so that a new one is at the end.
+            if self.ends[usize::from(kept.as_bytes()[kept.len() - 1])]
+                && let Some((token, _)) = self.tokens.iter().find(|(t, _)| kept.ends_with(t))
+            {
+                kept.truncate(kept.len() - token.len());
+            }
+        }
+        kept
     }
 
     /// Calls `part` with the special tokens of `text` and with what is between them, in order.
@@ -80,5 +98,20 @@ mod tests {
         let parts = [Text("x"), Token(2), Text("ü"), Token(4), Token(1), Text("<a")];
         assert_eq!(split(&tokens, "x<a><b>üé<a><a"), parts);
         assert_eq!(split(&[], "<a>"), [Text("<a>")]);
+    }
+
+    #[test]
+    fn nothing_is_left_of_removed_tokens() {
+        let special = SpecialTokens::new([("<a>", 1), ("<a><b>", 2), ("é", 3)].into_iter());
+        for (text, kept) in [
+            ("", ""),
+            ("no < token >", "no < token >"),
+            ("x<a>y<a><b>z", "xy<b>z"),
+            ("<<a>a>", ""),
+            ("<<<a>a>a>ü<aéé>", "ü"),
+            ("<a", "<a"),
+        ] {
+            assert_eq!(special.removed(text), kept, "{text}");
+        }
     }
 }
