@@ -12,7 +12,7 @@ use std::time::Duration;
 use trilut_presets::preset::{Effort, Record};
 use trilut_presets::{Format, Phase, Preset, Shape};
 use trilut_runtime::Config;
-use trilut_tuning::{Outcome, Request, ShapeUse, Stopped};
+use trilut_tuning::{Outcome, Request, ShapeUse, Stopped, space};
 
 /// Find the fastest exact kernels for a model's layers on this CPU, and remember them.
 #[derive(Debug, clap::Args)]
@@ -41,9 +41,15 @@ pub(crate) struct Args {
     /// Tune even what has been tuned already.
     #[arg(long)]
     force: bool,
+    /// Print what is searched, and do nothing else.
+    #[arg(long)]
+    list_space: bool,
 }
 
 pub(crate) fn tune(args: Args) -> Result<(), Failure> {
+    if args.list_space {
+        return list_space();
+    }
     let threads = environment::threads(args.threads)?;
     let shapes = shapes(&args)?;
     let formats = if args.format.is_empty() { Format::ALL.to_vec() } else { args.format };
@@ -74,6 +80,19 @@ pub(crate) fn tune(args: Args) -> Result<(), Failure> {
             finish(&outcome)
         }
     }
+}
+
+/// Every knob with its values.
+fn list_space() -> Result<(), Failure> {
+    let mut table = Table::new(&["knob", "values", "meaning"], 3);
+    let kernels = "those that are exact and accept the shape";
+    table.row(["kernel", kernels, "`trilut codegen --isa ISA --emit list` names them"]);
+    for knob in space::KNOBS {
+        let values: Vec<String> = knob.values.iter().map(usize::to_string).collect();
+        table.row([knob.name, &values.join(" "), knob.help]);
+    }
+    out!("{}", table.plain());
+    Ok(())
 }
 
 fn shapes(args: &Args) -> Result<Vec<ShapeUse>, Failure> {
