@@ -10,6 +10,7 @@ mod vocabulary;
 use crate::gguf::{AtomicFile, GgufWriter, TensorKind, TensorWriter, WriteError};
 use random::Stream;
 use rayon::prelude::*;
+use std::ops::ControlFlow;
 use std::path::Path;
 use trilut_presets::models::{Activation, ModelSpec};
 use vocabulary::Vocabulary;
@@ -80,6 +81,9 @@ pub enum DummyError {
         /// The largest that can be made.
         most: usize,
     },
+    /// The caller broke off; no file was left.
+    #[error("the model was not written: interrupted")]
+    Cancelled,
     /// The file cannot be written.
     #[error(transparent)]
     Write(#[from] WriteError),
@@ -126,7 +130,7 @@ impl Plan {
 }
 
 /// Writes a dummy of `spec` to `path`, which gets its name when the file is complete. `progress` is
-/// called with the bytes written so far and in all.
+/// called with the bytes written so far and in all; when it breaks, no file is left.
 ///
 /// # Errors
 /// When the model's architecture is not bitnet-b1.58, its sizes cannot be stored as I2_S, no
@@ -135,7 +139,7 @@ pub fn write_dummy(
     spec: &ModelSpec,
     options: DummyOptions,
     path: &Path,
-    progress: &mut dyn FnMut(u64, u64),
+    progress: &mut dyn FnMut(u64, u64) -> ControlFlow<()>,
 ) -> Result<(), DummyError> {
     check(spec)?;
     let tensors = plan(spec, options)?;
@@ -154,7 +158,7 @@ pub fn write_dummy(
     for (index, tensor) in tensors.iter().enumerate() {
         out.tensor(tensor, options.seed, index as u64)?;
     }
-    (out.progress)(out.total, out.total);
+    out.report(out.total)?;
     Ok(out.file.commit()?)
 }
 
@@ -244,11 +248,11 @@ struct Output<'a> {
     buffer: Vec<u8>,
     done: u64,
     total: u64,
-    progress: &'a mut dyn FnMut(u64, u64),
+    progress: &'a mut dyn FnMut(u64, u64) -> ControlFlow<()>,
 }
 
 impl Output<'_> {
-    fn tensor(&mut self, tensor: &Plan, seed: u64, index: u64) -> Result<(), WriteError> {
+    fn tensor(&mut self, tensor: &Plan, seed: u64, index: u64) -> Result<(), DummyError> {
         let elements = tensor.elements();
         match tensor.fill {
             Fill::Ones => self.part(&tensor.name, &1f32.to_le_bytes().repeat(elements)),
@@ -286,7 +290,7 @@ impl Output<'_> {
         seed: u64,
         index: u64,
         fill: impl Fn(Stream, &mut [u8]) + Sync,
-    ) -> Result<(), WriteError> {
+    ) -> Result<(), DummyError> {
         let mut buffer = std::mem::take(&mut self.buffer);
         for start in (0..bytes).step_by(BUFFER) {
             let part = &mut buffer[..BUFFER.min(bytes - start)];
@@ -300,10 +304,17 @@ impl Output<'_> {
         Ok(())
     }
 
-    fn part(&mut self, name: &str, bytes: &[u8]) -> Result<(), WriteError> {
+    fn part(&mut self, name: &str, bytes: &[u8]) -> Result<(), DummyError> {
         self.file.write(name, bytes)?;
-        self.done += bytes.len() as u64;
-        (self.progress)(self.done, self.total);
-        Ok(())
+        self.report(self.done + bytes.len() as u64)
+    }
+
+    /// Tells how much is done; the listener may break off.
+    fn report(&mut self, done: u64) -> Result<(), DummyError> {
+        self.done = done;
+        match (self.progress)(done, self.total) {
+            ControlFlow::Continue(()) => Ok(()),
+            ControlFlow::Break(()) => Err(DummyError::Cancelled),
+        }
     }
 }

@@ -1,5 +1,6 @@
 //! Dummy models: whole files, the same bytes for the same seed, and clear refusals.
 
+use std::ops::ControlFlow;
 use std::path::Path;
 use trilut_presets::models::{self, ModelSpec};
 use trilut_runtime::dummy::{DummyError, DummyOptions, Head, write_dummy};
@@ -22,7 +23,17 @@ fn tiny() -> ModelSpec {
 }
 
 fn write(spec: &ModelSpec, options: DummyOptions, path: &Path) -> Result<(), DummyError> {
-    write_dummy(spec, options, path, &mut |_, _| {})
+    write_dummy(spec, options, path, &mut |_, _| ControlFlow::Continue(()))
+}
+
+#[test]
+fn breaking_off_leaves_no_file() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("tiny.gguf");
+    let stop = &mut |_, _| ControlFlow::Break(());
+    let error = write_dummy(&tiny(), DummyOptions::default(), &path, stop).unwrap_err();
+    assert!(matches!(error, DummyError::Cancelled));
+    assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 0);
 }
 
 #[test]
@@ -33,6 +44,7 @@ fn a_dummy_is_a_whole_model_file() {
     let mut calls = Vec::new();
     write_dummy(&spec, DummyOptions::default(), &path, &mut |done, total| {
         calls.push((done, total));
+        ControlFlow::Continue(())
     })
     .unwrap();
     assert!(calls.is_sorted() && calls.iter().all(|&(done, total)| done <= total));

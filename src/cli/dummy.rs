@@ -1,11 +1,12 @@
 //! `trilut dummy`: a model file of a known shape with random weights, for measuring speed.
 
 use super::failure::Failure;
-use super::output;
+use super::{interrupt, output};
 use indicatif::{ProgressBar, ProgressStyle};
+use std::ops::ControlFlow;
 use std::path::PathBuf;
 use trilut_presets::models;
-use trilut_runtime::dummy::{DummyOptions, write_dummy};
+use trilut_runtime::dummy::{DummyError, DummyOptions, write_dummy};
 
 /// Write a model file with random weights, in the shape of a known model.
 #[derive(Debug, clap::Args)]
@@ -36,9 +37,13 @@ pub(crate) fn dummy(args: &Args) -> Result<(), Failure> {
     let written = write_dummy(spec, options, &args.output, &mut |done, total| {
         bar.set_length(total);
         bar.set_position(done);
+        if interrupt::asked() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
     });
     bar.finish_and_clear();
-    written?;
+    match written {
+        Err(DummyError::Cancelled) => return Err(Failure::interrupted()),
+        written => written?,
+    }
     eprintln!("wrote {}", args.output.display());
     Ok(())
 }

@@ -122,7 +122,8 @@ pub(crate) fn run(args: Args) -> Result<(), Failure> {
         // Names of control tokens in a person's prompt stay text; in a template they are meant.
         parse_special: args.chat || args.special,
     };
-    let (prompt, echo) = if args.chat { (chat(&gguf, &prompt)?, false) } else { (prompt, true) };
+    let (prompt, echo) =
+        if args.chat { (chat(&gguf, &model, &prompt)?, false) } else { (prompt, true) };
     let generation = tell(&model, &prompt, echo, &options)?;
     eprintln!("{}", figures(&generation));
     match generation.finish {
@@ -164,12 +165,13 @@ fn piped() -> Result<String, Failure> {
     Ok(if text.is_empty() { STORY } else { text }.to_owned())
 }
 
-/// The prompt as a user's message in the model's own template.
-fn chat(gguf: &Gguf, prompt: &str) -> Result<String, Failure> {
+/// The prompt as a user's message in the model's own template. What the user writes cannot end its turn.
+fn chat(gguf: &Gguf, model: &Model, prompt: &str) -> Result<String, Failure> {
     let template = ChatTemplate::from_gguf(gguf)?.ok_or_else(|| {
         Failure::new("the model file carries no chat template").hint("leave out --chat")
     })?;
-    Ok(template.render(&[Message::new("user", prompt)], true)?)
+    let message = Message::new("user", model.tokenizer().without_control(prompt));
+    Ok(template.render(&[message], true)?)
 }
 
 /// Generates to stdout as it comes; Ctrl-C ends the text.

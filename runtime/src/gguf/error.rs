@@ -16,7 +16,10 @@ pub enum GgufError {
         source: std::io::Error,
     },
     /// The file does not begin with `GGUF`.
-    #[error("not a GGUF file: it begins with `{}`", begins.escape_ascii())]
+    #[error("not a GGUF file: {}", match begins.as_slice() {
+        [] => "it is empty".to_owned(),
+        begins => format!("it begins with `{}`", begins.escape_ascii()),
+    })]
     Magic {
         /// The first bytes, at most 4.
         begins: Vec<u8>,

@@ -54,11 +54,15 @@ impl Gguf {
     pub fn open(path: impl AsRef<Path>) -> Result<Self, GgufError> {
         let path = path.as_ref();
         let failed = |source| GgufError::Open { path: path.to_owned(), source };
-        let file = std::fs::File::open(path).map_err(failed)?;
-        let facts = file.metadata().map_err(failed)?;
+        // Before opening: that would wait for ever on a pipe.
+        let facts = std::fs::metadata(path).map_err(failed)?;
         if facts.is_dir() {
             return Err(failed(std::io::ErrorKind::IsADirectory.into()));
         }
+        if !facts.is_file() {
+            return Err(failed(std::io::Error::other("it is no regular file")));
+        }
+        let file = std::fs::File::open(path).map_err(failed)?;
         if facts.len() == 0 {
             // An empty file cannot be mapped everywhere.
             return Self::from_static(&[]);
