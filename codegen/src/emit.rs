@@ -182,8 +182,8 @@ fn entry(plan: &Plan, hash: u64) -> TokenStream {
     let instructions = Literal::f64_unsuffixed(cost(plan));
     let bytes = Literal::f64_unsuffixed(bytes_per_weight(name.format));
     let prefetches = name.micro.unroll >= 2 && name.isa.target_arch().is_some();
+    // SAFETY of the generated block: the function is compiled for the features of the ISA in its name.
     quote! {
-        // The function is compiled for exactly the features of the ISA in its name.
         unsafe { ::trilut_kernels::Kernel::new(::trilut_kernels::KernelInfo {
             text: #text,
             name: #parts,

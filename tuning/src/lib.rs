@@ -2,7 +2,7 @@
 //!
 //! [`tune`] is the way in. It takes the declared search [`space`], refuses every kernel that is not
 //! bit-exact ([`exactness`]), ranks the rest without running them ([`mod@estimate`]), times them on
-//! weights that are as cold as in real decoding ([`cold`], [`bench`]) in a round-robin [`mod@race`],
+//! weights that are as cold as in real decoding ([`cold`], [`mod@bench`]) in a round-robin [`mod@race`],
 //! and lets the winner prove itself against the default pair by pair ([`mod@confirm`]). What it says
 //! about its own reliability comes from [`noise`].
 //!

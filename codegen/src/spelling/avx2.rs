@@ -24,14 +24,17 @@ impl Spelling for Avx2 {
             Op::Zero(_) => quote!(_mm256_setzero_si256()),
             Op::Load { from, at } => {
                 let from = slice(*from);
+                // SAFETY of the generated block: the offset is inside the slice, see above.
                 quote!(unsafe { _mm256_loadu_si256(#from.as_ptr().add(#at).cast()) })
             }
             Op::LoadLow { .. } | Op::LoadTwoBlocks { .. } => {
                 unreachable!("the plan gives 64-byte vectors to no AVX2 kernel")
             }
+            // SAFETY of the generated block: the offset is inside the slice, see above.
             Op::Table { at } => quote!(unsafe {
                 _mm256_broadcastsi128_si256(_mm_loadu_si128(q.as_ptr().add(#at).cast()))
             }),
+            // SAFETY of the generated block: the offset is inside the slice, see above.
             Op::Signs { at } => quote!(::trilut_kernels::lanes::avx2::expand_bits(unsafe {
                 weights.as_ptr().add(#at).cast::<i32>().read_unaligned()
             })),
@@ -76,6 +79,7 @@ impl Spelling for Avx2 {
     }
 
     fn store(&self, at: usize, a: &Var) -> TokenStream {
+        // SAFETY of the generated block: `sums` has a vector's room at every `at` that is lowered.
         quote!(unsafe { _mm256_storeu_si256(sums.as_mut_ptr().add(#at).cast(), #a) };)
     }
 

@@ -2,7 +2,12 @@
 //!
 //! A NEON kernel will spell the same sequences with intrinsics; here every host executes them.
 
-pub use super::portable::{add_i16, add_i32, expand_bits, load, shift_right, sum, table, xor};
+// One instruction each, with the meaning that is written there: `ushr` and `and`, `usdot` (`sdot` needs the
+// top plane shifted down first), `sadalp`, `saddw` and `saddw2`, `add`, `eor`, `sshr`, `addv`, `ld1`.
+pub use super::portable::{
+    add_i16, add_i32, dot, expand_bits, field, load, shift_right, sum, table, widen_half,
+    widen_pairs, xor,
+};
 use std::array::from_fn;
 
 /// `smull`: products of one half of two signed byte vectors.
@@ -17,27 +22,10 @@ fn addp<const H: usize>(a: [i16; H], b: [i16; H]) -> [i16; H] {
     from_fn(|i| if i < H / 2 { pair(&a, i) } else { pair(&b, i - H / 2) })
 }
 
-/// `ushr` and `and`.
-#[inline(always)]
-pub fn field<const W: usize>(a: [u8; W], shift: u32, mask: u8) -> [u8; W] {
-    from_fn(|i| a[i] >> shift & mask)
-}
-
 /// `smull`, `smull2`, `addp`: codes are below 128, so signed products are right.
 #[inline(always)]
 pub fn mul_add_pairs<const W: usize, const H: usize>(codes: [u8; W], q: [u8; W]) -> [i16; H] {
     addp::<H>(smull(codes, q, false), smull(codes, q, true))
-}
-
-/// `usdot`: four products of unsigned and signed bytes added to each int32 lane. (`sdot` needs the top
-/// plane shifted down first.)
-#[inline(always)]
-pub fn dot<const W: usize, const D: usize>(acc: [i32; D], codes: [u8; W], q: [u8; W]) -> [i32; D] {
-    from_fn(|i| {
-        (0..4).fold(acc[i], |acc, j| {
-            acc + i32::from(codes[4 * i + j]) * i32::from(q[4 * i + j] as i8)
-        })
-    })
 }
 
 /// `tbl`: an index past the table gives 0.
@@ -55,21 +43,4 @@ pub fn interleave<const W: usize, const H: usize>(
 ) -> [i16; H] {
     let from = usize::from(upper) * H;
     from_fn(|i| i16::from_le_bytes([low[from + i], high[from + i]]))
-}
-
-/// `sadalp`: neighbouring int16 lanes added to int32 lanes.
-#[inline(always)]
-pub fn widen_pairs<const H: usize, const D: usize>(acc: [i32; D], a: [i16; H]) -> [i32; D] {
-    from_fn(|i| acc[i] + (i32::from(a[2 * i]) + i32::from(a[2 * i + 1])))
-}
-
-/// `saddw` or `saddw2`: one half of the int16 lanes added to int32 lanes.
-#[inline(always)]
-pub fn widen_half<const H: usize, const D: usize>(
-    acc: [i32; D],
-    a: [i16; H],
-    upper: bool,
-) -> [i32; D] {
-    let from = if upper { D } else { 0 };
-    from_fn(|i| acc[i] + i32::from(a[from + i]))
 }
