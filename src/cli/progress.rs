@@ -14,7 +14,7 @@ impl Bar {
     /// A bar that appears with the first event; hidden when stderr is not a terminal.
     pub(crate) fn new() -> Self {
         let bar = ProgressBar::new(1000);
-        let template = "{spinner} [{bar:24}] {percent:>3}%  left {eta:>4}  {msg}";
+        let template = "{spinner} [{bar:24}] {percent:>3}%  left {eta:>4}  {wide_msg}";
         let style = ProgressStyle::with_template(template).expect("the template is well-formed");
         bar.set_style(style.progress_chars("=> "));
         Self { bar, shape: String::new() }

@@ -30,6 +30,18 @@ impl Noise {
         Self { spread: spread(samples), drift, steal }
     }
 
+    /// Whether times taken under this noise are to be believed rather than those under the other.
+    pub fn is_calmer_than(&self, other: &Self) -> bool {
+        let disorder = |noise: &Self| {
+            noise
+                .spread
+                .unwrap_or(f64::INFINITY)
+                .max(noise.drift.abs())
+                .max(noise.steal.unwrap_or(0.0))
+        };
+        disorder(self) < disorder(other)
+    }
+
     /// What to tell a person, if the times are unreliable.
     pub fn warning(&self) -> Option<String> {
         let percent = |share: f64| format!("{:.0} %", share * 100.0);

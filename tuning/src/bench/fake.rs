@@ -107,6 +107,8 @@ pub(crate) struct Script {
     pub(crate) noise: f64,
     /// Slow-down per sample taken.
     pub(crate) drift: f64,
+    /// Whether the slow-down is over when the second stage opens.
+    pub(crate) drift_passes: bool,
     /// A prefetch distance and the factor that it brings.
     pub(crate) prefetch: Option<(usize, f64)>,
     /// A row split and the factor that it brings.
@@ -199,7 +201,11 @@ impl Lab for FakeLab {
     }
 
     fn open(&mut self, _: Shape, _: &[Layout]) -> Result<Stage<'_>, TuneError> {
-        let mut runner = Synthetic::new(self.script);
+        let script = self.script;
+        if script.drift_passes {
+            self.script.drift = 0.0;
+        }
+        let mut runner = Synthetic::new(script);
         runner.clock = Rc::clone(&self.clock);
         runner.log = Rc::clone(&self.log);
         let notes = vec!["synthetic weights".to_owned()];

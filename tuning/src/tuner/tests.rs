@@ -149,6 +149,15 @@ fn drift_is_noted_and_does_not_choose() {
 }
 
 #[test]
+fn a_race_in_a_busy_moment_is_run_again() {
+    let mut lab = lab(Script { drift: 0.01, drift_passes: true, ..Script::default() });
+    let outcome = run(&mut lab, &request(Effort::Measure), &mut Notes::default());
+    assert!(outcome.notes.iter().any(|n| n.contains("slower")), "{:?}", outcome.notes);
+    assert!(outcome.shapes.iter().all(|r| r.noise.warning().is_none()));
+    assert_eq!(outcome.shapes.len(), 2);
+}
+
+#[test]
 fn several_threads_vary_the_split() {
     let mut lab = lab(Script { rows: Some((32, 0.5)), ..Script::default() });
     let several = Request { threads: 2, shapes: vec![layer(256, 128)], ..request(Effort::Measure) };
