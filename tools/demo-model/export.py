@@ -17,7 +17,7 @@ import torch
 
 U32, I32, F32, BOOL, STR, ARR = 4, 5, 6, 7, 8, 9
 T_F32, T_F16, T_I2S = 0, 1, 36
-ALIGN = 64
+ALIGN = 32              # the default of the format, which engines that rewrite files assume
 
 CHAT_TEMPLATE = (
     "{{ bos_token }}{% for message in messages %}"
