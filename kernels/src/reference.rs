@@ -24,15 +24,6 @@ pub fn quantise(x: &[f32]) -> (Vec<i8>, f32) {
     (q, amax)
 }
 
-/// Ternarises one float matrix: `t = clamp(round_half_even(w / s), -1, 1)` with
-/// `s = max(mean |w|, 1e-5)`, the mean accumulated in f64. Returns `(t, s)`.
-pub fn ternarise(w: &[f32]) -> (Vec<i8>, f32) {
-    let mean = w.iter().map(|v| f64::from(v.abs())).sum::<f64>() / w.len().max(1) as f64;
-    let scale = (mean as f32).max(1e-5);
-    let t = w.iter().map(|v| (v / scale).round_ties_even().clamp(-1.0, 1.0) as i8).collect();
-    (t, scale)
-}
-
 /// The float result of a linear layer from its exact sum: `sum * (weight_scale * (amax / 127))`.
 pub fn dequantise(sum: i32, weight_scale: f32, amax: f32) -> f32 {
     sum as f32 * (weight_scale * (amax / 127f32))

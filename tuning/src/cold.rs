@@ -128,13 +128,6 @@ impl Copies {
     }
 }
 
-/// Bytes of memory that are free for use, from `/proc/meminfo` or its like.
-pub fn available_bytes(meminfo: &std::path::Path) -> Option<u64> {
-    let text = std::fs::read_to_string(meminfo).ok()?;
-    let value = text.lines().find_map(|line| line.strip_prefix("MemAvailable:"))?;
-    value.trim().strip_suffix("kB")?.trim().parse::<u64>().ok()?.checked_mul(1024)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -187,14 +180,5 @@ mod tests {
             assert_ne!(copies.view(0).bytes().as_ptr(), copies.view(1).bytes().as_ptr());
             assert_eq!(copies.view(3).bytes().as_ptr(), copies.view(0).bytes().as_ptr());
         }
-    }
-
-    #[test]
-    fn available_memory_is_read() {
-        let file = tempfile::NamedTempFile::new().unwrap();
-        std::fs::write(file.path(), "MemTotal: 9 kB\nMemAvailable:   1024 kB\n").unwrap();
-        assert_eq!(available_bytes(file.path()), Some(1 << 20));
-        std::fs::write(file.path(), "MemAvailable: lots\n").unwrap();
-        assert_eq!(available_bytes(file.path()), None);
     }
 }

@@ -13,6 +13,7 @@ use std::time::{Duration, Instant, SystemTime};
 use trilut_kernels::pool::Pool;
 use trilut_kernels::{Activation, Activations, Cpu, Format, Layout, Packed, Runnable, Shape, Tile};
 use trilut_presets::Machine;
+use trilut_presets::machine::meminfo;
 use trilut_presets::preset::Effort;
 
 /// Memory that is taken to be free where the system does not tell.
@@ -72,7 +73,7 @@ impl Lab for Hardware {
     }
 
     fn open(&mut self, shape: Shape, layouts: &[Layout]) -> Result<Stage<'_>, TuneError> {
-        let available = cold::available_bytes(Path::new("/proc/meminfo")).unwrap_or(UNKNOWN_FREE);
+        let available = meminfo(Path::new("/proc/meminfo"), "MemAvailable").unwrap_or(UNKNOWN_FREE);
         // A quarter for all copies; the plain weights they are packed from take from it first.
         let free = (available / 4).saturating_sub(shape.weights() as u64);
         let free = free / layouts.len().max(1) as u64;

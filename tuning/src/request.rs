@@ -38,8 +38,6 @@ pub struct Request {
 }
 
 impl Request {
-    /// The usual time limit of [`Effort::Measure`].
-    pub const MEASURE_LIMIT: Duration = Duration::from_secs(60);
     /// The upper end of what [`Effort::Estimate`] takes for a model.
     pub const ESTIMATE_LIMIT: Duration = Duration::from_secs(2);
 

@@ -10,6 +10,8 @@ mod microarchitecture;
 mod proc;
 mod topology;
 
+pub use proc::meminfo;
+
 use serde::{Deserialize, Serialize};
 use std::path::Path;
 
@@ -171,11 +173,6 @@ impl Machine {
         } else {
             Likeness::SameIsa
         }
-    }
-
-    /// Bytes of one cache of a level; 0 if there is none or it is unknown.
-    pub fn cache_bytes(&self, level: u32) -> u64 {
-        self.caches.iter().find(|c| c.level == level).map_or(0, |c| c.bytes)
     }
 
     /// The cache farthest from the core, if any is known.

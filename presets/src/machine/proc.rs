@@ -89,11 +89,11 @@ pub(super) fn memory_bytes(path: &Path) -> u64 {
     meminfo(path, "MemTotal").unwrap_or(0)
 }
 
-/// One line of a `meminfo` file in bytes.
-fn meminfo(path: &Path, name: &str) -> Option<u64> {
+/// One line of `/proc/meminfo` or its like, such as `MemAvailable`, in bytes.
+pub fn meminfo(path: &Path, name: &str) -> Option<u64> {
     let text = std::fs::read_to_string(path).ok()?;
     let (_, value) = text.lines().map(field).find(|(key, _)| *key == name)?;
-    Some(value.strip_suffix("kB")?.trim().parse::<u64>().ok()? * 1024)
+    Some(value.strip_suffix("kB")?.trim().parse::<u64>().ok()?.saturating_mul(1024))
 }
 
 fn field(line: &str) -> (&str, &str) {

@@ -52,7 +52,7 @@ fn a_machine_with_two_threads_per_core_is_read_from_its_files() {
     assert_eq!(machine.features, ["avx", "avx2", "bmi2", "f16c"]);
     assert_eq!((machine.logical_cpus, machine.physical_cores), (4, 2));
     assert_eq!(machine.caches.len(), 3);
-    assert_eq!(machine.cache_bytes(2), 512 << 10);
+    assert!(machine.caches.iter().any(|c| (c.level, c.bytes) == (2, 512 << 10)));
     assert_eq!(machine.last_level_bytes(), 2 * (16 << 20));
     assert_eq!(machine.memory_bytes, 8000 * 1024);
     assert_eq!(machine.microcode.as_deref(), Some("0x1000065"));
@@ -137,4 +137,16 @@ fn likeness_falls_from_cpu_to_foreign() {
     assert_eq!(like(&this, Isa::Avx2), Likeness::Foreign);
     let other = Machine { arch: "aarch64".into(), ..this.clone() };
     assert_eq!(like(&other, Isa::Avx512), Likeness::Foreign);
+}
+
+#[test]
+fn available_memory_is_read() {
+    let root = tree(&[
+        ("meminfo", "MemTotal: 9 kB\nMemAvailable:   1024 kB\n"),
+        ("odd", "MemAvailable: lots\n"),
+    ]);
+    let read = |name: &str| super::meminfo(&root.path().join(name), "MemAvailable");
+    assert_eq!(read("meminfo"), Some(1 << 20));
+    assert_eq!(read("odd"), None);
+    assert_eq!(read("missing"), None);
 }

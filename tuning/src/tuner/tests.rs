@@ -13,7 +13,7 @@ fn request(effort: Effort) -> Request {
         formats: vec![Format::I2S],
         threads: 1,
         effort,
-        time_limit: Request::MEASURE_LIMIT,
+        time_limit: Duration::from_secs(60),
         cpu: Cpu::capped(Some(Isa::Scalar)),
         machine: Machine::default(),
         model_bytes: 1 << 40,
