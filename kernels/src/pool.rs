@@ -19,9 +19,13 @@ use std::time::{Duration, Instant};
 /// How long a waiting thread spins before it sleeps.
 const SPIN: Duration = Duration::from_micros(40);
 
-/// The number of threads used where nobody says otherwise: what the operating system lends us.
+/// The number of threads used where nobody says otherwise: one for each physical core of what the
+/// operating system lends us, since sibling threads of a core share the units that kernels keep busy.
 pub fn default_threads() -> usize {
-    std::thread::available_parallelism().map_or(1, |n| n.get())
+    let lent = std::thread::available_parallelism().map_or(1, |n| n.get());
+    let machine = trilut_presets::Machine::detect();
+    let siblings = machine.logical_cpus / machine.physical_cores.max(1);
+    lent.div_ceil(siblings.max(1))
 }
 
 /// A value with a cache line (and its prefetched neighbour) to itself.
