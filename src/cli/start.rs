@@ -20,10 +20,11 @@ pub(crate) fn start() -> Result<(), Failure> {
     let gguf = Source::Embedded.open()?;
     let shapes = model::shapes(&Config::from_gguf(&gguf)?);
     let bytes = model::bytes(&shapes);
-    let request =
-        here.request(shapes, bytes, Format::ALL.to_vec(), threads, Effort::Measure, LIMIT);
+    // One thread: layers this small say more about the kernels when no other thread is waited for.
+    let request = here.request(shapes, bytes, Format::ALL.to_vec(), 1, Effort::Measure, LIMIT);
     let tuned = tune::tuned(&request, here.cache_file().as_deref(), false)?;
     outln!("\n{}", tuned.table(&request).plain());
+    outln!("times of one thread; the story is told by {threads}\n");
     if let Some(outcome) = tuned.outcome {
         here.remember(outcome.preset);
     }

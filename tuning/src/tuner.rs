@@ -90,26 +90,9 @@ pub fn tune_in(
         let time = Time { begin: now, budget: deadline.saturating_sub(now).mul_f64(part) };
         let fraction = (1.0 - left / total, work(layer) / total);
         left = (left - work(layer)).max(0.0);
-        let mut attempt = |lab: &mut dyn Lab, observer: &mut dyn Observer, time| {
-            let best = f64::INFINITY;
-            let mut watch = Watch { observer, time, fraction, best, cancelled: false };
-            tune_layer(lab, request, index, *layer, &mut watch, &mut notes)
-        };
-        match attempt(lab, observer, time) {
-            Ok(Some(mut report)) => {
-                // A busy moment may be over: measure once more, and believe the calmer race.
-                let now = lab.now();
-                if report.noise.warning().is_some()
-                    && request.effort > Effort::Estimate
-                    && now < deadline
-                    && !observer.should_stop()
-                {
-                    let budget = time.budget.min(deadline - now);
-                    let again = attempt(lab, observer, Time { begin: now, budget })?;
-                    if let Some(again) = again.filter(|a| a.noise.is_calmer_than(&report.noise)) {
-                        report = again;
-                    }
-                }
+        let mut watch = Watch { observer, time, fraction, best: f64::INFINITY, cancelled: false };
+        match tune_layer(lab, request, index, *layer, &mut watch, &mut notes) {
+            Ok(Some(report)) => {
                 observer.event(&Event::Done(&report));
                 reports.push(report);
             }
@@ -125,6 +108,27 @@ pub fn tune_in(
     }
     if stopped.is_none() && observer.should_stop() && reports.len() < shapes {
         stopped = Some(Stopped::Cancelled);
+    }
+
+    // A busy moment may be over: what it disturbed is measured once more, in the time that is left, and
+    // the calmer race is believed.
+    let disturbed = |report: &&mut ShapeReport| {
+        request.effort > Effort::Estimate && report.noise.warning().is_some()
+    };
+    let mut again: Vec<&mut ShapeReport> = reports.iter_mut().filter(disturbed).collect();
+    while let Some(report) = again.pop() {
+        let now = lab.now();
+        if now >= deadline || observer.should_stop() {
+            break;
+        }
+        let budget = (deadline - now) / (again.len() + 1) as u32;
+        let (time, fraction) = (Time { begin: now, budget }, (1.0, 0.0));
+        let mut watch = Watch { observer, time, fraction, best: f64::INFINITY, cancelled: false };
+        let index = request.shapes.iter().position(|l| *l == report.layer).unwrap_or(0);
+        let retried = tune_layer(lab, request, index, report.layer, &mut watch, &mut notes)?;
+        if let Some(retried) = retried.filter(|r| r.noise.is_calmer_than(&report.noise)) {
+            *report = retried;
+        }
     }
 
     if let Some(error) = too_large.filter(|_| reports.is_empty() && stopped.is_none()) {
