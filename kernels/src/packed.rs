@@ -10,7 +10,7 @@
 //! padded with 0. `I2s` with K a multiple of 128 is byte for byte the tensor data of a GGUF file, so
 //! such a tensor is executed in place.
 
-use crate::AlignedBytes;
+use crate::{Activation, AlignedBytes};
 use rayon::prelude::*;
 use std::sync::Arc;
 use trilut_presets::{Format, Shape};
@@ -56,6 +56,15 @@ impl Layout {
             Self::I2s => Format::I2S,
             Self::Tl1 => Format::Tl1,
             Self::Tl2 => Format::Tl2,
+        }
+    }
+
+    /// The form of activations that kernels of this layout read.
+    pub const fn activation(self) -> Activation {
+        match self {
+            Self::I2s => Activation::Plain,
+            Self::Tl1 => Activation::PairTables,
+            Self::Tl2 => Activation::TripleTables,
         }
     }
 

@@ -281,11 +281,7 @@ impl Search<'_> {
     ) -> String {
         let preset = match preset {
             Ok(preset) => preset,
-            Err(error) => {
-                let why = std::error::Error::source(&error);
-                let why = why.map(|why| format!(": {why}")).unwrap_or_default();
-                return format!("{origin}: skipped, {error}{why}");
-            }
+            Err(error) => return format!("{origin}: skipped, {}", error.with_cause()),
         };
         let likeness = preset.likeness(self.machine, self.isa);
         let place = match likeness {

@@ -5,7 +5,7 @@
 
 use super::failure::{Failure, printable};
 use super::model::Source;
-use super::output::{out, outln};
+use super::output::{count, out, outln};
 use super::run::Engine;
 use super::table::Table;
 use super::{environment, interrupt};
@@ -226,9 +226,7 @@ fn measure(
     let ts: Vec<f64> = ns.iter().map(|&ns| test.tokens() as f64 * 1e9 / ns as f64).collect();
     let (avg_ns, stddev_ns) = moments(&ns.iter().map(|&ns| ns as f64).collect::<Vec<_>>());
     let (avg_ts, stddev_ts) = moments(&ts);
-    let mut sorted = ts.clone();
-    sorted.sort_by(f64::total_cmp);
-    let median_ts = (sorted[(sorted.len() - 1) / 2] + sorted[sorted.len() / 2]) / 2.0;
+    let median_ts = trilut_tuning::median(&ts);
     let bytes = model.bytes_per_token();
     let (n_prompt, n_gen) = match test {
         Test::Prompt(n) => (n, 0),
@@ -295,10 +293,9 @@ fn footer(results: &[Measured]) {
     for r in results {
         if let Some(share) = r.bandwidth_share {
             eprintln!(
-                "{} with {} thread{} reads {:.0} MB per token: {:.0} % of the {:.1} GB/s measured in this run",
+                "{} with {} reads {:.0} MB per token: {:.0} % of the {:.1} GB/s measured in this run",
                 r.test,
-                r.n_threads,
-                if r.n_threads == 1 { "" } else { "s" },
+                count(r.n_threads, "thread"),
                 r.bytes_per_token as f64 / 1e6,
                 share * 100.0,
                 r.bandwidth_gbps,

@@ -21,6 +21,11 @@ macro_rules! outln {
 
 pub(crate) use {out, outln};
 
+/// A number of things: `1 thread`, `2 threads`.
+pub(crate) fn count(n: usize, thing: &str) -> String {
+    format!("{n} {thing}{}", if n == 1 { "" } else { "s" })
+}
+
 /// Refuses, before any work is done, a path that a file cannot be written to: a directory, a device, or
 /// a place where nothing can be made. Missing parent directories are made.
 pub(crate) fn check_file(path: &Path) -> Result<(), Failure> {

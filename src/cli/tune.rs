@@ -2,13 +2,14 @@
 
 use super::failure::Failure;
 use super::model::{self, Source};
-use super::output::{self, out};
+use super::output::{self, count, out};
 use super::planning::{self, Here};
 use super::progress::Bar;
 use super::table::Table;
 use super::{environment, interrupt};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
+use trilut_presets::machine::Likeness;
 use trilut_presets::preset::{Effort, Record};
 use trilut_presets::{Format, Phase, Preset, Shape};
 use trilut_runtime::Config;
@@ -128,9 +129,8 @@ pub(crate) fn tuned(request: &Request, path: Option<&Path>, force: bool) -> Resu
         }
     });
     // What was made elsewhere is neither current nor to be mixed with what is made here.
-    let earlier = earlier.filter(|preset| {
-        preset.machine.key() == request.machine.key() && preset.provenance.isa == request.isa()
-    });
+    let earlier = earlier
+        .filter(|earlier| earlier.likeness(&request.machine, request.isa()) == Likeness::SameCpu);
     let needed = match &earlier {
         Some(preset) if !force => trilut_tuning::needed(preset, request),
         _ => request.shapes.clone(),
@@ -164,11 +164,9 @@ impl Tuned {
 /// Runs the tuner under a progress bar, and tells what it says about the run as a whole.
 fn run(request: &Request) -> Result<Outcome, Failure> {
     eprintln!(
-        "tuning {} shape{} for {} thread{} on {} ({}), at most {}",
-        request.shapes.len(),
-        if request.shapes.len() == 1 { "" } else { "s" },
-        request.threads,
-        if request.threads == 1 { "" } else { "s" },
+        "tuning {} for {} on {} ({}), at most {}",
+        count(request.shapes.len(), "shape"),
+        count(request.threads, "thread"),
         request.machine.brand.trim(),
         request.isa(),
         humantime::format_duration(request.limit()),
@@ -176,9 +174,7 @@ fn run(request: &Request) -> Result<Outcome, Failure> {
     let mut bar = Bar::new();
     let outcome = trilut_tuning::tune(request, &mut bar)?;
     drop(bar);
-    let mut notes = outcome.notes.clone();
-    notes.dedup();
-    notes.iter().for_each(|note| eprintln!("note: {note}"));
+    outcome.notes.iter().for_each(|note| eprintln!("note: {note}"));
     let (tuned, default) = outcome.token_ns();
     eprintln!(
         "ternary layers of one token: {:.3} ms tuned, {:.3} ms by default",

@@ -130,14 +130,8 @@ fn prepare_times(
     q: &[i8],
     layouts: &[Layout],
 ) -> HashMap<Activation, f64> {
-    let forms: Vec<Activation> = layouts
-        .iter()
-        .filter_map(|layout| match layout {
-            Layout::I2s => None,
-            Layout::Tl1 => Some(Activation::PairTables),
-            Layout::Tl2 => Some(Activation::TripleTables),
-        })
-        .collect();
+    let forms = layouts.iter().map(|layout| layout.activation());
+    let forms: Vec<Activation> = forms.filter(|form| *form != Activation::Plain).collect();
     let mut times = HashMap::new();
     for &form in &forms {
         let time = |_| {

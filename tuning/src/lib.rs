@@ -32,4 +32,5 @@ pub use observer::{Event, Observer, Silent};
 pub use record::{Outcome, Refused, ShapeReport, Stopped};
 pub use request::{Request, ShapeUse, TuneError};
 pub use space::Candidate;
+pub use statistics::median;
 pub use tuner::{tune, tune_in};

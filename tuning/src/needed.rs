@@ -4,6 +4,7 @@ use crate::request::{Request, ShapeUse};
 use crate::space;
 use trilut_kernels::{Format, Phase, Shape};
 use trilut_presets::Preset;
+use trilut_presets::machine::Likeness;
 use trilut_presets::preset::Record;
 
 /// The shapes of the request for which the preset has no current record.
@@ -23,8 +24,7 @@ fn needed_by(
     request: &Request,
     fingerprint: impl Fn(&[Format], Shape) -> u64,
 ) -> Vec<ShapeUse> {
-    let same_machine =
-        preset.machine.key() == request.machine.key() && preset.provenance.isa == request.isa();
+    let same_machine = preset.likeness(&request.machine, request.isa()) == Likeness::SameCpu;
     let current = |record: &Record| {
         record.effort >= request.effort
             && request.formats.contains(&record.format)

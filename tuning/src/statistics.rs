@@ -1,7 +1,7 @@
 //! The few robust statistics that the tuner decides by.
 
 /// The median; 0 of nothing.
-pub(crate) fn median(samples: &[f64]) -> f64 {
+pub fn median(samples: &[f64]) -> f64 {
     let mut sorted = samples.to_vec();
     sorted.sort_unstable_by(f64::total_cmp);
     let n = sorted.len();

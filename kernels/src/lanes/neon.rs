@@ -3,10 +3,11 @@
 //! A NEON kernel will spell the same sequences with intrinsics; here every host executes them.
 
 // One instruction each, with the meaning that is written there: `ushr` and `and`, `usdot` (`sdot` needs the
-// top plane shifted down first), `sadalp`, `saddw` and `saddw2`, `add`, `eor`, `sshr`, `addv`, `ld1`.
+// top plane shifted down first), `sadalp`, `saddw` and `saddw2`, `add`, `eor`, `sshr`, `addv`, `ld1`,
+// `zip1` and `zip2`.
 pub use super::portable::{
-    add_i16, add_i32, dot, expand_bits, field, load, shift_right, sum, table, widen_half,
-    widen_pairs, xor,
+    add_i16, add_i32, dot, expand_bits, field, interleave, load, shift_right, sum, table,
+    widen_half, widen_pairs, xor,
 };
 use std::array::from_fn;
 
@@ -32,15 +33,4 @@ pub fn mul_add_pairs<const W: usize, const H: usize>(codes: [u8; W], q: [u8; W])
 #[inline(always)]
 pub fn lookup<const W: usize>(table: [u8; W], index: [u8; W]) -> [u8; W] {
     from_fn(|i| table.get(usize::from(index[i])).copied().unwrap_or(0))
-}
-
-/// `zip1` or `zip2` of bytes, read as int16.
-#[inline(always)]
-pub fn interleave<const W: usize, const H: usize>(
-    low: [u8; W],
-    high: [u8; W],
-    upper: bool,
-) -> [i16; H] {
-    let from = usize::from(upper) * H;
-    from_fn(|i| i16::from_le_bytes([low[from + i], high[from + i]]))
 }

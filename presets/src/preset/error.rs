@@ -52,6 +52,14 @@ pub enum PresetError {
 pub struct Rule(pub String);
 
 impl PresetError {
+    /// What is wrong and why, in one line.
+    pub(crate) fn with_cause(&self) -> String {
+        match std::error::Error::source(self) {
+            Some(why) => format!("{self}: {why}"),
+            None => self.to_string(),
+        }
+    }
+
     /// What to do about it.
     pub fn hint(&self) -> Option<String> {
         match self {

@@ -2,6 +2,7 @@
 
 use super::{Preset, PresetError};
 use crate::atomic_file::AtomicFile;
+use crate::machine::Likeness;
 use std::fs::{self, File};
 use std::io::{self, Read, Write};
 use std::path::{Path, PathBuf};
@@ -63,8 +64,7 @@ impl Preset {
         }
         let reason = match Self::load(path) {
             Ok(mut older)
-                if older.machine.key() == self.machine.key()
-                    && older.provenance.isa == self.provenance.isa =>
+                if older.likeness(&self.machine, self.provenance.isa) == Likeness::SameCpu =>
             {
                 let fresh = self.records().len();
                 older.merge(self);
@@ -75,11 +75,7 @@ impl Preset {
             Ok(older) => {
                 format!("it is for another CPU or ISA: {}, {}", older.machine, older.provenance.isa)
             }
-            Err(error) => {
-                use std::error::Error;
-                let why = error.source().map(|why| format!(": {why}")).unwrap_or_default();
-                format!("{error}{why}")
-            }
+            Err(error) => error.with_cause(),
         };
         let aside = set_aside(path)
             .map_err(|source| PresetError::Write { path: path.to_owned(), source })?;
