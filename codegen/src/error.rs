@@ -66,6 +66,35 @@ pub enum Error {
         /// The nearest legal value.
         nearest: usize,
     },
+    /// A number of a gemm kernel's micro tile outside the legal values.
+    #[error("{given} {what} are not legal for a gemm kernel of this width; legal: {legal}")]
+    Micro {
+        /// What is counted.
+        what: &'static str,
+        /// The value asked for.
+        given: usize,
+        /// The legal values.
+        legal: String,
+    },
+    /// The ISA has no instruction for the gemm algorithm.
+    #[error("isa `{isa}` does not spell gemm algorithm `{algorithm}`; legal: vlut, madd")]
+    GemmSpelling {
+        /// The ISA asked for.
+        isa: Isa,
+        /// The algorithm asked for.
+        algorithm: &'static str,
+    },
+    /// The vector width of a gemm kernel is not one that the ISA has.
+    #[error("vector width {} bytes is not legal for isa `{isa}`; legal: {legal}",
+        given.map_or("(none)".to_owned(), |w| w.to_string()))]
+    GemmWidth {
+        /// The ISA asked for.
+        isa: Isa,
+        /// The width asked for, if any.
+        given: Option<usize>,
+        /// The legal widths in words.
+        legal: String,
+    },
     /// A word of the spec that could not be read.
     #[error(transparent)]
     Word(#[from] ParseError),

@@ -2,7 +2,9 @@
 
 use crate::Spec;
 use trilut_presets::models::ModelSpec;
-use trilut_presets::{Algorithm, Fixed, Format, Isa, KernelName, MicroTile, Op};
+use trilut_presets::{
+    Algorithm, Fixed, Format, GemmAlgorithm, GemmName, Isa, KernelName, MicroTile, Op,
+};
 
 /// One point: algorithm and micro tile, before ISA and sizes.
 type Point = (Format, Algorithm, usize, usize, Option<usize>);
@@ -54,9 +56,58 @@ fn specialised(isa: Isa) -> Vec<Point> {
     }
 }
 
+/// The gemm kernels of an ISA.
+pub fn gemms(isa: Isa) -> Vec<GemmName> {
+    let mut names = Vec::new();
+    let mut vluts = |tokens, width, points: &[(usize, usize)]| {
+        names.extend(points.iter().map(|&(group, tables)| {
+            let algorithm = GemmAlgorithm::Vlut { group, tables };
+            GemmName { algorithm, tokens, width, isa }
+        }));
+    };
+    match isa {
+        Isa::Scalar => vluts(8, None, &[(4, 8)]),
+        Isa::Emulated => {
+            vluts(16, Some(16), &[(3, 16), (4, 8), (5, 2)]);
+            vluts(32, Some(64), &[(3, 16), (4, 4), (5, 2)]);
+        }
+        Isa::Avx2 => {
+            vluts(16, None, &[(3, 16), (4, 4), (4, 8), (5, 2)]);
+            vluts(32, None, &[(3, 8), (4, 4), (4, 8), (5, 2)]);
+        }
+        Isa::Avx512 => {
+            vluts(32, None, &[(3, 8), (3, 16), (4, 4), (4, 8), (5, 2)]);
+            vluts(64, None, &[(3, 8), (4, 2), (4, 4)]);
+        }
+        _ => {}
+    }
+    let mut tiles = |algorithm: fn(usize) -> GemmAlgorithm, width, points: &[(usize, usize)]| {
+        names.extend(points.iter().map(|&(rows, tokens)| GemmName {
+            algorithm: algorithm(rows),
+            tokens,
+            width,
+            isa,
+        }));
+    };
+    let madd = |rows| GemmAlgorithm::Madd { rows };
+    let dot = |rows| GemmAlgorithm::Dot { rows };
+    match isa {
+        Isa::Scalar => tiles(dot, None, &[(1, 4)]),
+        Isa::Emulated => {
+            tiles(madd, Some(16), &[(2, 8)]);
+            tiles(dot, Some(16), &[(2, 8)]);
+            tiles(dot, Some(64), &[(2, 32)]);
+        }
+        Isa::Avx2 => tiles(madd, None, &[(2, 16), (4, 8), (4, 16)]),
+        Isa::Avx512 => tiles(dot, None, &[(8, 16), (4, 32), (8, 32), (6, 64), (4, 64)]),
+        _ => {}
+    }
+    names
+}
+
 /// The ISAs that have a spelling table.
 pub fn spelled() -> impl Iterator<Item = Isa> {
-    [Isa::Scalar, Isa::Emulated, Isa::Avx2].into_iter()
+    [Isa::Scalar, Isa::Emulated, Isa::Avx2, Isa::Avx512].into_iter()
 }
 
 /// The ISAs that have a spelling table and can exist on an architecture (as in `target_arch`).
@@ -97,6 +148,10 @@ mod tests {
         let mut names = BTreeSet::new();
         for arch in ["x86_64", "aarch64", "riscv64"] {
             for isa in isas(arch) {
+                for gemm in gemms(isa) {
+                    assert_eq!(gemm.to_string().parse(), Ok(gemm));
+                    crate::GemmPlan::new(&gemm).unwrap();
+                }
                 for spec in specs(isa, trilut_presets::models::all()) {
                     let name = spec.name.to_string();
                     assert_eq!(name.parse::<Spec>(), Ok(spec));

@@ -11,10 +11,14 @@
 //! * [`emit`] wraps the result into a documented function and a registry entry.
 //! * [`lattice`] lists the kernels that are compiled in.
 //!
+//! Gemm kernels go the same way from their name: [`GemmPlan`], then [`emit_gemm`].
+//!
 //! The three front doors (`kernels!`, the build-script API and `trilut codegen`) all call [`generate`].
 
 pub mod emit;
+mod emit_gemm;
 mod error;
+mod gemm;
 pub mod lattice;
 mod lower;
 pub mod op;
@@ -23,7 +27,9 @@ mod spec;
 pub mod spelling;
 
 pub use emit::{Generated, module};
+pub use emit_gemm::{GeneratedGemm, emit_gemm};
 pub use error::Error;
+pub use gemm::GemmPlan;
 pub use plan::{Bank, Plan};
 pub use spec::Spec;
 

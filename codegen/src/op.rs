@@ -42,6 +42,17 @@ pub enum Source {
     Activations,
 }
 
+/// A buffer of lanes that gemm kernels keep values in.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Buffer {
+    /// int16 tables and partial sums, written and read back.
+    Scratch,
+    /// int32 sums, rows by tokens, written and read back.
+    Sums,
+    /// One int32 sum of activations per token, read only.
+    TokenSums,
+}
+
 /// A vector operation. `W` is the vector width in bytes.
 #[derive(Debug, Clone)]
 pub enum Op {
@@ -149,6 +160,32 @@ pub enum Op {
         /// Which half of the vector.
         half: Half,
     },
+    /// Lanewise difference; int16 differences are proven not to wrap by the plan.
+    Sub {
+        /// Element type.
+        lane: Lane,
+        /// Taken from.
+        a: Var,
+        /// Taken away.
+        b: Var,
+    },
+    /// `W / 2` int8 activations from byte offset `at`, each widened to an int16 lane.
+    LoadTokens {
+        /// Byte offset.
+        at: TokenStream,
+    },
+    /// A vector of lanes from element `at` of a buffer.
+    LoadLanes {
+        /// The buffer.
+        from: Buffer,
+        /// Element.
+        at: TokenStream,
+    },
+    /// The 4 bytes at byte offset `at` of the weights, repeated.
+    Broadcast {
+        /// Byte offset.
+        at: TokenStream,
+    },
     /// int32 lanes shifted right arithmetically.
     ShiftRight {
         /// The operand.
@@ -193,6 +230,15 @@ pub enum Stmt {
         /// The lanes.
         a: Var,
     },
+    /// Stores the lanes of `a` from element `at` of a buffer.
+    Keep {
+        /// The buffer.
+        to: Buffer,
+        /// Element.
+        at: TokenStream,
+        /// The lanes.
+        a: Var,
+    },
     /// Asks for the cache line of the weights at byte offset `at`, wherever that is.
     Prefetch {
         /// Byte offset.
@@ -204,6 +250,13 @@ pub enum Stmt {
     If {
         /// The condition.
         condition: TokenStream,
+        /// The body.
+        body: Vec<Stmt>,
+    },
+    /// `for binding in range { body }`
+    For {
+        /// Pattern and iterator, as in `for HEAD {`.
+        head: TokenStream,
         /// The body.
         body: Vec<Stmt>,
     },
@@ -286,6 +339,12 @@ impl Builder {
     pub fn repeat(&mut self, condition: TokenStream, body: impl FnOnce(&mut Self)) {
         let body = self.nested(body);
         self.push(Stmt::While { condition, body });
+    }
+
+    /// `for head { .. }` whose body is built by `body`.
+    pub fn each(&mut self, head: TokenStream, body: impl FnOnce(&mut Self)) {
+        let body = self.nested(body);
+        self.push(Stmt::For { head, body });
     }
 
     /// A branch whose body is built by `body`.

@@ -25,7 +25,12 @@ impl Bank {
     /// -32768..=32767. Where the magnitude comes from q = -128 the extreme of that sum is either
     /// negative, and -32768 still fits, or stays below +32768 because q = +127 is the other extreme.
     /// `exact` says that the positive extreme can reach `magnitude` too, so that +32768 must be avoided.
-    fn longest(what: &'static str, magnitude: u32, exact: bool, adds_per_step: u32) -> Self {
+    pub(crate) fn longest(
+        what: &'static str,
+        magnitude: u32,
+        exact: bool,
+        adds_per_step: u32,
+    ) -> Self {
         let limit = if exact { 32767 } else { 32768 };
         let adds = limit / magnitude;
         Self { what, magnitude, adds_per_step, steps: adds / adds_per_step, tight: true }

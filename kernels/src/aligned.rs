@@ -26,6 +26,23 @@ impl AlignedBytes {
     }
 }
 
+impl AlignedBytes {
+    /// The bytes as int16 values, a last odd byte left out.
+    pub(crate) fn as_i16_mut(&mut self) -> &mut [i16] {
+        let len = self.len / 2;
+        // SAFETY: the first `len * 2` bytes are initialised and begin at a line of 64 bytes; any bits
+        // are an i16; the borrow is unique.
+        unsafe { std::slice::from_raw_parts_mut(self.lines.as_mut_ptr().cast(), len) }
+    }
+
+    /// The bytes as int32 values, up to three last bytes left out.
+    pub(crate) fn as_i32_mut(&mut self) -> &mut [i32] {
+        let len = self.len / 4;
+        // SAFETY: as in `as_i16_mut`.
+        unsafe { std::slice::from_raw_parts_mut(self.lines.as_mut_ptr().cast(), len) }
+    }
+}
+
 impl std::ops::Deref for AlignedBytes {
     type Target = [u8];
 

@@ -1,7 +1,7 @@
 //! Which ISAs this CPU may run, and which kernel is the default.
 
-use crate::{Kernel, Runnable, registry};
-use trilut_presets::{Format, Isa, Op, Shape, default_point};
+use crate::{GemmKernel, GemmRunnable, Kernel, Runnable, gemm_registry, registry};
+use trilut_presets::{Format, Isa, Op, Shape, default_gemm_point, default_point};
 
 /// The proof that this CPU supports an ISA. Only detection makes one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -128,5 +128,28 @@ impl Cpu {
         self.candidates(format, shape)
             .max_by_key(rank)
             .expect("the lattice has a generic scalar kernel for every format")
+    }
+
+    /// Pairs a gemm kernel with the proof that it may run here.
+    pub fn gemm_runnable(&self, kernel: &'static GemmKernel) -> Option<GemmRunnable> {
+        GemmRunnable::new(kernel, self.supports(kernel.name.isa)?)
+    }
+
+    /// Every gemm kernel that may run here, test-only ISAs left out.
+    pub fn gemm_candidates(&self) -> impl Iterator<Item = GemmRunnable> + '_ {
+        gemm_registry()
+            .iter()
+            .filter(|k| k.name.isa != Isa::Emulated)
+            .filter_map(|k| self.gemm_runnable(k))
+    }
+
+    /// The gemm kernel used where nothing was tuned: the most capable ISA's lookup of
+    /// [`default_gemm_point`], or any other where the ISA lacks that.
+    pub fn default_gemm(&self) -> GemmRunnable {
+        let rank = |r: &GemmRunnable| {
+            let name = r.kernel().name;
+            (name.isa, name.algorithm == default_gemm_point(name.isa))
+        };
+        self.gemm_candidates().max_by_key(rank).expect("the lattice has a scalar gemm kernel")
     }
 }

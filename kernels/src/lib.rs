@@ -32,21 +32,28 @@ mod activations;
 mod aligned;
 mod cpu;
 pub mod float;
+mod gemm;
 mod kernel;
 pub mod lanes;
 mod lattice;
 mod packed;
+mod panel;
 pub mod pool;
 pub mod quantise;
 pub mod reference;
 mod registry;
+mod token_tile;
 
 pub use activations::{Activation, Activations};
 pub use aligned::AlignedBytes;
 pub use cpu::{Cpu, Supported};
+pub use gemm::{Gemm, GemmError, GemmFn, GemmInfo, GemmKernel, GemmRunnable, GemmScratch};
 pub use kernel::{Bound, Cost, Gemv, GemvError, GemvFn, Kernel, KernelInfo, Runnable};
 pub use packed::{Layout, PackError, Packed, PackedView, check_i2s_file};
-pub use registry::{find, registry};
+pub use panel::{Panel, PanelForm, Segment};
+pub use registry::{find, find_gemm, gemm_registry, registry};
+pub use token_tile::TokenTile;
 pub use trilut_presets::{
-    Algorithm, Fixed, Format, Isa, KernelName, MicroTile, Op, Phase, Shape, Tile,
+    Algorithm, Fixed, Format, GemmAlgorithm, GemmName, Isa, KernelName, MicroTile, Op, Phase,
+    Shape, Tile,
 };

@@ -1,6 +1,6 @@
 //! Every kernel that is compiled in.
 
-use crate::{Kernel, lattice};
+use crate::{GemmKernel, Kernel, lattice};
 
 /// Every kernel of this architecture, generic ones first within each ISA.
 pub fn registry() -> &'static [Kernel] {
@@ -10,4 +10,14 @@ pub fn registry() -> &'static [Kernel] {
 /// The kernel with a name.
 pub fn find(name: &str) -> Option<&'static Kernel> {
     registry().iter().find(|kernel| kernel.text == name)
+}
+
+/// Every gemm kernel of this architecture.
+pub fn gemm_registry() -> &'static [GemmKernel] {
+    &lattice::GEMM_KERNELS
+}
+
+/// The gemm kernel with a name.
+pub fn find_gemm(name: &str) -> Option<&'static GemmKernel> {
+    gemm_registry().iter().find(|kernel| kernel.text == name)
 }

@@ -122,7 +122,7 @@ impl std::fmt::Display for KernelName {
 }
 
 /// Reads `<letter><digits>` from the front of `text`; the rest stays in `text`.
-fn number(text: &mut &str, letter: char) -> Option<usize> {
+pub(crate) fn number(text: &mut &str, letter: char) -> Option<usize> {
     let rest = text.strip_prefix(letter)?;
     let end = rest.find(|c: char| !c.is_ascii_digit()).unwrap_or(rest.len());
     let (digits, tail) = rest.split_at(end);

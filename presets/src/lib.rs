@@ -9,6 +9,7 @@
 
 pub mod atomic_file;
 mod format;
+mod gemm_name;
 mod hash;
 mod isa;
 mod kernel_name;
@@ -22,6 +23,7 @@ mod shape;
 mod tile;
 
 pub use format::Format;
+pub use gemm_name::{GemmAlgorithm, GemmName, default_gemm_point};
 pub use hash::hash;
 pub use isa::Isa;
 pub use kernel_name::{Algorithm, Fixed, KernelName, MicroTile, default_point};

@@ -18,7 +18,7 @@
 //! architecture (`CARGO_CFG_TARGET_ARCH`) cannot have are left out.
 
 use std::path::PathBuf;
-use trilut_codegen::{Generated, Plan, Spec, lattice};
+use trilut_codegen::{GemmPlan, Generated, GeneratedGemm, Plan, Spec, emit_gemm, lattice};
 pub use trilut_presets::{Format, Isa};
 use trilut_presets::{ParseError, Shape, models};
 
@@ -106,8 +106,26 @@ impl Kernels {
         let path = PathBuf::from(variable("OUT_DIR")?).join(file);
         // The generator itself is a build dependency, so cargo rebuilds the script when it changes.
         println!("cargo::rerun-if-changed=build.rs");
-        let text = trilut_codegen::module(&self.generate(&arch)?);
+        let text = trilut_codegen::module(&self.generate(&arch)?, &self.generate_gemms(&arch)?);
         std::fs::write(&path, text).map_err(|source| Error::Write { path, source })
+    }
+
+    /// The gemm kernels of this set for a target architecture: those of the lattice.
+    ///
+    /// # Errors
+    /// When a kernel is illegal.
+    pub fn generate_gemms(&self, arch: &str) -> Result<Vec<GeneratedGemm>, Error> {
+        let wanted = |isa: &Isa| self.isas.as_ref().is_none_or(|isas| isas.contains(isa));
+        let mut kernels = Vec::new();
+        for name in lattice::isas(arch).into_iter().filter(wanted).flat_map(lattice::gemms) {
+            let plan = GemmPlan::new(&name)?;
+            if self.raised == Some(0) {
+                kernels.extend(plan.raised().map(|plan| emit_gemm(&plan)));
+            } else if self.lattice {
+                kernels.push(emit_gemm(&plan));
+            }
+        }
+        Ok(kernels)
     }
 
     /// The kernels of this set for a target architecture.

@@ -3,13 +3,16 @@
 //! Names that the lowered code may use, defined by [`crate::emit`]: `call` (the arguments), `weights`
 //! and `q` (slices), `k` and, inside a row loop, `row` and `end`.
 
+mod block;
 mod lut;
 mod madd;
 mod steps;
+mod vlut;
 
 use crate::Plan;
+use crate::gemm::GemmPlan;
 use crate::op::{Builder, Stmt};
-use trilut_presets::Format;
+use trilut_presets::{Format, GemmAlgorithm};
 
 /// The body of a kernel: all loops over its rows.
 pub(crate) fn body(plan: &Plan) -> Vec<Stmt> {
@@ -17,6 +20,19 @@ pub(crate) fn body(plan: &Plan) -> Vec<Stmt> {
     match plan.spec.name.format {
         Format::I2S => madd::rows(plan, &mut b),
         Format::Tl1 | Format::Tl2 => lut::groups(plan, &mut b),
+    }
+    b.finish()
+}
+
+/// The body of a gemm kernel. Names that it may use: `weights` and `q` (the panel and the token tile),
+/// `scratch`, `sums` and `token_sums`, `rows`, and `groups`, the groups of inputs of a row.
+pub(crate) fn gemm(plan: &GemmPlan) -> Vec<Stmt> {
+    let mut b = Builder::new();
+    match plan.name.algorithm {
+        GemmAlgorithm::Vlut { group, tables } => vlut::rows(plan, group, tables, &mut b),
+        GemmAlgorithm::Dot { rows } | GemmAlgorithm::Madd { rows } => {
+            block::rows(plan, rows, &mut b);
+        }
     }
     b.finish()
 }

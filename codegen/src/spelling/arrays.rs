@@ -3,8 +3,8 @@
 //! `portable` is the scalar ISA. `neon` and `avx512` do with arrays what those ISAs' instructions do,
 //! so that their op sequences are executed on every host (the emulated ISA).
 
-use super::{Spelling, slice};
-use crate::op::{Half, Lane, Op, Var};
+use super::{Spelling, buffer, slice};
+use crate::op::{Buffer, Half, Lane, Op, Var};
 use proc_macro2::{Ident, Span, TokenStream};
 use quote::quote;
 
@@ -54,6 +54,15 @@ impl Spelling for Arrays {
                 let half = is_high(half);
                 quote!(v::widen_half::<#h, #d>(#acc, #a, #half))
             }
+            Op::Sub { lane: Lane::I16, a, b } => quote!(v::sub_i16::<#h>(#a, #b)),
+            Op::Sub { lane: Lane::I32, a, b } => quote!(v::sub_i32::<#d>(#a, #b)),
+            Op::LoadTokens { at } => quote!(v::load_tokens::<#h>(q, #at)),
+            Op::LoadLanes { from, at } => {
+                let lanes = if *from == Buffer::Scratch { h } else { d };
+                let from = buffer(*from);
+                quote!(v::load_lanes::<_, #lanes>(#from, #at))
+            }
+            Op::Broadcast { at } => quote!(v::broadcast::<#w>(weights, #at)),
             Op::ShiftRight { a, bits } => quote!(v::shift_right::<#d>(#a, #bits)),
         }
     }
@@ -66,6 +75,12 @@ impl Spelling for Arrays {
     fn store(&self, at: usize, a: &Var) -> TokenStream {
         let end = at + self.width / 4;
         quote!(sums[#at..#end].copy_from_slice(&#a);)
+    }
+
+    fn keep(&self, to: Buffer, at: &TokenStream, a: &Var) -> TokenStream {
+        let lanes = if to == Buffer::Scratch { self.width / 2 } else { self.width / 4 };
+        let to = buffer(to);
+        quote!(#to[#at..][..#lanes].copy_from_slice(&#a);)
     }
 
     fn prefetch(&self, _: &TokenStream) -> TokenStream {

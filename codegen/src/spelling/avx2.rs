@@ -4,8 +4,8 @@
 //! slices because `Gemv::check` has compared the slices' lengths with the layout of the shape, and the
 //! loops run over that layout.
 
-use super::{Spelling, slice};
-use crate::op::{Half, Lane, Op, Var};
+use super::{Spelling, slice, tokens};
+use crate::op::{Buffer, Half, Lane, Op, Var};
 use proc_macro2::TokenStream;
 use quote::quote;
 
@@ -67,6 +67,10 @@ impl Spelling for Avx2 {
                 };
                 quote!(_mm256_add_epi32(#acc, _mm256_cvtepi16_epi32(#half)))
             }
+            Op::Sub { .. }
+            | Op::LoadTokens { .. }
+            | Op::LoadLanes { .. }
+            | Op::Broadcast { .. } => tokens::op(256, op),
             Op::ShiftRight { a, bits } => {
                 let bits = *bits as i32;
                 quote!(_mm256_srai_epi32::<#bits>(#a))
@@ -81,6 +85,10 @@ impl Spelling for Avx2 {
     fn store(&self, at: usize, a: &Var) -> TokenStream {
         // SAFETY of the generated block: `sums` has a vector's room at every `at` that is lowered.
         quote!(unsafe { _mm256_storeu_si256(sums.as_mut_ptr().add(#at).cast(), #a) };)
+    }
+
+    fn keep(&self, to: Buffer, at: &TokenStream, a: &Var) -> TokenStream {
+        tokens::keep(256, to, at, a)
     }
 
     fn prefetch(&self, at: &TokenStream) -> TokenStream {

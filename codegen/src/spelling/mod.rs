@@ -2,8 +2,10 @@
 
 mod arrays;
 mod avx2;
+mod avx512;
+mod tokens;
 
-use crate::op::{Op, Source, Stmt, Var};
+use crate::op::{Buffer, Op, Source, Stmt, Var};
 use crate::{Error, Plan};
 use proc_macro2::TokenStream;
 use quote::quote;
@@ -26,6 +28,9 @@ pub trait Spelling {
     /// Prefetches the weights' cache line at a byte offset that may lie outside, as a statement.
     fn prefetch(&self, at: &TokenStream) -> TokenStream;
 
+    /// Stores the lanes of a variable from an element of a buffer on, as a statement.
+    fn keep(&self, to: Buffer, at: &TokenStream, a: &Var) -> TokenStream;
+
     /// How many instructions the op takes, for the analytic estimate.
     fn instructions(&self, op: &Op) -> f64;
 
@@ -46,11 +51,16 @@ pub trait Spelling {
                 quote!(#place = #sum + (#plus);)
             }
             Stmt::StoreLanes { at, a } => self.store(*at, a),
+            Stmt::Keep { to, at, a } => self.keep(*to, at, a),
             Stmt::Prefetch { at } => self.prefetch(at),
             Stmt::Scalar(tokens) => tokens.clone(),
             Stmt::If { condition, body } => {
                 let body = self.stmts(body);
                 quote!(if #condition { #body })
+            }
+            Stmt::For { head, body } => {
+                let body = self.stmts(body);
+                quote!(for #head { #body })
             }
             Stmt::While { condition, body } => {
                 let body = self.stmts(body);
@@ -70,14 +80,30 @@ pub trait Spelling {
 /// # Errors
 /// When no table exists for the ISA.
 pub fn of(plan: &Plan) -> Result<Box<dyn Spelling>, Error> {
-    match plan.spec.name.isa {
+    table(plan.spec.name.isa, plan.width)
+}
+
+/// The spelling table of an ISA for vectors of `width` bytes.
+///
+/// # Errors
+/// When no table exists for the ISA.
+pub fn table(isa: Isa, width: usize) -> Result<Box<dyn Spelling>, Error> {
+    match isa {
         Isa::Avx2 => Ok(Box::new(avx2::Avx2)),
-        Isa::Scalar => Ok(Box::new(arrays::Arrays { module: "portable", width: plan.width })),
-        Isa::Emulated if plan.width == 16 => {
-            Ok(Box::new(arrays::Arrays { module: "neon", width: plan.width }))
-        }
-        Isa::Emulated => Ok(Box::new(arrays::Arrays { module: "avx512", width: plan.width })),
+        Isa::Avx512 => Ok(Box::new(avx512::Avx512)),
+        Isa::Scalar => Ok(Box::new(arrays::Arrays { module: "portable", width })),
+        Isa::Emulated if width == 16 => Ok(Box::new(arrays::Arrays { module: "neon", width })),
+        Isa::Emulated => Ok(Box::new(arrays::Arrays { module: "avx512", width })),
         isa => Err(Error::Isa(isa)),
+    }
+}
+
+/// The name of a buffer in the generated function.
+fn buffer(buffer: Buffer) -> TokenStream {
+    match buffer {
+        Buffer::Scratch => quote!(scratch),
+        Buffer::Sums => quote!(sums),
+        Buffer::TokenSums => quote!(token_sums),
     }
 }
 

@@ -2,7 +2,10 @@
 //!
 //! An AVX-512 kernel will spell the same sequences with intrinsics; here every host executes them.
 
-pub use super::portable::{add_i16, add_i32, load, shift_right, sum};
+pub use super::portable::{
+    add_i16, add_i32, broadcast, load, load_lanes, load_tokens, shift_right, sub_i16, sub_i32, sum,
+    widen_half,
+};
 use std::array::from_fn;
 
 /// `vmovdqu64` of the lower 32 bytes under a zeroing mask.

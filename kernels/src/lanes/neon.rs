@@ -3,11 +3,11 @@
 //! A NEON kernel will spell the same sequences with intrinsics; here every host executes them.
 
 // One instruction each, with the meaning that is written there: `ushr` and `and`, `usdot` (`sdot` needs the
-// top plane shifted down first), `sadalp`, `saddw` and `saddw2`, `add`, `eor`, `sshr`, `addv`, `ld1`,
-// `zip1` and `zip2`.
+// top plane shifted down first), `sadalp`, `saddw` and `saddw2`, `add`, `sub`, `eor`, `sshr`, `addv`,
+// `ld1`, `ld1r`, `sxtl` after `ld1`, `zip1` and `zip2`.
 pub use super::portable::{
-    add_i16, add_i32, dot, expand_bits, field, interleave, load, shift_right, sum, table,
-    widen_half, widen_pairs, xor,
+    add_i16, add_i32, broadcast, dot, expand_bits, field, interleave, load, load_lanes,
+    load_tokens, shift_right, sub_i16, sub_i32, sum, table, widen_half, widen_pairs, xor,
 };
 use std::array::from_fn;
 

@@ -98,6 +98,39 @@ pub fn widen_half<const H: usize, const D: usize>(
     from_fn(|i| acc[i] + i32::from(a[usize::from(upper) * D + i]))
 }
 
+/// Lanewise difference, wrapping.
+#[inline(always)]
+pub fn sub_i16<const H: usize>(a: [i16; H], b: [i16; H]) -> [i16; H] {
+    from_fn(|i| a[i].wrapping_sub(b[i]))
+}
+
+/// Lanewise difference.
+#[inline(always)]
+pub fn sub_i32<const D: usize>(a: [i32; D], b: [i32; D]) -> [i32; D] {
+    from_fn(|i| a[i].wrapping_sub(b[i]))
+}
+
+/// `H` int8 activations from byte `at`, widened.
+#[inline(always)]
+pub fn load_tokens<const H: usize>(bytes: &[u8], at: usize) -> [i16; H] {
+    let bytes = &bytes[at..at + H];
+    from_fn(|i| i16::from(bytes[i] as i8))
+}
+
+/// `N` lanes of a buffer from element `at`.
+#[inline(always)]
+pub fn load_lanes<T: Copy, const N: usize>(buffer: &[T], at: usize) -> [T; N] {
+    let lanes = &buffer[at..at + N];
+    from_fn(|i| lanes[i])
+}
+
+/// The 4 bytes from `at`, repeated.
+#[inline(always)]
+pub fn broadcast<const W: usize>(bytes: &[u8], at: usize) -> [u8; W] {
+    let four = &bytes[at..at + 4];
+    from_fn(|i| four[i % 4])
+}
+
 /// Arithmetic shift right.
 #[inline(always)]
 pub fn shift_right<const D: usize>(a: [i32; D], bits: u32) -> [i32; D] {

@@ -1,0 +1,165 @@
+//! From a gemm plan to Rust text: the documented function and its registry entry.
+
+use crate::emit::ident;
+use crate::gemm::GemmPlan;
+use crate::{lower, spelling};
+use proc_macro2::{Literal, TokenStream};
+use quote::quote;
+use trilut_presets::{GemmAlgorithm, GemmName, hash};
+
+/// One generated gemm kernel.
+#[derive(Debug, Clone)]
+pub struct GeneratedGemm {
+    /// Its name.
+    pub name: GemmName,
+    /// The function as formatted text, from which [`GeneratedGemm::hash`] is taken.
+    pub text: String,
+    /// Hash of the text; presets store it.
+    pub hash: u64,
+    /// A `trilut_kernels::GemmKernel` value, as an expression.
+    pub entry: TokenStream,
+}
+
+/// Spells, documents and formats a gemm plan.
+pub fn emit_gemm(plan: &GemmPlan) -> GeneratedGemm {
+    let file = syn::parse2(function(plan)).expect("spelling tables emit well-formed Rust");
+    let text = prettyplease::unparse(&file);
+    let hash = hash(text.bytes());
+    GeneratedGemm { name: plan.name, entry: entry(plan, hash), text, hash }
+}
+
+fn function(plan: &GemmPlan) -> TokenStream {
+    let name = plan.name;
+    let function = ident(&name.to_string());
+    let spelling = spelling::table(name.isa, plan.width).expect("the plan checked it");
+    let docs = docs(plan);
+    let features = name.isa.target_features();
+    let features = (!features.is_empty()).then(|| {
+        let list = features.join(",");
+        quote!(#[target_feature(enable = #list)])
+    });
+    let form = form(plan);
+    let tokens = name.tokens;
+    let prelude = spelling.prelude();
+    let body = spelling.stmts(&lower::gemm(plan));
+    quote! {
+        #(#[doc = #docs])*
+        #features
+        #[allow(
+            clippy::all,
+            clippy::undocumented_unsafe_blocks,
+            unused_variables,
+            reason = "generated; the safety of every load is argued once, in the documentation"
+        )]
+        fn #function(call: &mut ::trilut_kernels::Gemm<'_>) {
+            #prelude
+            let (weights, q, groups) = call.check(#form, #tokens);
+            let ::trilut_kernels::Gemm { rows, scratch, sums, token_sums, .. } = call;
+            let rows = *rows;
+            #body
+        }
+    }
+}
+
+/// The documentation of a kernel: what it computes, how it reads, why it cannot wrap or read outside.
+fn docs(plan: &GemmPlan) -> Vec<String> {
+    let name = plan.name;
+    let (panel, tile) = match name.algorithm {
+        GemmAlgorithm::Vlut { group, tables } => (
+            format!(
+                "an index byte per row and {group} inputs, {tables} groups of a row side by side"
+            ),
+            format!("{group} inputs of a group, {} int8 tokens each", name.tokens),
+        ),
+        _ => (
+            "rows of code bytes t + 1".to_owned(),
+            format!("per 4 inputs {} tokens of 4 int8 each", name.tokens),
+        ),
+    };
+    let mut lines = vec![
+        format!(
+            " Exact `sums = T q` for the rows of a panel and {} tokens, isa `{}`.",
+            name.tokens, name.isa
+        ),
+        String::new(),
+        format!(" Panel: {panel}. Token tile: {tile}."),
+        String::new(),
+    ];
+    lines.push(match plan.bank {
+        Some(bank) => format!(
+            " int16 bound, {}: {} adds of at most {} reach {}, then the lanes are widened to int32.",
+            bank.what,
+            bank.adds(),
+            bank.magnitude,
+            bank.adds() * bank.magnitude,
+        ),
+        None => " No int16 sums: products go straight to int32.".to_owned(),
+    });
+    lines.push(String::new());
+    lines.push(
+        " Memory: `Gemm::check` compares the slices with the panel's form, its rows and the tile; every \
+         offset below is inside what it accepts."
+            .to_owned(),
+    );
+    lines
+}
+
+/// The `PanelForm` that a kernel reads, as an expression.
+fn form(plan: &GemmPlan) -> TokenStream {
+    match plan.name.algorithm {
+        GemmAlgorithm::Vlut { group, tables } => {
+            quote!(::trilut_kernels::PanelForm::Indices { group: #group, tables: #tables })
+        }
+        _ => quote!(::trilut_kernels::PanelForm::Codes),
+    }
+}
+
+fn entry(plan: &GemmPlan, hash: u64) -> TokenStream {
+    let name = plan.name;
+    let text = name.to_string();
+    let function = ident(&text);
+    let form = form(plan);
+    let bound = match plan.bank {
+        Some(bank) => {
+            let (magnitude, adds) = (bank.magnitude, bank.adds());
+            quote!(Some(::trilut_kernels::Bound { magnitude: #magnitude, adds: #adds }))
+        }
+        None => quote!(None),
+    };
+    let instructions = Literal::f64_unsuffixed(plan.instructions());
+    let parts = parts(name);
+    // SAFETY of the generated block: the function is compiled for the features of the ISA in its name.
+    quote! {
+        unsafe { ::trilut_kernels::GemmKernel::new(::trilut_kernels::GemmInfo {
+            text: #text,
+            name: #parts,
+            form: #form,
+            bound: #bound,
+            instructions: #instructions,
+            hash: #hash,
+        }, #function) }
+    }
+}
+
+/// A `GemmName` as an expression.
+fn parts(name: GemmName) -> TokenStream {
+    let GemmName { algorithm, tokens, width, isa } = name;
+    let algorithm = match algorithm {
+        GemmAlgorithm::Vlut { group, tables } => quote!(Vlut { group: #group, tables: #tables }),
+        GemmAlgorithm::Dot { rows } => quote!(Dot { rows: #rows }),
+        GemmAlgorithm::Madd { rows } => quote!(Madd { rows: #rows }),
+    };
+    let isa = ident(&format!("{isa:?}"));
+    let width = match width {
+        Some(width) => quote!(Some(#width)),
+        None => quote!(None),
+    };
+    quote! {
+        ::trilut_kernels::GemmName {
+            algorithm: ::trilut_kernels::GemmAlgorithm::#algorithm,
+            tokens: #tokens,
+            width: #width,
+            isa: ::trilut_kernels::Isa::#isa,
+        }
+    }
+}

@@ -1,0 +1,187 @@
+//! From the name of a gemm kernel to its plan: legal micro tiles, and int16 sums that cannot wrap.
+
+use crate::plan::Bank;
+use crate::{Error, spelling};
+use trilut_presets::{GemmAlgorithm, GemmName, Isa};
+
+/// A gemm kernel that is legal, with everything that lowering needs to know.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct GemmPlan {
+    /// What is generated.
+    pub name: GemmName,
+    /// Vector width in bytes.
+    pub width: usize,
+    /// The int16 bank of the inner loop; none when products go straight to int32.
+    pub bank: Option<Bank>,
+}
+
+impl GemmPlan {
+    /// Checks a name and works out its plan.
+    ///
+    /// # Errors
+    /// When the kernel is illegal; the error names the rule and legal values.
+    pub fn new(name: &GemmName) -> Result<Self, Error> {
+        let GemmName { algorithm, tokens, isa, .. } = *name;
+        let width = width(name)?;
+        let micro = |what, given, legal: &[usize]| match legal.contains(&given) {
+            true => Ok(()),
+            false => Err(Error::Micro { what, given, legal: words(legal) }),
+        };
+        // Lanes of a vector of tokens.
+        let lanes = match algorithm {
+            GemmAlgorithm::Vlut { .. } => width / 2,
+            _ => width / 4,
+        };
+        micro("tokens", tokens, &[1, 2, 4, 8].map(|n| n * lanes))?;
+        let bank = match algorithm {
+            GemmAlgorithm::Vlut { group, tables } => {
+                micro("group", group, &[3, 4, 5])?;
+                micro("tables", tables, &[1, 2, 4, 8, 16, 32])?;
+                Some(Bank::longest("group sums", 128 * group as u32, true, tables as u32))
+            }
+            GemmAlgorithm::Dot { rows } | GemmAlgorithm::Madd { rows } => {
+                micro("rows", rows, &[1, 2, 4, 6, 8])?;
+                if isa == Isa::Avx2 && algorithm.name() == "dot" {
+                    return Err(Error::GemmSpelling { isa, algorithm: algorithm.name() });
+                }
+                (algorithm.name() == "madd")
+                    .then(|| Bank::longest("pairs of codes 0..2 times q", 2 * 2 * 128, false, 1))
+            }
+        };
+        Ok(Self { name: *name, width, bank })
+    }
+
+    /// The same plan with its int16 bank widened one step too late. It is wrong on purpose: tests show
+    /// that the bound is needed. `None` without such a bank.
+    #[must_use]
+    pub fn raised(mut self) -> Option<Self> {
+        self.bank.as_mut()?.steps += 1;
+        Some(self)
+    }
+
+    /// Vectors that hold one value of every token of a tile.
+    pub fn vectors(&self) -> usize {
+        let lanes = match self.name.algorithm {
+            GemmAlgorithm::Vlut { .. } => self.width / 2,
+            _ => self.width / 4,
+        };
+        self.name.tokens / lanes
+    }
+
+    /// The plan in words, one fact per line.
+    pub fn report(&self) -> String {
+        let mut lines = vec![
+            format!("kernel     {}", self.name),
+            format!("width      {} bytes", self.width),
+            format!("tokens     {} per tile, {} vectors", self.name.tokens, self.vectors()),
+        ];
+        match self.name.algorithm {
+            GemmAlgorithm::Vlut { group, tables } => {
+                let bytes = tables * 3usize.pow(group as u32) * self.name.tokens * 2;
+                lines.push(format!(
+                    "tables     {tables} of {} sums of {group} inputs, {bytes} bytes",
+                    3usize.pow(group as u32)
+                ));
+            }
+            GemmAlgorithm::Dot { rows } | GemmAlgorithm::Madd { rows } => {
+                lines.push(format!("tile       {rows} rows by {} tokens", self.name.tokens));
+            }
+        }
+        match self.bank {
+            Some(bank) => lines.push(format!(
+                "int16      {}: {} adds reach at most {} in magnitude, {} each, before widening",
+                bank.what,
+                bank.adds(),
+                bank.adds() * bank.magnitude,
+                bank.magnitude,
+            )),
+            None => lines.push("int16      none: products go straight to int32".to_owned()),
+        }
+        lines.push(format!(
+            "cost       {:.4} vector instructions per weight and token",
+            self.instructions()
+        ));
+        lines.join("\n") + "\n"
+    }
+
+    /// Vector instructions per weight and token of the inner loop.
+    pub fn instructions(&self) -> f64 {
+        let tokens = self.name.tokens as f64;
+        let vectors = self.vectors() as f64;
+        match self.name.algorithm {
+            // An add per index; a load and a store of the partial sum per pass.
+            GemmAlgorithm::Vlut { group, tables } => {
+                vectors * (1.0 + 2.0 / tables as f64) / (group as f64 * tokens)
+            }
+            // Loads are shared by the tile; an int16 product needs an add and, now and then, a widening.
+            GemmAlgorithm::Dot { rows } | GemmAlgorithm::Madd { rows } => {
+                let each = if self.bank.is_some() { 2.0 + 2.0 / 64.0 } else { 1.0 };
+                let rows = rows as f64;
+                (each * rows * vectors + rows + vectors) / (4.0 * rows * tokens)
+            }
+        }
+    }
+}
+
+fn words(legal: &[usize]) -> String {
+    legal.iter().map(usize::to_string).collect::<Vec<_>>().join(", ")
+}
+
+/// The vector width, given by the ISA or by the name.
+fn width(name: &GemmName) -> Result<usize, Error> {
+    let (legal, text): (&[(Option<usize>, usize)], &str) = match name.isa {
+        Isa::Scalar => (&[(None, 16)], "none (it is 16)"),
+        Isa::Avx2 => (&[(None, 32)], "none (it is 32)"),
+        Isa::Avx512 => (&[(None, 64)], "none (it is 64)"),
+        Isa::Emulated => (&[(Some(16), 16), (Some(64), 64)], "w16, w64"),
+        isa => return Err(Error::Isa(isa)),
+    };
+    let found = legal.iter().find(|(given, _)| *given == name.width).map(|&(_, width)| width);
+    let width = found.ok_or_else(|| Error::GemmWidth {
+        isa: name.isa,
+        given: name.width,
+        legal: text.to_owned(),
+    })?;
+    spelling::table(name.isa, width).map(|_| width)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn plan(name: &str) -> Result<GemmPlan, Error> {
+        GemmPlan::new(&name.parse()?)
+    }
+
+    #[test]
+    fn bounds_are_the_longest_that_fit() {
+        for (name, adds, magnitude) in [
+            ("gemm_vlut_g3p1t32_avx512", 85, 384),
+            ("gemm_vlut_g4p1t32_avx512", 63, 512),
+            ("gemm_vlut_g5p1t32_avx512", 51, 640),
+            ("gemm_vlut_g4p8t16_avx2", 56, 512),
+            ("gemm_madd_r4t16_avx2", 64, 512),
+        ] {
+            let bank = plan(name).unwrap().bank.unwrap();
+            assert_eq!((bank.adds(), bank.magnitude), (adds, magnitude), "{name}");
+        }
+        assert_eq!(plan("gemm_dot_r4t32_avx512").unwrap().bank, None);
+    }
+
+    #[test]
+    fn illegal_kernels_name_the_rule_and_legal_values() {
+        for (name, words) in [
+            ("gemm_vlut_g2p8t32_avx512", "3, 4, 5"),
+            ("gemm_vlut_g4p6t32_avx512", "1, 2, 4, 8"),
+            ("gemm_vlut_g4p8t16_avx512", "32, 64"),
+            ("gemm_vlut_g4p8t32w64_avx512", "none (it is 64)"),
+            ("gemm_vlut_g4p8t32_emulated", "w16, w64"),
+            ("gemm_dot_r4t16_avx2", "does not spell"),
+            ("gemm_madd_r3t16_avx2", "1, 2, 4, 6, 8"),
+            ("gemm_madd_r4t16_neon", "neon"),
+        ] {
+            let error = plan(name).unwrap_err().to_string();
+            assert!(error.contains(words), "{name}: {error}");
+        }
+    }
+}

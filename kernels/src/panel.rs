@@ -1,0 +1,354 @@
+//! Panels: some rows of one or more matrices, made ready for a gemm kernel.
+//!
+//! A panel is filled from the stored copy of any format, once for all tokens that pass over it. Its rows
+//! are either plain codes or indices into the tables of the vector lookup:
+//!
+//! * [`PanelForm::Codes`]: a byte `t + 1` per input, in order, padded to a multiple of 4.
+//! * [`PanelForm::Indices`]: inputs are taken as planes of 32; `g` planes make 32 groups, group `j` of
+//!   planes `m` having the inputs `32 (g m + i) + j` for `i < g`. A group's index is the sum of
+//!   `3^i (t_i + 1)`. The bytes of `tables` groups of all rows lie side by side, since a pass of the
+//!   kernel reads those. For I2_S and g = 4 a group is exactly one stored byte.
+
+use crate::packed::{Layout, PackedView, Tl2Split};
+use crate::{AlignedBytes, Supported};
+use std::ops::Range;
+
+/// What the rows of a panel, and the tokens of a tile, look like.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum PanelForm {
+    /// Indices of groups of inputs, for the vector lookup.
+    Indices {
+        /// Inputs per group.
+        group: usize,
+        /// Groups that a kernel's pass takes at a time.
+        tables: usize,
+    },
+    /// One code per input, for register tiles.
+    Codes,
+}
+
+impl PanelForm {
+    /// Groups of inputs of a row: of `group` inputs, or of 4.
+    pub const fn groups(self, k: usize) -> usize {
+        match self {
+            Self::Indices { group, .. } => k.div_ceil(32 * group) * 32,
+            Self::Codes => k.div_ceil(4),
+        }
+    }
+
+    /// Inputs of a row with padding.
+    pub const fn inputs(self, k: usize) -> usize {
+        match self {
+            Self::Indices { group, .. } => self.groups(k) * group,
+            Self::Codes => self.groups(k) * 4,
+        }
+    }
+
+    /// Bytes of a panel.
+    pub const fn panel_bytes(self, rows: usize, k: usize) -> usize {
+        match self {
+            Self::Indices { .. } => rows * self.groups(k),
+            Self::Codes => rows * self.inputs(k),
+        }
+    }
+
+    /// Bytes of a tile of `tokens` tokens.
+    pub const fn tile_bytes(self, tokens: usize, k: usize) -> usize {
+        self.inputs(k) * tokens
+    }
+
+    /// int16 lanes that a kernel needs for tables and sums.
+    pub const fn scratch_len(self, rows: usize, tokens: usize) -> usize {
+        match self {
+            // Behind the first entry of the last table there is room for any index byte.
+            Self::Indices { group, tables } => {
+                ((tables - 1) * 3usize.pow(group as u32) + 256 + rows) * tokens
+            }
+            Self::Codes => 0,
+        }
+    }
+}
+
+/// Rows of a packed matrix.
+#[derive(Debug, Clone)]
+pub struct Segment<'a> {
+    /// The matrix.
+    pub weights: PackedView<'a>,
+    /// The rows of it.
+    pub rows: Range<usize>,
+}
+
+/// Rows made ready for a gemm kernel. Buffers grow on first use and are kept.
+#[derive(Debug, Clone, Default)]
+pub struct Panel {
+    form: Option<PanelForm>,
+    rows: usize,
+    k: usize,
+    bytes: AlignedBytes,
+    /// The codes of one row, padded.
+    codes: Vec<u8>,
+    /// The indices of one row.
+    indices: Vec<u8>,
+}
+
+impl Panel {
+    /// An empty panel.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Fills the panel with the rows of all segments, one after the other.
+    ///
+    /// # Panics
+    /// When there is no segment, the segments differ in their number of inputs, or rows are outside
+    /// their matrix.
+    pub fn fill(&mut self, isa: Supported, form: PanelForm, segments: &[Segment<'_>]) {
+        let k = segments[0].weights.shape().k;
+        assert!(segments.iter().all(|s| s.weights.shape().k == k), "segments share their inputs");
+        assert!(segments.iter().all(|s| s.rows.end <= s.weights.shape().m), "rows of the matrix");
+        self.rows = segments.iter().map(|s| s.rows.len()).sum();
+        (self.form, self.k) = (Some(form), k);
+        let bytes = form.panel_bytes(self.rows, k);
+        if self.bytes.len() < bytes {
+            self.bytes.resize(bytes);
+        }
+        self.codes.clear();
+        // Inputs that do not exist weigh 0.
+        self.codes.resize(form.inputs(k), 1);
+        self.indices.resize(form.groups(k), 0);
+        #[cfg(target_arch = "x86_64")]
+        if crate::float::has_avx2(isa) {
+            #[target_feature(enable = "avx2")]
+            fn avx2(panel: &mut Panel, form: PanelForm, segments: &[Segment<'_>]) {
+                panel.fill_rows(form, segments);
+            }
+            // SAFETY: `isa` is the proof that the CPU has AVX2.
+            return unsafe { avx2(self, form, segments) };
+        }
+        let _ = isa;
+        self.fill_rows(form, segments);
+    }
+
+    #[inline(always)]
+    fn fill_rows(&mut self, form: PanelForm, segments: &[Segment<'_>]) {
+        let Self { rows, k, bytes, codes, indices, .. } = self;
+        let (rows, k) = (*rows, *k);
+        let all = segments.iter().flat_map(|s| s.rows.clone().map(move |row| (s.weights, row)));
+        for (at, (weights, row)) in all.enumerate() {
+            unpack_codes(weights, row, &mut codes[..k]);
+            match form {
+                PanelForm::Codes => {
+                    let stride = codes.len();
+                    bytes[at * stride..][..stride].copy_from_slice(codes);
+                }
+                PanelForm::Indices { group, tables } => {
+                    match group {
+                        3 => join::<3>(codes, indices),
+                        4 => join::<4>(codes, indices),
+                        _ => join::<5>(codes, indices),
+                    }
+                    match tables {
+                        2 => deal::<2>(indices, rows, at, bytes),
+                        4 => deal::<4>(indices, rows, at, bytes),
+                        8 => deal::<8>(indices, rows, at, bytes),
+                        16 => deal::<16>(indices, rows, at, bytes),
+                        32 => deal::<32>(indices, rows, at, bytes),
+                        _ => deal::<1>(indices, rows, at, bytes),
+                    }
+                }
+            }
+        }
+    }
+
+    /// What it was filled for; `None` while it is empty.
+    pub fn form(&self) -> Option<PanelForm> {
+        self.form
+    }
+
+    /// Its rows.
+    pub fn rows(&self) -> usize {
+        self.rows
+    }
+
+    /// Inputs of a row.
+    pub fn k(&self) -> usize {
+        self.k
+    }
+
+    pub(crate) fn bytes(&self) -> &[u8] {
+        &self.bytes
+    }
+}
+
+/// Joins the codes of `G` planes of 32 into indices, `codes` being whole groups of planes.
+#[inline(always)]
+fn join<const G: usize>(codes: &[u8], indices: &mut [u8]) {
+    for (planes, out) in codes.chunks_exact(32 * G).zip(indices.as_chunks_mut::<32>().0) {
+        let planes = planes.as_chunks::<32>().0;
+        let mut index = [0u8; 32];
+        // Horner's scheme, the last input first.
+        for plane in planes[..G].iter().rev() {
+            for (index, code) in index.iter_mut().zip(plane) {
+                *index = index.wrapping_mul(3).wrapping_add(*code);
+            }
+        }
+        *out = index;
+    }
+}
+
+/// Puts a row's indices where the passes of `P` groups read them.
+#[inline(always)]
+fn deal<const P: usize>(indices: &[u8], rows: usize, row: usize, panel: &mut [u8]) {
+    let (panel, _) = panel.as_chunks_mut::<P>();
+    for (pass, indices) in indices.as_chunks::<P>().0.iter().enumerate() {
+        panel[pass * rows + row] = *indices;
+    }
+}
+
+/// The codes `t + 1` of one row.
+#[inline(always)]
+fn unpack_codes(weights: PackedView<'_>, row: usize, out: &mut [u8]) {
+    let k = out.len();
+    let unit = weights.layout().unit_bytes(k);
+    match weights.layout() {
+        Layout::I2s => {
+            let row = &weights.bytes()[row * unit..][..unit];
+            let (blocks, rest) = out.as_chunks_mut::<128>();
+            let (bytes, _) = row.as_chunks::<32>();
+            for (bytes, out) in bytes.iter().zip(blocks.iter_mut()) {
+                i2s_block(bytes, out);
+            }
+            if !rest.is_empty() {
+                let mut last = [0; 128];
+                i2s_block(&bytes[blocks.len()], &mut last);
+                rest.copy_from_slice(&last[..rest.len()]);
+            }
+        }
+        Layout::Tl1 => pairs(&weights.bytes()[row / 32 * unit..], row % 32, out),
+        Layout::Tl2 => {
+            let Tl2Split { three, .. } = Tl2Split::of(k);
+            let group = &weights.bytes()[row / 32 * unit..];
+            let (indices, rest) = group.split_at(three / 6 * 32);
+            let (signs, tail) = rest.split_at(three / 3 * 4);
+            let row = row % 32;
+            let (triples, rest) = out.split_at_mut(three);
+            for (triple, out) in triples.as_chunks_mut::<3>().0.iter_mut().enumerate() {
+                let index = indices[triple / 2 * 32 + row] >> (4 * (triple % 2)) & 15;
+                let sign = signs[triple * 4 + row / 8] >> (row % 8) & 1;
+                *out = TRIPLES[usize::from(index | sign << 4)];
+            }
+            pairs(tail, row, rest);
+        }
+    }
+}
+
+/// The four planes of 32 bytes of I2_S.
+#[inline(always)]
+fn i2s_block(bytes: &[u8; 32], out: &mut [u8; 128]) {
+    for (plane, out) in out.as_chunks_mut::<32>().0.iter_mut().enumerate() {
+        for (out, byte) in out.iter_mut().zip(bytes) {
+            *out = byte >> (6 - 2 * plane) & 3;
+        }
+    }
+}
+
+/// One row's pairs of a group of 32 rows.
+#[inline(always)]
+fn pairs(group: &[u8], row: usize, out: &mut [u8]) {
+    for (out, bytes) in out.chunks_mut(4).zip(group.chunks_exact(32)) {
+        out.copy_from_slice(&PAIRS[usize::from(bytes[row])][..out.len()]);
+    }
+}
+
+/// The four codes of a byte of two pair indices.
+static PAIRS: [[u8; 4]; 256] = {
+    let mut table = [[1; 4]; 256];
+    let mut byte = 0;
+    while byte < 256 {
+        let (low, high) = (byte & 15, byte >> 4);
+        // Indices above 8 mean nothing; they read as pairs of zeros.
+        if low < 9 && high < 9 {
+            let (low, high) = (low as u8, high as u8);
+            table[byte] = [low / 3, low % 3, high / 3, high % 3];
+        }
+        byte += 1;
+    }
+    table
+};
+
+/// The three codes of a triple: magnitude in the low four bits, sign above.
+static TRIPLES: [[u8; 3]; 32] = {
+    let mut table = [[1; 3]; 32];
+    let mut index = 0;
+    while index < 32 {
+        let magnitude = (index & 15) as u8;
+        // As above for magnitudes beyond 13.
+        if magnitude < 14 {
+            let digits = if index < 16 { 13 + magnitude } else { 13 - magnitude };
+            table[index] = [digits / 9, digits / 3 % 3, digits % 3];
+        }
+        index += 1;
+    }
+    table
+};
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{Cpu, Packed, Shape};
+
+    /// The codes of all inputs of a panel's rows, whatever its form.
+    fn codes(panel: &Panel) -> Vec<Vec<u8>> {
+        let (form, k) = (panel.form().unwrap(), panel.k());
+        let row = |row: usize| match form {
+            PanelForm::Codes => panel.bytes()[row * form.inputs(k)..][..form.inputs(k)].to_vec(),
+            PanelForm::Indices { group, tables } => {
+                let mut codes = vec![9; form.inputs(k)];
+                for n in 0..form.groups(k) {
+                    let at = (n / tables * panel.rows() + row) * tables + n % tables;
+                    let mut index = panel.bytes()[at];
+                    for i in 0..group {
+                        codes[32 * (group * (n / 32) + i) + n % 32] = index % 3;
+                        index /= 3;
+                    }
+                    assert_eq!(index, 0);
+                }
+                codes
+            }
+        };
+        (0..panel.rows()).map(row).collect()
+    }
+
+    #[test]
+    fn every_form_holds_the_codes_of_every_layout() {
+        let cpu = Cpu::capped(None);
+        for k in [1, 31, 128, 130, 384, 500] {
+            let shape = Shape::new(70, k).unwrap();
+            let ternary: Vec<i8> =
+                (0..shape.weights()).map(|i| (i * 7 / 3 % 3) as i8 - 1).collect();
+            for &layout in Layout::ALL {
+                let packed = Packed::pack(layout, shape, &ternary).unwrap();
+                let mut panel = Panel::new();
+                for isa in [cpu.best(), Supported::detect(crate::Isa::Scalar).unwrap()] {
+                    for form in [
+                        PanelForm::Codes,
+                        PanelForm::Indices { group: 3, tables: 16 },
+                        PanelForm::Indices { group: 4, tables: 8 },
+                        PanelForm::Indices { group: 5, tables: 1 },
+                    ] {
+                        let segments =
+                            [32..70, 0..5].map(|rows| Segment { weights: packed.view(), rows });
+                        panel.fill(isa, form, &segments);
+                        assert_eq!(panel.rows(), 43);
+                        let wanted = (32..70).chain(0..5).map(|row| &ternary[row * k..][..k]);
+                        for (got, wanted) in codes(&panel).iter().zip(wanted) {
+                            let got: Vec<i8> = got.iter().map(|&c| c as i8 - 1).collect();
+                            assert_eq!(&got[..k], wanted, "{layout:?} {form:?} k={k}");
+                            assert!(got[k..].iter().all(|&t| t == 0));
+                        }
+                    }
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,149 @@
+//! The grammar of the names of gemm kernels.
+//!
+//! ```text
+//! name      = "gemm" "_" algorithm "_" micro "_" isa
+//! algorithm = "vlut" | "dot" | "madd"
+//! micro     = vlut: "g" GROUP "p" TABLES "t" TOKENS [ "w" WIDTH ]
+//!             dot, madd: "r" ROWS "t" TOKENS [ "w" WIDTH ]
+//! ```
+//!
+//! A gemm kernel reads a panel of some rows (indices or codes), which is filled from the stored copy of
+//! any format, so no format is part of its name. `w` is written only for ISAs whose vector width is not
+//! given by their name (`emulated`). Examples: `gemm_vlut_g4p8t32_avx512`, `gemm_dot_r8t32_avx512`.
+
+use crate::kernel_name::number;
+use crate::{Isa, ParseError};
+
+/// How a gemm kernel computes its sums.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum GemmAlgorithm {
+    /// Vector lookup: for every group of inputs a table of all signed sums, one vector of tokens per
+    /// entry; a group of weights is an index, and costs one addition.
+    Vlut {
+        /// Inputs per group: 3, 4 or 5.
+        group: usize,
+        /// Tables that are live in one pass over the rows.
+        tables: usize,
+    },
+    /// A register tile of rows by tokens; groups of four products straight to int32.
+    Dot {
+        /// Rows of the register tile.
+        rows: usize,
+    },
+    /// A register tile of rows by tokens; pairs of products to int16, widened in time.
+    Madd {
+        /// Rows of the register tile.
+        rows: usize,
+    },
+}
+
+impl GemmAlgorithm {
+    /// The word in kernel names.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Vlut { .. } => "vlut",
+            Self::Dot { .. } => "dot",
+            Self::Madd { .. } => "madd",
+        }
+    }
+}
+
+/// The algorithm of the gemm kernel that an ISA gets where nothing was tuned.
+pub const fn default_gemm_point(_isa: Isa) -> GemmAlgorithm {
+    GemmAlgorithm::Vlut { group: 4, tables: 8 }
+}
+
+/// The parts of a gemm kernel's name.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct GemmName {
+    /// How it computes.
+    pub algorithm: GemmAlgorithm,
+    /// Tokens of one tile.
+    pub tokens: usize,
+    /// Vector width in bytes, where the ISA leaves it open.
+    pub width: Option<usize>,
+    /// The instruction set it is spelled for.
+    pub isa: Isa,
+}
+
+impl std::fmt::Display for GemmName {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let Self { algorithm, tokens, width, isa } = self;
+        write!(f, "gemm_{}_", algorithm.name())?;
+        match algorithm {
+            GemmAlgorithm::Vlut { group, tables } => write!(f, "g{group}p{tables}")?,
+            GemmAlgorithm::Dot { rows } | GemmAlgorithm::Madd { rows } => write!(f, "r{rows}")?,
+        }
+        write!(f, "t{tokens}")?;
+        if let Some(width) = width {
+            write!(f, "w{width}")?;
+        }
+        write!(f, "_{isa}")
+    }
+}
+
+impl std::str::FromStr for GemmName {
+    type Err = ParseError;
+
+    fn from_str(text: &str) -> Result<Self, ParseError> {
+        let bad = |rule: &str| ParseError::new("gemm kernel name", text, rule);
+        let parts: Vec<&str> = text.split('_').collect();
+        let &["gemm", algorithm, mut rest, isa] = parts.as_slice() else {
+            return Err(bad("gemm_algorithm_micro_isa"));
+        };
+        let algorithm = match algorithm {
+            "vlut" => (|| {
+                let group = number(&mut rest, 'g')?;
+                Some(GemmAlgorithm::Vlut { group, tables: number(&mut rest, 'p')? })
+            })(),
+            "dot" => number(&mut rest, 'r').map(|rows| GemmAlgorithm::Dot { rows }),
+            "madd" => number(&mut rest, 'r').map(|rows| GemmAlgorithm::Madd { rows }),
+            _ => return Err(bad("the algorithm must be vlut, dot or madd")),
+        };
+        let (algorithm, tokens) = algorithm
+            .zip(number(&mut rest, 't'))
+            .ok_or_else(|| bad("the micro tile must read g<N>p<N>t<N> (vlut) or r<N>t<N>"))?;
+        let width = number(&mut rest, 'w');
+        if !rest.is_empty() {
+            return Err(bad("the micro tile must end with t<N> or w<N>"));
+        }
+        Ok(Self { algorithm, tokens, width, isa: isa.parse()? })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_part_survives_the_round_trip() {
+        for text in [
+            "gemm_vlut_g4p8t32_avx512",
+            "gemm_vlut_g3p16t8w16_emulated",
+            "gemm_dot_r8t32_avx512",
+            "gemm_madd_r4t16_avx2",
+        ] {
+            let name: GemmName = text.parse().unwrap();
+            assert_eq!(name.to_string(), text);
+        }
+    }
+
+    #[test]
+    fn near_misses_are_refused() {
+        for text in [
+            "",
+            "gemm",
+            "gemv_vlut_g4p8t32_avx512",
+            "gemm_lut_g4p8t32_avx512",
+            "gemm_vlut_p8g4t32_avx512",
+            "gemm_vlut_g4p8_avx512",
+            "gemm_vlut_g04p8t32_avx512",
+            "gemm_dot_g4p8t32_avx512",
+            "gemm_dot_r8t32x_avx512",
+            "gemm_dot_r8t32_sse9",
+            "gemm_dot_r8t32_avx512_k2560",
+        ] {
+            assert!(text.parse::<GemmName>().is_err(), "{text}");
+        }
+    }
+}
