@@ -9,8 +9,8 @@
 //!   `3^i (t_i + 1)`. The bytes of `tables` groups of all rows lie side by side, since a pass of the
 //!   kernel reads those. For I2_S and g = 4 a group is exactly one stored byte.
 
+use crate::AlignedBytes;
 use crate::packed::{Layout, PackedView, Tl2Split};
-use crate::{AlignedBytes, Supported};
 use std::ops::Range;
 
 /// What the rows of a panel, and the tokens of a tile, look like.
@@ -102,7 +102,7 @@ impl Panel {
     /// # Panics
     /// When there is no segment, the segments differ in their number of inputs, or rows are outside
     /// their matrix.
-    pub fn fill(&mut self, isa: Supported, form: PanelForm, segments: &[Segment<'_>]) {
+    pub fn fill(&mut self, form: PanelForm, segments: &[Segment<'_>]) {
         let k = segments[0].weights.shape().k;
         assert!(segments.iter().all(|s| s.weights.shape().k == k), "segments share their inputs");
         assert!(segments.iter().all(|s| s.rows.end <= s.weights.shape().m), "rows of the matrix");
@@ -116,32 +116,23 @@ impl Panel {
         // Inputs that do not exist weigh 0.
         self.codes.resize(form.inputs(k), 1);
         self.indices.resize(form.groups(k), 0);
-        #[cfg(target_arch = "x86_64")]
-        if crate::float::has_avx2(isa) {
-            #[target_feature(enable = "avx2")]
-            fn avx2(panel: &mut Panel, form: PanelForm, segments: &[Segment<'_>]) {
-                panel.fill_rows(form, segments);
-            }
-            // SAFETY: `isa` is the proof that the CPU has AVX2.
-            return unsafe { avx2(self, form, segments) };
-        }
-        let _ = isa;
         self.fill_rows(form, segments);
     }
 
-    #[inline(always)]
     fn fill_rows(&mut self, form: PanelForm, segments: &[Segment<'_>]) {
         let Self { rows, k, bytes, codes, indices, .. } = self;
         let (rows, k) = (*rows, *k);
         let all = segments.iter().flat_map(|s| s.rows.clone().map(move |row| (s.weights, row)));
+        let stride = form.inputs(k);
         for (at, (weights, row)) in all.enumerate() {
-            unpack_codes(weights, row, &mut codes[..k]);
             match form {
                 PanelForm::Codes => {
-                    let stride = codes.len();
-                    bytes[at * stride..][..stride].copy_from_slice(codes);
+                    let (codes, padding) = bytes[at * stride..][..stride].split_at_mut(k);
+                    unpack_codes(weights, row, codes);
+                    padding.fill(1);
                 }
                 PanelForm::Indices { group, tables } => {
+                    unpack_codes(weights, row, &mut codes[..k]);
                     match group {
                         3 => join::<3>(codes, indices),
                         4 => join::<4>(codes, indices),
@@ -180,19 +171,21 @@ impl Panel {
     }
 }
 
-/// Joins the codes of `G` planes of 32 into indices, `codes` being whole groups of planes.
+/// Joins the codes of `G` planes of 32 into indices, eight at a time; `codes` holds whole groups of planes.
 #[inline(always)]
 fn join<const G: usize>(codes: &[u8], indices: &mut [u8]) {
     for (planes, out) in codes.chunks_exact(32 * G).zip(indices.as_chunks_mut::<32>().0) {
-        let planes = planes.as_chunks::<32>().0;
-        let mut index = [0u8; 32];
-        // Horner's scheme, the last input first.
-        for plane in planes[..G].iter().rev() {
-            for (index, code) in index.iter_mut().zip(plane) {
-                *index = index.wrapping_mul(3).wrapping_add(*code);
+        let (planes, _) = planes.as_chunks::<8>();
+        for (at, out) in out.as_chunks_mut::<8>().0.iter_mut().enumerate() {
+            // Horner's scheme, the last input first. Codes 0..=2 stay below 3^5 <= 256, so no byte
+            // carries into its neighbour; codes of 3, which loading refuses, would give wrong indices.
+            let mut index = 0u64;
+            for plane in (0..G).rev() {
+                let codes = u64::from_le_bytes(planes[plane * 4 + at]);
+                index = index.wrapping_mul(3).wrapping_add(codes);
             }
+            *out = index.to_le_bytes();
         }
-        *out = index;
     }
 }
 
@@ -242,12 +235,15 @@ fn unpack_codes(weights: PackedView<'_>, row: usize, out: &mut [u8]) {
     }
 }
 
-/// The four planes of 32 bytes of I2_S.
+/// The four planes of 32 bytes of I2_S, eight bytes at a time.
 #[inline(always)]
 fn i2s_block(bytes: &[u8; 32], out: &mut [u8; 128]) {
-    for (plane, out) in out.as_chunks_mut::<32>().0.iter_mut().enumerate() {
-        for (out, byte) in out.iter_mut().zip(bytes) {
-            *out = byte >> (6 - 2 * plane) & 3;
+    let (out, _) = out.as_chunks_mut::<8>();
+    for (at, bytes) in bytes.as_chunks::<8>().0.iter().enumerate() {
+        let word = u64::from_le_bytes(*bytes);
+        for plane in 0..4 {
+            let codes = word >> (6 - 2 * plane) & 0x0303_0303_0303_0303;
+            out[plane * 4 + at] = codes.to_le_bytes();
         }
     }
 }
@@ -295,7 +291,7 @@ static TRIPLES: [[u8; 3]; 32] = {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{Cpu, Packed, Shape};
+    use crate::{Packed, Shape};
 
     /// The codes of all inputs of a panel's rows, whatever its form.
     fn codes(panel: &Panel) -> Vec<Vec<u8>> {
@@ -321,7 +317,6 @@ mod tests {
 
     #[test]
     fn every_form_holds_the_codes_of_every_layout() {
-        let cpu = Cpu::capped(None);
         for k in [1, 31, 128, 130, 384, 500] {
             let shape = Shape::new(70, k).unwrap();
             let ternary: Vec<i8> =
@@ -329,23 +324,21 @@ mod tests {
             for &layout in Layout::ALL {
                 let packed = Packed::pack(layout, shape, &ternary).unwrap();
                 let mut panel = Panel::new();
-                for isa in [cpu.best(), Supported::detect(crate::Isa::Scalar).unwrap()] {
-                    for form in [
-                        PanelForm::Codes,
-                        PanelForm::Indices { group: 3, tables: 16 },
-                        PanelForm::Indices { group: 4, tables: 8 },
-                        PanelForm::Indices { group: 5, tables: 1 },
-                    ] {
-                        let segments =
-                            [32..70, 0..5].map(|rows| Segment { weights: packed.view(), rows });
-                        panel.fill(isa, form, &segments);
-                        assert_eq!(panel.rows(), 43);
-                        let wanted = (32..70).chain(0..5).map(|row| &ternary[row * k..][..k]);
-                        for (got, wanted) in codes(&panel).iter().zip(wanted) {
-                            let got: Vec<i8> = got.iter().map(|&c| c as i8 - 1).collect();
-                            assert_eq!(&got[..k], wanted, "{layout:?} {form:?} k={k}");
-                            assert!(got[k..].iter().all(|&t| t == 0));
-                        }
+                for form in [
+                    PanelForm::Codes,
+                    PanelForm::Indices { group: 3, tables: 16 },
+                    PanelForm::Indices { group: 4, tables: 8 },
+                    PanelForm::Indices { group: 5, tables: 1 },
+                ] {
+                    let segments =
+                        [32..70, 0..5].map(|rows| Segment { weights: packed.view(), rows });
+                    panel.fill(form, &segments);
+                    assert_eq!(panel.rows(), 43);
+                    let wanted = (32..70).chain(0..5).map(|row| &ternary[row * k..][..k]);
+                    for (got, wanted) in codes(&panel).iter().zip(wanted) {
+                        let got: Vec<i8> = got.iter().map(|&c| c as i8 - 1).collect();
+                        assert_eq!(&got[..k], wanted, "{layout:?} {form:?} k={k}");
+                        assert!(got[k..].iter().all(|&t| t == 0));
                     }
                 }
             }

@@ -25,6 +25,7 @@ pub fn quantise(x: &[f32]) -> (Vec<i8>, f32) {
 }
 
 /// The float result of a linear layer from its exact sum: `sum * (weight_scale * (amax / 127))`.
+#[inline]
 pub fn dequantise(sum: i32, weight_scale: f32, amax: f32) -> f32 {
     sum as f32 * (weight_scale * (amax / 127f32))
 }

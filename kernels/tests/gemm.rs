@@ -34,10 +34,9 @@ fn activations(q: &[i8]) -> Activations {
 
 /// What a kernel computes for `tokens` tokens, as rows by tokens.
 fn run(kernel: &GemmRunnable, segments: &[Segment<'_>], tokens: &[Activations]) -> Vec<Vec<i32>> {
-    let cpu = Cpu::capped(None);
     let (mut panel, mut tile, mut scratch) =
         (Panel::new(), TokenTile::new(), GemmScratch::default());
-    panel.fill(cpu.best(), kernel.form(), segments);
+    panel.fill(kernel.form(), segments);
     let mut rows = vec![Vec::new(); panel.rows()];
     for tokens in tokens.chunks(kernel.tokens()) {
         tile.arrange(kernel.form(), kernel.tokens(), tokens.iter());
@@ -135,7 +134,7 @@ fn what_was_made_for_another_kernel_is_refused() {
     let mut scratch = GemmScratch::default();
     assert!(a.run(&panel, &tile, &mut scratch).is_err());
     let segments = [Segment { weights: packed.view(), rows: 0..4 }];
-    panel.fill(Cpu::capped(None).best(), a.form(), &segments);
+    panel.fill(a.form(), &segments);
     tile.arrange(b.form(), b.tokens(), std::iter::once(&activations(&case.q)));
     assert!(a.run(&panel, &tile, &mut scratch).unwrap_err().to_string().contains("reads"));
     tile.arrange(a.form(), a.tokens(), std::iter::once(&activations(&case.q[..60])));

@@ -4,9 +4,9 @@ use crate::{Error, Model, Row, Sampler, SamplerOptions, State, Trace};
 use std::ops::ControlFlow;
 use std::time::{Duration, Instant};
 
-/// Tokens that a prompt is read in at a time: enough to use each weight often, few enough that their
-/// activations stay in cache.
-const PREFILL_BLOCK: usize = 128;
+/// Tokens that a prompt is read in at a time: enough that unpacking a panel of weights costs little beside
+/// multiplying it, few enough that scratch space stays small.
+const PREFILL_BLOCK: usize = 512;
 
 /// How a text is continued.
 #[derive(Debug, Clone, PartialEq)]

@@ -2,13 +2,15 @@
 //!
 //! One parallel region per call; inside, every operation is split over the workers by position and
 //! ended by a barrier where the next one reads what others wrote. Rows of a matrix go to the same
-//! worker for all tokens of the batch, a block of them at a time, so that weights read once serve every
-//! token. Each value is computed by one fixed sequence of operations, whatever the batch, the threads,
+//! worker for all tokens of the batch. One token or a few go through the gemv kernels, a block of rows at
+//! a time, so that weights read once serve every token; more go through a gemm kernel, in tiles, the
+//! layers that share an input stacked into one matrix. Each value is computed by one fixed sequence of operations, whatever the batch, the threads,
 //! the kernels and the ISA.
 
 use super::attention::attend;
 use super::linear::Linear;
 use super::scratch::{Input, ScratchParts};
+use super::stack::{LEAST_TOKENS, Order, Outputs, PrefillChoice, Stack};
 use super::weights::{Block, Weights};
 use super::{Config, Row};
 use crate::cache::Layout;
@@ -32,6 +34,8 @@ const HEAD_BLOCK_ROWS: usize = 32;
 pub(crate) struct Forward<'a, 't> {
     pub(crate) config: &'a Config,
     pub(crate) weights: &'a Weights,
+    /// In the order of [`Config::stacks`].
+    pub(crate) stacks: &'a [PrefillChoice; 4],
     pub(crate) rope: &'a Rope,
     pub(crate) isa: Supported,
     pub(crate) rows: &'a [Row],
@@ -74,11 +78,23 @@ impl Forward<'_, '_> {
         let (heads, kv_heads, head_dim) = (config.heads, config.kv_heads, config.head_dim);
 
         let linears = [&block.q, &block.k, &block.v];
-        let inputs = self.quantised(worker, &scratch.h, &block.attn_norm, &linears);
+        let stack = Stack { linears: &linears, order: Order::OneByOne, choice: &self.stacks[0] };
+        let inputs = self.quantised(worker, &scratch.h, &block.attn_norm, &stack);
         self.record(worker, || format!("blk.{layer}.attn_qkv"), inputs);
-        self.linear(worker, &block.q, inputs, &scratch.q); // n x heads x head_dim
-        self.linear(worker, &block.k, inputs, &scratch.k); // n x kv_heads x head_dim
-        self.linear(worker, &block.v, inputs, &scratch.v); // n x kv_heads x head_dim
+        // n x heads x head_dim, n x kv_heads x head_dim twice
+        let outs = [&scratch.q, &scratch.k, &scratch.v];
+        if self.is_prompt() {
+            self.stack(worker, &stack, |Outputs { layer, rows, token, values }| {
+                // SAFETY: own rows of a token.
+                let out = unsafe { outs[layer].get_mut(within(token, linears[layer].m(), &rows)) };
+                out.copy_from_slice(values);
+            });
+        } else {
+            linears
+                .iter()
+                .zip(outs)
+                .for_each(|(linear, out)| self.linear(worker, linear, inputs, out));
+        }
         worker.barrier();
 
         // Queries are turned in place; keys and values go to the cache as f16.
@@ -130,9 +146,10 @@ impl Forward<'_, '_> {
         worker.barrier();
 
         let linears = [&block.attn_output];
-        let inputs = self.quantised(worker, &scratch.heads, &block.attn_sub_norm, &linears);
+        let stack = Stack { linears: &linears, order: Order::OneByOne, choice: &self.stacks[1] };
+        let inputs = self.quantised(worker, &scratch.heads, &block.attn_sub_norm, &stack);
         self.record(worker, || format!("blk.{layer}.attn_output"), inputs);
-        self.add_linear(worker, &block.attn_output, inputs, &scratch.h); // n x hidden
+        self.add_linear(worker, &stack, inputs, &scratch.h); // n x hidden
         worker.barrier();
     }
 
@@ -141,28 +158,66 @@ impl Forward<'_, '_> {
         let (ffn, scratch) = (self.config.ffn, &self.scratch);
 
         let linears = [&block.gate, &block.up];
-        let inputs = self.quantised(worker, &scratch.h, &block.ffn_norm, &linears);
+        let stack = Stack { linears: &linears, order: Order::SideBySide, choice: &self.stacks[2] };
+        let inputs = self.quantised(worker, &scratch.h, &block.ffn_norm, &stack);
         self.record(worker, || format!("blk.{layer}.ffn_gate_up"), inputs);
+        if self.is_prompt() {
+            self.stack(worker, &stack, |Outputs { layer, rows, token, values }| {
+                // SAFETY: own rows of a token.
+                let gate = unsafe { scratch.gate.get_mut(within(token, ffn, &rows)) }; // n x ffn
+                match layer {
+                    0 => gate.copy_from_slice(values),
+                    _ => elementwise::relu2_mul(self.isa, gate, values),
+                }
+            });
+        } else {
+            self.gate_up(worker, block, inputs);
+        }
+        worker.barrier();
+
+        let linears = [&block.down];
+        let stack = Stack { linears: &linears, order: Order::OneByOne, choice: &self.stacks[3] };
+        let inputs = self.quantised(worker, &scratch.gate, &block.ffn_sub_norm, &stack);
+        self.record(worker, || format!("blk.{layer}.ffn_down"), inputs);
+        self.add_linear(worker, &stack, inputs, &scratch.h); // n x hidden
+        worker.barrier();
+    }
+
+    /// gate = relu²(gate) * up, n x ffn, by gemv kernels
+    fn gate_up(&self, worker: &Worker, block: &Block, inputs: &[Input]) {
         // SAFETY: the worker's own.
-        let own = unsafe { &mut scratch.own.get_mut(at(worker.index, 1))[0] };
+        let own = unsafe { &mut self.scratch.own.get_mut(at(worker.index, 1))[0] };
         // Both have one shape, so one kernel and one division of the rows.
         for rows in self.row_blocks(worker, &block.gate) {
             let (sums, up) = (&mut own.sums[..rows.len()], &mut own.floats[..rows.len()]);
             for (t, input) in inputs.iter().enumerate() {
                 // SAFETY: own rows of a token.
-                let gate = unsafe { scratch.gate.get_mut(within(t, ffn, &rows)) }; // n x ffn
+                let gate = unsafe { self.scratch.gate.get_mut(within(t, block.gate.m(), &rows)) };
                 block.gate.rows(&input.activations, input.amax, rows.clone(), sums, gate);
                 block.up.rows(&input.activations, input.amax, rows.clone(), sums, up);
                 elementwise::relu2_mul(self.isa, gate, up);
             }
         }
-        worker.barrier();
+    }
 
-        let linears = [&block.down];
-        let inputs = self.quantised(worker, &scratch.gate, &block.ffn_sub_norm, &linears);
-        self.record(worker, || format!("blk.{layer}.ffn_down"), inputs);
-        self.add_linear(worker, &block.down, inputs, &scratch.h); // n x hidden
-        worker.barrier();
+    /// Whether the batch is large enough for the gemm kernels.
+    fn is_prompt(&self) -> bool {
+        self.rows.len() >= LEAST_TOKENS
+    }
+
+    /// Runs this worker's rows of a stack for all tokens.
+    fn stack(&self, worker: &Worker, stack: &Stack<'_>, store: impl FnMut(Outputs<'_>)) {
+        let n = self.rows.len();
+        // SAFETY: the worker's own scratch; tiles and magnitudes are complete.
+        let (own, tiles, amax) = unsafe {
+            (
+                &mut self.scratch.own.get_mut(at(worker.index, 1))[0],
+                self.scratch.tiles.get(0..stack.choice.tiles(n).count()),
+                self.scratch.amax.get(0..n),
+            )
+        };
+        let share = worker.share(stack.rows(), Stack::ROW_QUANTUM);
+        stack.run(share, tiles, amax, &mut own.stack, store);
     }
 
     /// logits = head * norm(h), for the tokens that want them
@@ -202,14 +257,14 @@ impl Forward<'_, '_> {
         }
     }
 
-    /// The int8 form of norm(source[t]) for every token, prepared for `linears`. A single token is
-    /// normed by every worker for itself, which is cheaper than a barrier; several are split.
+    /// The int8 form of norm(source[t]) for every token, prepared for the stack's kernels. A single token
+    /// is normed by every worker for itself, which is cheaper than a barrier; several are split.
     fn quantised(
         &self,
         worker: &Worker,
         source: &Parts<f32>,
         weight: &[f32],
-        linears: &[&Linear],
+        stack: &Stack<'_>,
     ) -> &[Input] {
         let (n, scratch) = (self.rows.len(), &self.scratch);
         let alone = n == 1;
@@ -225,18 +280,33 @@ impl Forward<'_, '_> {
             self.check(norm::rms_norm(self.isa, x, weight, self.config.eps, normed).is_finite());
             input.amax = input.activations.quantise(self.isa, normed);
             self.check(input.amax.is_finite());
-            for linear in linears {
-                linear.prepare(&mut input.activations);
+            if self.is_prompt() {
+                // SAFETY: an own token.
+                let amax = unsafe { scratch.amax.get_mut(at(t, 1)) };
+                amax[0] = input.amax;
+            } else {
+                stack.linears.iter().for_each(|linear| linear.prepare(&mut input.activations));
             }
         }
-        let inputs = if alone {
-            at(worker.index, 1)
-        } else {
+        if alone {
+            // SAFETY: the worker's own; written again only after the caller's next barrier.
+            return unsafe { scratch.inputs.get(at(worker.index, 1)) };
+        }
+        worker.barrier();
+        // SAFETY: complete; written again only after the caller's next barrier.
+        let inputs = unsafe { scratch.inputs.get(0..n) };
+        if self.is_prompt() {
+            let tiles: Vec<_> = stack.choice.tiles(n).collect();
+            for index in worker.share(tiles.len(), 1) {
+                let (tokens, kernel) = &tiles[index];
+                // SAFETY: an own tile.
+                let tile = unsafe { &mut scratch.tiles.get_mut(at(index, 1))[0] };
+                let tokens = inputs[tokens.clone()].iter().map(|input| &input.activations);
+                tile.arrange(kernel.form(), kernel.tokens(), tokens);
+            }
             worker.barrier();
-            0..n
-        };
-        // SAFETY: the worker's own, or complete; written again only after the caller's next barrier.
-        unsafe { scratch.inputs.get(inputs) }
+        }
+        inputs
     }
 
     /// out[t] = linear(inputs[t]) for this worker's rows
@@ -253,8 +323,16 @@ impl Forward<'_, '_> {
         }
     }
 
-    /// out[t] += linear(inputs[t]) for this worker's rows
-    fn add_linear(&self, worker: &Worker, linear: &Linear, inputs: &[Input], out: &Parts<f32>) {
+    /// out[t] += linear(inputs[t]) for this worker's rows, the linear layer being the stack's only one
+    fn add_linear(&self, worker: &Worker, stack: &Stack<'_>, inputs: &[Input], out: &Parts<f32>) {
+        let linear = stack.linears[0];
+        if self.is_prompt() {
+            return self.stack(worker, stack, |Outputs { rows, token, values, .. }| {
+                // SAFETY: own rows of a token.
+                let out = unsafe { out.get_mut(within(token, linear.m(), &rows)) };
+                elementwise::add(self.isa, out, values);
+            });
+        }
         // SAFETY: the worker's own.
         let own = unsafe { &mut self.scratch.own.get_mut(at(worker.index, 1))[0] };
         for rows in self.row_blocks(worker, linear) {

@@ -153,6 +153,18 @@ impl Config {
             ("ffn_down", shape(self.hidden, self.ffn)),
         ]
     }
+
+    /// The stacks of a block, linear layers that share one input: what they are called and the size of
+    /// each as one matrix, in the order of their use. Prompts are multiplied stack by stack.
+    pub fn stacks(&self) -> [(&'static str, Shape); 4] {
+        let shape = |m, k| Shape { m, k };
+        [
+            ("attn_qkv", shape(self.q_len() + 2 * self.kv_len(), self.hidden)),
+            ("attn_output", shape(self.hidden, self.q_len())),
+            ("ffn_gate_up", shape(2 * self.ffn, self.hidden)),
+            ("ffn_down", shape(self.hidden, self.ffn)),
+        ]
+    }
 }
 
 fn refuse(key: &'static str, value: impl ToString, rule: &'static str) -> Error {

@@ -2,7 +2,7 @@
 
 use std::ops::Range;
 use trilut_kernels::{
-    Activations, Cpu, Format, Packed, Phase, Runnable, Shape, Tile, find, reference,
+    Activations, Cpu, Format, Packed, PackedView, Phase, Runnable, Shape, Tile, find, reference,
 };
 use trilut_presets::Plan;
 
@@ -80,6 +80,16 @@ impl Linear {
     /// Outputs of the layer.
     pub(crate) fn m(&self) -> usize {
         self.weights.shape().m
+    }
+
+    /// The weights as kernels take them.
+    pub(crate) fn weights(&self) -> PackedView<'_> {
+        self.weights.view()
+    }
+
+    /// What the sums are multiplied with, besides the activations' scale.
+    pub(crate) fn scale(&self) -> f32 {
+        self.scale
     }
 
     /// Run-time loop bounds of its kernel.

@@ -10,10 +10,12 @@ mod bitnet;
 mod config;
 mod linear;
 mod scratch;
+mod stack;
 mod weights;
 
 pub use config::Config;
 pub use linear::Choice;
+pub use stack::PrefillChoice;
 
 use crate::gguf::Gguf;
 use crate::tokenizer::Tokenizer;
@@ -71,6 +73,7 @@ struct Inner {
     weights: Weights,
     tokenizer: Tokenizer,
     choices: [Choice; 7],
+    stacks: [PrefillChoice; 4],
     cpu: Cpu,
     context: usize,
     pool: Pool,
@@ -145,6 +148,9 @@ impl Model {
         let choices = config
             .linears()
             .map(|(_, shape)| Choice::make(shape, options.format, threads, options.plan, &cpu));
+        let stacks = config
+            .stacks()
+            .map(|(_, shape)| PrefillChoice::make(shape, threads, options.plan, &cpu));
         let tokenizer = Tokenizer::from_gguf(gguf)?;
         // A padded embedding may have more rows than there are tokens, but not fewer.
         if tokenizer.vocab_size() > config.vocab {
@@ -153,7 +159,7 @@ impl Model {
         }
         let weights = Weights::load(gguf, &config, &choices)?;
         let pool = Pool::new(threads);
-        let inner = Inner { config, weights, tokenizer, choices, cpu, context, pool };
+        let inner = Inner { config, weights, tokenizer, choices, stacks, cpu, context, pool };
         Ok(Self { inner: Arc::new(inner) })
     }
 
@@ -181,6 +187,12 @@ impl Model {
     pub fn kernels(&self) -> impl Iterator<Item = (&'static str, &Choice)> {
         let names = self.inner.config.linears().map(|(name, _)| name);
         names.into_iter().zip(&self.inner.choices)
+    }
+
+    /// The chosen gemm kernel of each stack of a block, by name, with the reason.
+    pub fn prefill_kernels(&self) -> impl Iterator<Item = (&'static str, &PrefillChoice)> {
+        let names = self.inner.config.stacks().map(|(name, _)| name);
+        names.into_iter().zip(&self.inner.stacks)
     }
 
     /// Bytes of weights that decoding one token reads.
@@ -229,7 +241,7 @@ impl Model {
         rows: &[Row],
         trace: Option<&mut Trace>,
     ) -> Result<&'a [f32], Error> {
-        let Inner { config, weights, cpu, pool, .. } = &*self.inner;
+        let Inner { config, weights, stacks, cpu, pool, .. } = &*self.inner;
         let lengths = self.check(state, rows)?;
         let State { cache, scratch, rope, .. } = state;
         rope.grow(lengths.iter().copied().max().unwrap_or(0));
@@ -240,6 +252,7 @@ impl Model {
         let pass = Forward {
             config,
             weights,
+            stacks,
             rope,
             isa: cpu.best(),
             rows,

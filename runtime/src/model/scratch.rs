@@ -2,8 +2,9 @@
 //! a region.
 
 use super::config::Config;
-use trilut_kernels::Activations;
+use super::stack::StackScratch;
 use trilut_kernels::pool::Parts;
+use trilut_kernels::{Activations, TokenTile};
 
 /// Buffers for a batch of `n` tokens; in comments, the shape of each.
 #[derive(Debug, Default)]
@@ -23,6 +24,10 @@ pub(crate) struct Scratch {
     /// max(n, threads): the quantised input of the linear layer at hand, by token, or, for a single
     /// token, by worker
     pub(crate) inputs: Vec<Input>,
+    /// max(n / tokens of a tile): the same of several tokens, arranged for a gemm kernel
+    pub(crate) tiles: Vec<TokenTile>,
+    /// n: the largest magnitude of each of these inputs
+    pub(crate) amax: Vec<f32>,
     /// by worker
     pub(crate) own: Vec<Own>,
     /// logits wanted x vocab
@@ -45,6 +50,8 @@ pub(crate) struct Own {
     pub(crate) sums: Vec<i32>,
     /// Their floats, where they are added to something.
     pub(crate) floats: Vec<f32>,
+    /// What running a stack of linear layers needs.
+    pub(crate) stack: StackScratch,
     /// Attention scores of a chunk of positions.
     pub(crate) scores: Vec<f32>,
     /// The weighted values of a chunk of positions.
@@ -68,6 +75,11 @@ impl Scratch {
         if self.inputs.len() < n.max(threads) {
             self.inputs.resize_with(n.max(threads), Input::default);
         }
+        // No tile has fewer than 4 tokens.
+        if self.tiles.len() < n.div_ceil(4) {
+            self.tiles.resize_with(n.div_ceil(4), TokenTile::default);
+        }
+        self.amax.resize(n, 0.0);
         self.own.resize_with(threads, Own::default);
         for own in &mut self.own {
             let widest = config.ffn.max(config.q_len()).max(config.hidden);
@@ -89,6 +101,8 @@ impl Scratch {
             heads: Parts::new(&mut self.heads),
             gate: Parts::new(&mut self.gate),
             inputs: Parts::new(&mut self.inputs),
+            tiles: Parts::new(&mut self.tiles),
+            amax: Parts::new(&mut self.amax),
             own: Parts::new(&mut self.own),
             logits: Parts::new(&mut self.logits),
         }
@@ -104,6 +118,8 @@ pub(crate) struct ScratchParts<'a> {
     pub(crate) heads: Parts<'a, f32>,
     pub(crate) gate: Parts<'a, f32>,
     pub(crate) inputs: Parts<'a, Input>,
+    pub(crate) tiles: Parts<'a, TokenTile>,
+    pub(crate) amax: Parts<'a, f32>,
     pub(crate) own: Parts<'a, Own>,
     pub(crate) logits: Parts<'a, f32>,
 }

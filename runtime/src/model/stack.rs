@@ -1,0 +1,233 @@
+//! Stacks: the linear layers that share one input, multiplied for many tokens at once by a gemm kernel.
+//!
+//! Rows of the stack are split over the workers. A worker takes them a panel at a time, filled once from
+//! the stored copy, and lets every tile of tokens pass over it.
+
+use super::linear::Linear;
+use std::ops::Range;
+use trilut_kernels::{
+    Cpu, GemmAlgorithm, GemmRunnable, GemmScratch, Panel, Phase, Segment, Shape, TokenTile,
+    find_gemm, reference,
+};
+use trilut_presets::{Plan, Tile};
+
+/// Fewer tokens than this are multiplied one by one.
+pub(crate) const LEAST_TOKENS: usize = 8;
+
+/// Rows whose sums of one token tile are turned into floats while they are in the nearest cache.
+const CHUNK_ROWS: usize = 64;
+
+/// The gemm kernel for one stack, and why.
+#[derive(Debug, Clone)]
+pub struct PrefillChoice {
+    /// The stack's size: the outputs of all its layers.
+    pub shape: Shape,
+    /// The kernel.
+    pub kernel: GemmRunnable,
+    /// Rows of a panel, at most.
+    pub rows: usize,
+    /// In words for a person; for a pick that could not be used, what was wrong with it.
+    pub reason: String,
+    /// The kernels that read the same panels with fewer tokens, for the end of a prompt; fewest first,
+    /// the chosen kernel last.
+    narrower: Vec<GemmRunnable>,
+}
+
+impl PrefillChoice {
+    /// Takes the plan's pick for a stack if it can be used on `cpu`, else the default kernel. Never
+    /// fails: a foreign plan costs speed, not correctness.
+    pub(crate) fn make(shape: Shape, threads: usize, plan: Option<&Plan>, cpu: &Cpu) -> Self {
+        let (kernel, rows, reason) = Self::pick(shape, threads, plan, cpu);
+        let fits = |k: &GemmRunnable| k.form() == kernel.form() && k.tokens() < kernel.tokens();
+        let mut narrower: Vec<_> = cpu.gemm_candidates().filter(fits).collect();
+        narrower.sort_by_key(|k| (k.tokens(), std::cmp::Reverse(k.kernel().name.isa)));
+        narrower.push(kernel);
+        Self { shape, kernel, rows, reason, narrower }
+    }
+
+    fn pick(
+        shape: Shape,
+        threads: usize,
+        plan: Option<&Plan>,
+        cpu: &Cpu,
+    ) -> (GemmRunnable, usize, String) {
+        let fallback = |reason: String| {
+            let kernel = cpu.default_gemm();
+            (kernel, default_rows(&kernel), reason)
+        };
+        let Some(plan) = plan else { return fallback("default, no plan was given".into()) };
+        let Some(pick) = plan.find(shape, Phase::Prefill, threads) else {
+            return fallback("default, the plan has no pick for this stack".into());
+        };
+        let refused =
+            |why: &str| fallback(format!("default, the plan's pick `{}` {why}", pick.kernel));
+        let Some(kernel) = find_gemm(&pick.kernel) else { return refused("is not compiled in") };
+        let Some(kernel) = cpu.gemm_runnable(kernel) else {
+            return refused("cannot run on this CPU or is above the ISA cap");
+        };
+        if !pick.tile.is_legal() {
+            return refused(&format!("has an illegal tile ({})", pick.tile));
+        }
+        let rows = match pick.tile {
+            Tile { rows_per_task: 0, .. } => default_rows(&kernel),
+            Tile { rows_per_task, .. } => rows_per_task,
+        };
+        (kernel, rows, pick.reason.clone())
+    }
+
+    /// The tiles that `n` tokens are cut into, each with the kernel that multiplies it.
+    pub(crate) fn tiles(&self, n: usize) -> impl Iterator<Item = (Range<usize>, GemmRunnable)> {
+        let starts = (0..n).step_by(self.kernel.tokens());
+        starts.map(move |start| {
+            let count = (n - start).min(self.kernel.tokens());
+            let narrowest = self.narrower.iter().find(|kernel| kernel.tokens() >= count);
+            (start..start + count, *narrowest.expect("the chosen kernel takes a whole tile"))
+        })
+    }
+}
+
+/// Rows of a panel where nothing was tuned. A lookup builds its tables for each panel anew, so it wants
+/// many rows; a register tile wants codes and tokens in the second cache.
+fn default_rows(kernel: &GemmRunnable) -> usize {
+    match kernel.kernel().name.algorithm {
+        GemmAlgorithm::Vlut { .. } => 2048,
+        GemmAlgorithm::Dot { .. } | GemmAlgorithm::Madd { .. } => 480,
+    }
+}
+
+/// How the rows of several layers follow each other in a stack.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Order {
+    /// All rows of the first layer, then all of the second.
+    OneByOne,
+    /// Equal rows of all layers in the same panel: what is computed from both finds both.
+    SideBySide,
+}
+
+/// Linear layers with one input.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Stack<'a> {
+    pub(crate) linears: &'a [&'a Linear],
+    pub(crate) order: Order,
+    pub(crate) choice: &'a PrefillChoice,
+}
+
+/// Some outputs of one layer for one token.
+#[derive(Debug)]
+pub(crate) struct Outputs<'a> {
+    /// The layer, by its position in the stack.
+    pub(crate) layer: usize,
+    /// Its rows.
+    pub(crate) rows: Range<usize>,
+    /// The token.
+    pub(crate) token: usize,
+    /// `y` of these rows.
+    pub(crate) values: &'a [f32],
+}
+
+/// What a worker needs to run stacks; kept from one to the next.
+#[derive(Debug, Default)]
+pub(crate) struct StackScratch {
+    panel: Panel,
+    gemm: GemmScratch,
+}
+
+impl Stack<'_> {
+    /// Workers begin at multiples of this many rows: whole register tiles of every kernel.
+    pub(crate) const ROW_QUANTUM: usize = 24;
+
+    /// Rows that are split over the workers.
+    pub(crate) fn rows(&self) -> usize {
+        match self.order {
+            Order::OneByOne => self.linears.iter().map(|linear| linear.m()).sum(),
+            Order::SideBySide => self.linears[0].m(),
+        }
+    }
+
+    /// The rows of each layer that belong to rows of the stack.
+    fn parts(&self, rows: &Range<usize>) -> Vec<(usize, Range<usize>)> {
+        let mut before = 0;
+        let part = |(layer, linear): (usize, &&Linear)| {
+            if self.order == Order::SideBySide {
+                return (layer, rows.clone());
+            }
+            let (first, m) = (before, linear.m());
+            before += m;
+            (
+                layer,
+                rows.start.clamp(first, first + m) - first
+                    ..rows.end.clamp(first, first + m) - first,
+            )
+        };
+        let parts = self.linears.iter().enumerate().map(part);
+        parts.filter(|(_, rows)| !rows.is_empty()).collect()
+    }
+
+    /// Multiplies the worker's share of the rows, `share`, with all tokens; `amax` has one value for
+    /// each. Outputs are handed over in no particular order, but those of layers side by side layer by
+    /// layer for the same rows and token.
+    pub(crate) fn run(
+        &self,
+        share: Range<usize>,
+        tiles: &[TokenTile],
+        amax: &[f32],
+        scratch: &mut StackScratch,
+        mut store: impl FnMut(Outputs<'_>),
+    ) {
+        let width = if self.order == Order::SideBySide { self.linears.len() } else { 1 };
+        let pieces = (share.len() * width).div_ceil(self.choice.rows).max(1);
+        let size = share.len().div_ceil(pieces).next_multiple_of(Self::ROW_QUANTUM);
+        let StackScratch { panel, gemm } = scratch;
+        for start in share.clone().step_by(size) {
+            let parts = self.parts(&(start..share.end.min(start + size)));
+            let segments: Vec<Segment<'_>> = parts
+                .iter()
+                .map(|(layer, rows)| Segment {
+                    weights: self.linears[*layer].weights(),
+                    rows: rows.clone(),
+                })
+                .collect();
+            panel.fill(self.choice.kernel.form(), &segments);
+            for ((tokens, kernel), tile) in self.choice.tiles(amax.len()).zip(tiles) {
+                let sums = match kernel.run(panel, tile, gemm) {
+                    Ok(sums) => sums,
+                    Err(error) => unreachable!("tile and panel were made for the kernel: {error}"),
+                };
+                let mut first = 0;
+                for (layer, rows) in &parts {
+                    let sums = &sums[first * kernel.tokens()..][..rows.len() * kernel.tokens()];
+                    first += rows.len();
+                    let scale = self.linears[*layer].scale();
+                    self.hand_over(*layer, rows, &tokens, amax, scale, sums, &mut store);
+                }
+            }
+        }
+    }
+
+    /// Turns sums, rows by tokens, into floats by token.
+    #[expect(clippy::too_many_arguments, reason = "the loop body of `run`, split for reading")]
+    fn hand_over(
+        &self,
+        layer: usize,
+        rows: &Range<usize>,
+        tokens: &Range<usize>,
+        amax: &[f32],
+        scale: f32,
+        sums: &[i32],
+        store: &mut impl FnMut(Outputs<'_>),
+    ) {
+        let stride = sums.len() / rows.len();
+        let mut values = [0f32; CHUNK_ROWS];
+        for (start, sums) in rows.clone().step_by(CHUNK_ROWS).zip(sums.chunks(CHUNK_ROWS * stride))
+        {
+            let count = sums.len() / stride;
+            for (column, token) in tokens.clone().enumerate() {
+                for (value, sums) in values.iter_mut().zip(sums.chunks_exact(stride)) {
+                    *value = reference::dequantise(sums[column], scale, amax[token]);
+                }
+                let (rows, values) = (start..start + count, &values[..count]);
+                store(Outputs { layer, rows, token, values });
+            }
+        }
+    }
+}
