@@ -71,6 +71,15 @@ fn docs(plan: &GemmPlan) -> Vec<String> {
             ),
             format!("{group} inputs of a group, {} int8 tokens each", name.tokens),
         ),
+        GemmAlgorithm::Mix { tables, steps, .. } => (
+            format!(
+                "per pass and row {tables} index bytes of 4 inputs, {} code bytes t + 1",
+                4 * steps
+            ),
+            format!(
+                "per pass the inputs of {tables} groups and {steps} steps, as for lookup and tile"
+            ),
+        ),
         _ => (
             "rows of code bytes t + 1".to_owned(),
             format!("per 4 inputs {} tokens of 4 int8 each", name.tokens),
@@ -85,16 +94,18 @@ fn docs(plan: &GemmPlan) -> Vec<String> {
         format!(" Panel: {panel}. Token tile: {tile}."),
         String::new(),
     ];
-    lines.push(match plan.bank {
-        Some(bank) => format!(
+    lines.extend(plan.banks.iter().map(|bank| {
+        format!(
             " int16 bound, {}: {} adds of at most {} reach {}, then the lanes are widened to int32.",
             bank.what,
             bank.adds(),
             bank.magnitude,
             bank.adds() * bank.magnitude,
-        ),
-        None => " No int16 sums: products go straight to int32.".to_owned(),
-    });
+        )
+    }));
+    if plan.banks.is_empty() {
+        lines.push(" No int16 sums: products go straight to int32.".to_owned());
+    }
     lines.push(String::new());
     lines.push(
         " Memory: `Gemm::check` compares the slices with the panel's form, its rows and the tile; every \
@@ -110,6 +121,9 @@ fn form(plan: &GemmPlan) -> TokenStream {
         GemmAlgorithm::Vlut { group, tables } => {
             quote!(::trilut_kernels::PanelForm::Indices { group: #group, tables: #tables })
         }
+        GemmAlgorithm::Mix { tables, steps, .. } => {
+            quote!(::trilut_kernels::PanelForm::Mixed { tables: #tables, steps: #steps })
+        }
         _ => quote!(::trilut_kernels::PanelForm::Codes),
     }
 }
@@ -119,13 +133,10 @@ fn entry(plan: &GemmPlan, hash: u64) -> TokenStream {
     let text = name.to_string();
     let function = ident(&text);
     let form = form(plan);
-    let bound = match plan.bank {
-        Some(bank) => {
-            let (magnitude, adds) = (bank.magnitude, bank.adds());
-            quote!(Some(::trilut_kernels::Bound { magnitude: #magnitude, adds: #adds }))
-        }
-        None => quote!(None),
-    };
+    let bounds = plan.banks.iter().map(|bank| {
+        let (magnitude, adds) = (bank.magnitude, bank.adds());
+        quote!(::trilut_kernels::Bound { magnitude: #magnitude, adds: #adds })
+    });
     let instructions = Literal::f64_unsuffixed(plan.instructions());
     let parts = parts(name);
     // SAFETY of the generated block: the function is compiled for the features of the ISA in its name.
@@ -134,7 +145,7 @@ fn entry(plan: &GemmPlan, hash: u64) -> TokenStream {
             text: #text,
             name: #parts,
             form: #form,
-            bound: #bound,
+            bounds: &[#(#bounds),*],
             instructions: #instructions,
             hash: #hash,
         }, #function) }
@@ -148,6 +159,17 @@ fn parts(name: GemmName) -> TokenStream {
         GemmAlgorithm::Vlut { group, tables } => quote!(Vlut { group: #group, tables: #tables }),
         GemmAlgorithm::Dot { rows } => quote!(Dot { rows: #rows }),
         GemmAlgorithm::Madd { rows } => quote!(Madd { rows: #rows }),
+        GemmAlgorithm::Mix { products, tables, steps, rows } => {
+            let products = ident(&format!("{products:?}"));
+            quote! {
+                Mix {
+                    products: ::trilut_kernels::Products::#products,
+                    tables: #tables,
+                    steps: #steps,
+                    rows: #rows,
+                }
+            }
+        }
     };
     let isa = ident(&format!("{isa:?}"));
     let width = match width {

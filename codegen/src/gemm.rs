@@ -2,7 +2,7 @@
 
 use crate::plan::Bank;
 use crate::{Error, spelling};
-use trilut_presets::{GemmAlgorithm, GemmName, Isa};
+use trilut_presets::{GemmAlgorithm, GemmName, Isa, Products};
 
 /// A gemm kernel that is legal, with everything that lowering needs to know.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -11,8 +11,9 @@ pub struct GemmPlan {
     pub name: GemmName,
     /// Vector width in bytes.
     pub width: usize,
-    /// The int16 bank of the inner loop; none when products go straight to int32.
-    pub bank: Option<Bank>,
+    /// The int16 banks of the inner loop, lookups before products; none when products go straight to
+    /// int32.
+    pub banks: Vec<Bank>,
 }
 
 impl GemmPlan {
@@ -28,44 +29,55 @@ impl GemmPlan {
             false => Err(Error::Micro { what, given, legal: words(legal) }),
         };
         // Lanes of a vector of tokens.
-        let lanes = match algorithm {
-            GemmAlgorithm::Vlut { .. } => width / 2,
-            _ => width / 4,
-        };
+        let lanes = lanes(algorithm, width);
         micro("tokens", tokens, &[1, 2, 4, 8].map(|n| n * lanes))?;
-        let bank = match algorithm {
+        let lookups = |group: usize, tables| {
+            Bank::longest("group sums", 128 * group as u32, true, tables as u32)
+        };
+        let products = Bank::longest("pairs of codes 0..2 times q", 2 * 2 * 128, false, 1);
+        let is_dot = matches!(
+            algorithm,
+            GemmAlgorithm::Dot { .. } | GemmAlgorithm::Mix { products: Products::Dot, .. }
+        );
+        if isa == Isa::Avx2 && is_dot {
+            return Err(Error::GemmSpelling { isa, algorithm: algorithm.name() });
+        }
+        let banks = match algorithm {
             GemmAlgorithm::Vlut { group, tables } => {
                 micro("group", group, &[3, 4, 5])?;
                 micro("tables", tables, &[1, 2, 4, 8, 16, 32])?;
-                Some(Bank::longest("group sums", 128 * group as u32, true, tables as u32))
+                vec![lookups(group, tables)]
             }
             GemmAlgorithm::Dot { rows } | GemmAlgorithm::Madd { rows } => {
                 micro("rows", rows, &[1, 2, 4, 6, 8])?;
-                if isa == Isa::Avx2 && algorithm.name() == "dot" {
-                    return Err(Error::GemmSpelling { isa, algorithm: algorithm.name() });
+                if is_dot { vec![] } else { vec![products] }
+            }
+            GemmAlgorithm::Mix { tables, steps, rows, .. } => {
+                micro("tables", tables, &[4, 8])?;
+                micro("steps", steps, &[4, 8, 12, 16, 20, 24])?;
+                micro("rows", rows, &[1, 2, 4, 8])?;
+                let mut banks = vec![lookups(4, tables)];
+                if !is_dot {
+                    // Widened at the end of each pass, long before its bound.
+                    banks.push(Bank { steps: steps as u32, tight: false, ..products });
                 }
-                (algorithm.name() == "madd")
-                    .then(|| Bank::longest("pairs of codes 0..2 times q", 2 * 2 * 128, false, 1))
+                banks
             }
         };
-        Ok(Self { name: *name, width, bank })
+        Ok(Self { name: *name, width, banks })
     }
 
-    /// The same plan with its int16 bank widened one step too late. It is wrong on purpose: tests show
-    /// that the bound is needed. `None` without such a bank.
+    /// The same plan with its first int16 bank widened one step too late. It is wrong on purpose: tests
+    /// show that the bound is needed. `None` without such a bank.
     #[must_use]
     pub fn raised(mut self) -> Option<Self> {
-        self.bank.as_mut()?.steps += 1;
+        self.banks.first_mut().filter(|bank| bank.tight)?.steps += 1;
         Some(self)
     }
 
     /// Vectors that hold one value of every token of a tile.
     pub fn vectors(&self) -> usize {
-        let lanes = match self.name.algorithm {
-            GemmAlgorithm::Vlut { .. } => self.width / 2,
-            _ => self.width / 4,
-        };
-        self.name.tokens / lanes
+        self.name.tokens / lanes(self.name.algorithm, self.width)
     }
 
     /// The plan in words, one fact per line.
@@ -86,16 +98,21 @@ impl GemmPlan {
             GemmAlgorithm::Dot { rows } | GemmAlgorithm::Madd { rows } => {
                 lines.push(format!("tile       {rows} rows by {} tokens", self.name.tokens));
             }
+            GemmAlgorithm::Mix { tables, steps, rows, .. } => lines.push(format!(
+                "pass       {tables} tables of 81 sums and {steps} steps of 4 inputs, tiles of {rows} rows"
+            )),
         }
-        match self.bank {
-            Some(bank) => lines.push(format!(
+        lines.extend(self.banks.iter().map(|bank| {
+            format!(
                 "int16      {}: {} adds reach at most {} in magnitude, {} each, before widening",
                 bank.what,
                 bank.adds(),
                 bank.adds() * bank.magnitude,
                 bank.magnitude,
-            )),
-            None => lines.push("int16      none: products go straight to int32".to_owned()),
+            )
+        }));
+        if self.banks.is_empty() {
+            lines.push("int16      none: products go straight to int32".to_owned());
         }
         lines.push(format!(
             "cost       {:.4} vector instructions per weight and token",
@@ -108,18 +125,35 @@ impl GemmPlan {
     pub fn instructions(&self) -> f64 {
         let tokens = self.name.tokens as f64;
         let vectors = self.vectors() as f64;
-        match self.name.algorithm {
-            // An add per index; a load and a store of the partial sum per pass.
-            GemmAlgorithm::Vlut { group, tables } => {
-                vectors * (1.0 + 2.0 / tables as f64) / (group as f64 * tokens)
-            }
-            // Loads are shared by the tile; an int16 product needs an add and, now and then, a widening.
+        // An add per index; a load and a store of the partial sum per pass.
+        let lookup = |tables: usize| vectors * (tables as f64 + 2.0);
+        // Loads are shared by the tile; an int16 product needs an add and, now and then, a widening.
+        let product = |rows: usize, vectors: f64, narrow: bool| {
+            let each = if narrow { 2.0 + 2.0 / 64.0 } else { 1.0 };
+            let rows = rows as f64;
+            each * vectors + 1.0 + vectors / rows
+        };
+        let (instructions, inputs) = match self.name.algorithm {
+            GemmAlgorithm::Vlut { group, tables } => (lookup(tables), group * tables),
             GemmAlgorithm::Dot { rows } | GemmAlgorithm::Madd { rows } => {
-                let each = if self.bank.is_some() { 2.0 + 2.0 / 64.0 } else { 1.0 };
-                let rows = rows as f64;
-                (each * rows * vectors + rows + vectors) / (4.0 * rows * tokens)
+                (product(rows, vectors, !self.banks.is_empty()), 4)
             }
-        }
+            GemmAlgorithm::Mix { tables, steps, rows, products } => {
+                let each = product(rows, 2.0 * vectors, products == Products::Madd);
+                // The int32 sums are loaded and stored in every pass.
+                let sums = 4.0 * vectors;
+                (lookup(tables) + sums + each * steps as f64, 4 * (tables + steps))
+            }
+        };
+        instructions / (inputs as f64 * tokens)
+    }
+}
+
+/// Tokens in one vector of what the algorithm sums: int16 for lookups, int32 for products.
+fn lanes(algorithm: GemmAlgorithm, width: usize) -> usize {
+    match algorithm {
+        GemmAlgorithm::Vlut { .. } | GemmAlgorithm::Mix { .. } => width / 2,
+        GemmAlgorithm::Dot { .. } | GemmAlgorithm::Madd { .. } => width / 4,
     }
 }
 
@@ -161,11 +195,12 @@ mod tests {
             ("gemm_vlut_g5p1t32_avx512", 51, 640),
             ("gemm_vlut_g4p8t16_avx2", 56, 512),
             ("gemm_madd_r4t16_avx2", 64, 512),
+            ("gemm_mixdot_p8s16r8t32_avx512", 56, 512),
         ] {
-            let bank = plan(name).unwrap().bank.unwrap();
+            let bank = plan(name).unwrap().banks[0];
             assert_eq!((bank.adds(), bank.magnitude), (adds, magnitude), "{name}");
         }
-        assert_eq!(plan("gemm_dot_r4t32_avx512").unwrap().bank, None);
+        assert_eq!(plan("gemm_dot_r4t32_avx512").unwrap().banks, []);
     }
 
     #[test]
@@ -178,6 +213,9 @@ mod tests {
             ("gemm_vlut_g4p8t32_emulated", "w16, w64"),
             ("gemm_dot_r4t16_avx2", "does not spell"),
             ("gemm_madd_r3t16_avx2", "1, 2, 4, 6, 8"),
+            ("gemm_mixdot_p8s16r8t16_avx2", "does not spell"),
+            ("gemm_mixdot_p8s15r8t32_avx512", "12, 16"),
+            ("gemm_mixdot_p2s16r8t32_avx512", "4, 8"),
             ("gemm_madd_r4t16_neon", "neon"),
         ] {
             let error = plan(name).unwrap_err().to_string();

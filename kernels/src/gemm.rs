@@ -25,7 +25,7 @@ pub struct Gemm<'a> {
     pub scratch: &'a mut [i16],
     /// One exact int32 sum per row and token, rows by tokens.
     pub sums: &'a mut [i32],
-    /// The sum of each token's activations, subtracted once by kernels that read codes `t + 1`.
+    /// The sum of each token's activations that meet codes `t + 1`, subtracted once.
     pub token_sums: &'a [i32],
 }
 
@@ -62,8 +62,8 @@ pub struct GemmInfo {
     pub name: GemmName,
     /// What its panels and token tiles hold.
     pub form: PanelForm,
-    /// Its int16 bound; none when it never uses int16.
-    pub bound: Option<Bound>,
+    /// Its int16 bounds, one per kind of add; empty for kernels that never use int16.
+    pub bounds: &'static [Bound],
     /// Vector instructions per weight and token, as counted by the generator.
     pub instructions: f64,
     /// Hash of its own emitted text: a preset record with another hash claims no measurement.

@@ -8,6 +8,8 @@
 //!   planes `m` having the inputs `32 (g m + i) + j` for `i < g`. A group's index is the sum of
 //!   `3^i (t_i + 1)`. The bytes of `tables` groups of all rows lie side by side, since a pass of the
 //!   kernel reads those. For I2_S and g = 4 a group is exactly one stored byte.
+//! * [`PanelForm::Mixed`]: inputs in order, pass by pass; in each, first those that are looked up, as one
+//!   index per 4 inputs, then the codes of those that are multiplied.
 
 use crate::AlignedBytes;
 use crate::packed::{Layout, PackedView, Tl2Split};
@@ -25,14 +27,22 @@ pub enum PanelForm {
     },
     /// One code per input, for register tiles.
     Codes,
+    /// Both in turn: per pass, `tables` indices of 4 inputs, then `steps` times 4 codes.
+    Mixed {
+        /// Groups of 4 inputs that are looked up in a pass.
+        tables: usize,
+        /// Groups of 4 inputs that are multiplied in a pass.
+        steps: usize,
+    },
 }
 
 impl PanelForm {
-    /// Groups of inputs of a row: of `group` inputs, or of 4.
+    /// Groups of inputs of a row: of `group` inputs, or of 4; of a mixed one, passes.
     pub const fn groups(self, k: usize) -> usize {
         match self {
             Self::Indices { group, .. } => k.div_ceil(32 * group) * 32,
             Self::Codes => k.div_ceil(4),
+            Self::Mixed { tables, steps } => k.div_ceil(4 * (tables + steps)),
         }
     }
 
@@ -41,6 +51,7 @@ impl PanelForm {
         match self {
             Self::Indices { group, .. } => self.groups(k) * group,
             Self::Codes => self.groups(k) * 4,
+            Self::Mixed { tables, steps } => self.groups(k) * 4 * (tables + steps),
         }
     }
 
@@ -49,6 +60,7 @@ impl PanelForm {
         match self {
             Self::Indices { .. } => rows * self.groups(k),
             Self::Codes => rows * self.inputs(k),
+            Self::Mixed { tables, steps } => rows * self.groups(k) * (tables + 4 * steps),
         }
     }
 
@@ -63,6 +75,9 @@ impl PanelForm {
             // Behind the first entry of the last table there is room for any index byte.
             Self::Indices { group, tables } => {
                 ((tables - 1) * 3usize.pow(group as u32) + 256 + rows) * tokens
+            }
+            Self::Mixed { tables, steps: _ } => {
+                Self::Indices { group: 4, tables }.scratch_len(rows, tokens)
             }
             Self::Codes => 0,
         }
@@ -131,6 +146,20 @@ impl Panel {
                     unpack_codes(weights, row, codes);
                     padding.fill(1);
                 }
+                PanelForm::Mixed { tables, steps } => {
+                    unpack_codes(weights, row, &mut codes[..k]);
+                    let inputs = codes.chunks_exact(4 * (tables + steps));
+                    let unit = tables + 4 * steps;
+                    let places = bytes.chunks_exact_mut(unit).skip(at).step_by(rows);
+                    for (inputs, out) in inputs.zip(places) {
+                        let (looked_up, multiplied) = inputs.split_at(4 * tables);
+                        let (indices, out) = out.split_at_mut(tables);
+                        for (index, codes) in indices.iter_mut().zip(looked_up.as_chunks::<4>().0) {
+                            *index = join_four(*codes);
+                        }
+                        out.copy_from_slice(multiplied);
+                    }
+                }
                 PanelForm::Indices { group, tables } => {
                     unpack_codes(weights, row, &mut codes[..k]);
                     match group {
@@ -187,6 +216,13 @@ fn join<const G: usize>(codes: &[u8], indices: &mut [u8]) {
             *out = index.to_le_bytes();
         }
     }
+}
+
+/// The index of four neighbouring inputs: the top byte of a product whose digits are 27, 9, 3 and 1.
+/// No digit sum reaches 256, so none carries.
+#[inline(always)]
+fn join_four(codes: [u8; 4]) -> u8 {
+    (u32::from_le_bytes(codes).wrapping_mul(0x0103_091b) >> 24) as u8
 }
 
 /// Puts a row's indices where the passes of `P` groups read them.
@@ -310,6 +346,19 @@ mod tests {
                     assert_eq!(index, 0);
                 }
                 codes
+            }
+            PanelForm::Mixed { tables, steps } => {
+                let unit = tables + 4 * steps;
+                let pass = |pass: usize| {
+                    let bytes = &panel.bytes()[(pass * panel.rows() + row) * unit..][..unit];
+                    let digits = |&index: &u8| {
+                        assert!(index < 81);
+                        [index % 3, index / 3 % 3, index / 9 % 3, index / 27]
+                    };
+                    [bytes[..tables].iter().flat_map(digits).collect(), bytes[tables..].to_vec()]
+                        .concat()
+                };
+                (0..form.groups(k)).flat_map(pass).collect()
             }
         };
         (0..panel.rows()).map(row).collect()

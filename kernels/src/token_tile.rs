@@ -1,11 +1,12 @@
 //! Token tiles: the activations of a few tokens, side by side, as gemm kernels read them.
 //!
 //! Lanes are tokens. For [`PanelForm::Indices`] the inputs of each group follow each other, one row of
-//! tokens per input; for [`PanelForm::Codes`] each four inputs of a token stay together. Tokens that a
-//! tile lacks, and inputs beyond K, are 0.
+//! tokens per input; for [`PanelForm::Codes`] each four inputs of a token stay together;
+//! [`PanelForm::Mixed`] has both in turn. Tokens that a tile lacks, and inputs beyond K, are 0.
 
 use crate::panel::PanelForm;
 use crate::{Activations, AlignedBytes};
+use std::ops::Range;
 
 /// The activations of up to a kernel's number of tokens. Buffers grow on first use and are kept.
 #[derive(Debug, Clone, Default)]
@@ -38,62 +39,39 @@ impl TokenTile {
         if self.bytes.len() != bytes {
             self.bytes.resize(bytes);
         }
-        self.sums.clear();
-        self.sums.extend(inputs.clone().map(Activations::sum));
-        self.sums.resize(tokens, 0);
-        let count = inputs.len();
-        if count < tokens || form.inputs(k) > k {
+        if inputs.len() < tokens || form.inputs(k) > k {
             self.bytes.fill(0);
         }
+        self.sums.clear();
+        self.sums.extend(inputs.clone().map(Activations::sum));
+        let inputs: Vec<&[u8]> = inputs.map(padded).collect();
+        let bytes = &mut *self.bytes;
         match form {
-            PanelForm::Codes => self.by_fours(tokens, inputs),
-            PanelForm::Indices { group, .. } => self.by_groups(group, tokens, inputs),
-        }
-    }
-
-    /// Each four inputs of each token.
-    fn by_fours<'a>(&mut self, tokens: usize, inputs: impl Iterator<Item = &'a Activations>) {
-        let (fours, _) = self.bytes.as_chunks_mut::<4>();
-        for (token, activations) in inputs.enumerate() {
-            let q = padded(activations);
-            for (out, q) in fours[token..].iter_mut().step_by(tokens).zip(q.as_chunks::<4>().0) {
-                *out = *q;
-            }
-        }
-    }
-
-    /// Input `i` of group `j` of planes `m`, for all tokens: a transposition of bytes, 8 by 8.
-    fn by_groups<'a, I>(&mut self, group: usize, tokens: usize, inputs: I)
-    where
-        I: Iterator<Item = &'a Activations>,
-    {
-        let planes = self.k.div_ceil(32);
-        let mut inputs = inputs.peekable();
-        let mut first = 0;
-        while inputs.peek().is_some() {
-            let none: &[u8] = &[];
-            let mut eight = [none; 8];
-            // Filled one by one: an iterator that has ended leaves the rest empty, which reads as 0.
-            for (slot, activations) in eight.iter_mut().zip(inputs.by_ref()) {
-                *slot = padded(activations);
-            }
-            for plane in 0..planes {
-                let (m, i) = (plane / group, plane % group);
-                for part in 0..4 {
-                    let from = plane * 32 + part * 8;
-                    let block = eight.map(|q| {
-                        q.get(from..from + 8)
-                            .map_or(0, |q| u64::from_le_bytes(q.try_into().expect("8 bytes")))
-                    });
-                    for (j, row) in transposed(block).into_iter().enumerate() {
-                        let at = ((m * 32 + part * 8 + j) * group + i) * tokens + first;
-                        let width = (tokens - first).min(8);
-                        self.bytes[at..at + width].copy_from_slice(&row.to_le_bytes()[..width]);
-                    }
+            PanelForm::Codes => fours(&inputs, tokens, 0..form.inputs(k), bytes),
+            PanelForm::Indices { group, .. } => {
+                for from in (0..k).step_by(8) {
+                    let (plane, j) = (from / 32, from % 32);
+                    let first = (plane / group * 32 + j) * group + plane % group;
+                    rows(&inputs, tokens, from, (first, group), bytes);
                 }
             }
-            first += 8;
+            PanelForm::Mixed { tables, steps } => {
+                let (looked_up, all) = (4 * tables, 4 * (tables + steps));
+                for start in (0..form.inputs(k)).step_by(all) {
+                    let middle = start + looked_up;
+                    for from in (start..middle).step_by(8) {
+                        rows(&inputs, tokens, from, (from, 1), bytes);
+                        // Only codes need their inputs' sum.
+                        for (sum, q) in self.sums.iter_mut().zip(&inputs) {
+                            let q = q.get(from..from + 8).unwrap_or_default();
+                            *sum -= q.iter().map(|&q| i32::from(q as i8)).sum::<i32>();
+                        }
+                    }
+                    fours(&inputs, tokens, middle..start + all, bytes);
+                }
+            }
         }
+        self.sums.resize(tokens, 0);
     }
 
     /// Panel form and tokens that it was arranged for; `None` while it is empty.
@@ -118,6 +96,41 @@ impl TokenTile {
 /// A token's int8 values as bytes, with zeros up to a multiple of 32 at least.
 fn padded(activations: &Activations) -> &[u8] {
     activations.get(crate::Activation::Plain, activations.q().len()).expect("always there")
+}
+
+/// Each four of a range of inputs of each token.
+fn fours(inputs: &[&[u8]], tokens: usize, range: Range<usize>, bytes: &mut [u8]) {
+    let (out, _) = bytes[range.start * tokens..range.end * tokens].as_chunks_mut::<4>();
+    for (token, q) in inputs.iter().enumerate() {
+        let q = q.get(range.start..range.end.min(q.len())).unwrap_or_default();
+        for (out, q) in out[token..].iter_mut().step_by(tokens).zip(q.as_chunks::<4>().0) {
+            *out = *q;
+        }
+    }
+}
+
+/// Eight inputs from `from` on, for all tokens, to rows of tokens: the first row and the distance of the
+/// others. A transposition of bytes, 8 by 8.
+fn rows(
+    inputs: &[&[u8]],
+    tokens: usize,
+    from: usize,
+    (first, stride): (usize, usize),
+    bytes: &mut [u8],
+) {
+    for (eight, inputs) in inputs.chunks(8).enumerate() {
+        let mut block = [0; 8];
+        for (word, q) in block.iter_mut().zip(inputs) {
+            // Beyond the padding there are only inputs that do not exist.
+            let q = q.get(from..from + 8).and_then(|q| q.try_into().ok());
+            *word = q.map_or(0, u64::from_le_bytes);
+        }
+        for (j, row) in transposed(block).into_iter().enumerate() {
+            let at = (first + j * stride) * tokens + eight * 8;
+            let width = (tokens - eight * 8).min(8);
+            bytes[at..at + width].copy_from_slice(&row.to_le_bytes()[..width]);
+        }
+    }
 }
 
 /// Rows become columns: byte `j` of word `i` goes to byte `i` of word `j`.
@@ -164,22 +177,35 @@ mod tests {
                 PanelForm::Indices { group: 3, tables: 4 },
                 PanelForm::Indices { group: 4, tables: 8 },
                 PanelForm::Indices { group: 5, tables: 2 },
+                PanelForm::Mixed { tables: 8, steps: 16 },
+                PanelForm::Mixed { tables: 4, steps: 4 },
             ] {
                 tile.arrange(form, room, tokens.iter());
-                let width = if form == PanelForm::Codes { 4 } else { 1 };
+                // Whether an input is multiplied.
+                let is_code = |input: usize| match form {
+                    PanelForm::Codes => true,
+                    PanelForm::Indices { .. } => false,
+                    PanelForm::Mixed { tables, steps } => {
+                        input % (4 * (tables + steps)) >= 4 * tables
+                    }
+                };
                 for (at, &byte) in tile.bytes().iter().enumerate() {
-                    let token = at / width % room;
-                    let input = match form {
-                        PanelForm::Codes => at / width / room * 4 + at % 4,
+                    let row = at / room;
+                    let (token, input) = match form {
                         PanelForm::Indices { group, .. } => {
-                            let (n, i) = (at / room / group, at / room % group);
-                            32 * (group * (n / 32) + i) + n % 32
+                            let (n, i) = (row / group, row % group);
+                            (at % room, 32 * (group * (n / 32) + i) + n % 32)
                         }
+                        // A step of four inputs takes as many bytes as four rows do.
+                        _ if is_code(row) => (at / 4 % room, row / 4 * 4 + at % 4),
+                        _ => (at % room, row),
                     };
                     assert_eq!(byte as i8, value(token, input), "{form:?} {count} {k} at {at}");
                 }
-                let sums: Vec<i32> =
-                    (0..room).map(|t| (0..k).map(|i| i32::from(value(t, i))).sum()).collect();
+                let is_summed =
+                    |&i: &usize| is_code(i) || matches!(form, PanelForm::Indices { .. });
+                let sum = |t| (0..k).filter(is_summed).map(|i| i32::from(value(t, i))).sum();
+                let sums: Vec<i32> = (0..room).map(sum).collect();
                 assert_eq!(tile.sums(), sums);
             }
         }

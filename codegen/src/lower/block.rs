@@ -31,7 +31,7 @@ fn pass(plan: &GemmPlan, rows: usize, b: &mut Builder) {
     let sums = b.sums("sum", Lane::I32, rows * vectors);
     b.scalar(quote!(let mut step = 0;));
     let levels: Vec<Level> = plan
-        .bank
+        .banks
         .iter()
         .map(|bank| Level { steps: bank.steps, hint: "bank", count: rows * vectors })
         .collect();

@@ -6,6 +6,7 @@
 mod block;
 mod lut;
 mod madd;
+mod mix;
 mod steps;
 mod vlut;
 
@@ -32,6 +33,9 @@ pub(crate) fn gemm(plan: &GemmPlan) -> Vec<Stmt> {
         GemmAlgorithm::Vlut { group, tables } => vlut::rows(plan, group, tables, &mut b),
         GemmAlgorithm::Dot { rows } | GemmAlgorithm::Madd { rows } => {
             block::rows(plan, rows, &mut b);
+        }
+        GemmAlgorithm::Mix { products, tables, steps, rows } => {
+            mix::rows(plan, products, tables, steps, rows, &mut b);
         }
     }
     b.finish()

@@ -13,33 +13,46 @@ use proc_macro2::TokenStream;
 use quote::quote;
 
 /// The sizes that the lowered code is made of.
-struct Sizes {
+pub(super) struct Sizes {
     /// Inputs per group.
-    group: usize,
+    pub(super) group: usize,
     /// Tables per pass.
-    tables: usize,
+    pub(super) tables: usize,
+    /// Inputs of a pass that are multiplied, behind those that are looked up.
+    pub(super) multiplied: usize,
     /// Tokens.
-    tokens: usize,
+    pub(super) tokens: usize,
     /// int16 lanes of a vector.
-    lanes: usize,
+    pub(super) lanes: usize,
     /// Vectors of tokens.
-    vectors: usize,
+    pub(super) vectors: usize,
     /// Entries of a table.
-    entries: usize,
+    pub(super) entries: usize,
+}
+
+impl Sizes {
+    pub(super) fn new(plan: &GemmPlan, group: usize, tables: usize, multiplied: usize) -> Self {
+        Self {
+            group,
+            tables,
+            multiplied,
+            tokens: plan.name.tokens,
+            lanes: plan.width / 2,
+            vectors: plan.vectors(),
+            entries: 3usize.pow(group as u32),
+        }
+    }
+
+    /// Where the int16 sums begin in the scratch buffer.
+    pub(super) fn first_sum(&self) -> usize {
+        ((self.tables - 1) * self.entries + 256) * self.tokens
+    }
 }
 
 pub(super) fn rows(plan: &GemmPlan, group: usize, tables: usize, b: &mut Builder) {
-    let sizes = Sizes {
-        group,
-        tables,
-        tokens: plan.name.tokens,
-        lanes: plan.width / 2,
-        vectors: plan.vectors(),
-        entries: 3usize.pow(group as u32),
-    };
-    let Sizes { tokens, entries, .. } = sizes;
-    let first_sum = ((tables - 1) * entries + 256) * tokens;
-    let interval = plan.bank.expect("a lookup sums in int16").steps as usize;
+    let sizes = Sizes::new(plan, group, tables, 0);
+    let (tokens, first_sum) = (sizes.tokens, sizes.first_sum());
+    let interval = plan.banks[0].steps as usize;
     b.scalar(quote! {
         let partial = #first_sum;
         scratch[partial..][..rows * #tokens].fill(0);
@@ -59,11 +72,12 @@ pub(super) fn rows(plan: &GemmPlan, group: usize, tables: usize, b: &mut Builder
 }
 
 /// Fills the tables of a pass: entry `sum of 3^i (t_i + 1)` is `sum of t_i q_i`, for every token.
-fn build(sizes: &Sizes, b: &mut Builder) {
-    let &Sizes { group, tables, tokens, lanes, vectors, entries } = sizes;
+pub(super) fn build(sizes: &Sizes, b: &mut Builder) {
+    let &Sizes { group, tables, multiplied, tokens, lanes, vectors, entries } = sizes;
+    let inputs = group * tables + multiplied;
     b.each(quote!(table in 0..#tables), |b| {
         b.scalar(quote! {
-            let inputs = (pass * #tables + table) * #group * #tokens;
+            let inputs = (pass * #inputs + table * #group) * #tokens;
             let table = table * #entries * #tokens;
         });
         for vector in 0..vectors {
@@ -100,7 +114,7 @@ fn build(sizes: &Sizes, b: &mut Builder) {
 
 /// Adds the entries that the pass's indices select to the int16 sums of every row.
 fn accumulate(sizes: &Sizes, b: &mut Builder) {
-    let &Sizes { tables, tokens, lanes, vectors, entries, .. } = sizes;
+    let tables = sizes.tables;
     // Indices come as the bytes of one integer: few loads, since the tables need the load ports.
     let bytes = tables.min(8);
     let words = tables / bytes;
@@ -108,35 +122,58 @@ fn accumulate(sizes: &Sizes, b: &mut Builder) {
         let indices = weights[pass * rows * #tables..][..rows * #tables].as_chunks::<#bytes>().0;
     });
     b.each(quote!((row, words) in indices.chunks_exact(#words).enumerate()), |b| {
-        let at = |vector: usize| {
-            let part = vector * lanes;
-            quote!(partial + row * #tokens + #part)
-        };
-        let sums: Vec<Var> = (0..vectors)
-            .map(|vector| {
-                let op = Op::LoadLanes { from: Buffer::Scratch, at: at(vector) };
-                b.bind_mut("sum", op)
-            })
-            .collect();
+        let row = Row::load(sizes, quote!(row), b);
         for word in 0..words {
             let load = word_load(word, bytes);
             b.scalar(quote!(let word: u64 = #load;));
-            for byte in 0..bytes {
-                let (offset, table) =
-                    (entry(byte, tokens), (word * bytes + byte) * entries * tokens);
-                b.scalar(quote!(let entry = #table + #offset;));
-                for (vector, sum) in sums.iter().enumerate() {
-                    let part = vector * lanes;
-                    let at = quote!(entry + #part);
-                    let entry = b.bind("entry", Op::LoadLanes { from: Buffer::Scratch, at });
-                    b.add(Lane::I16, sum, entry);
-                }
+            row.add_entries(sizes, word * bytes, bytes, b);
+        }
+        row.keep(sizes, b);
+    });
+}
+
+/// The int16 sums of one row in variables.
+pub(super) struct Row {
+    at: TokenStream,
+    sums: Vec<Var>,
+}
+
+impl Row {
+    /// Loads the sums of row `row`.
+    pub(super) fn load(sizes: &Sizes, row: TokenStream, b: &mut Builder) -> Self {
+        let tokens = sizes.tokens;
+        let at = quote!(partial + #row * #tokens);
+        let load = |vector: usize| {
+            let part = vector * sizes.lanes;
+            b.bind_mut("partial", Op::LoadLanes { from: Buffer::Scratch, at: quote!(#at + #part) })
+        };
+        let sums = (0..sizes.vectors).map(load).collect();
+        Self { at, sums }
+    }
+
+    /// Adds the entries that the `bytes` bytes of the variable `word` select, from table `first` on.
+    pub(super) fn add_entries(&self, sizes: &Sizes, first: usize, bytes: usize, b: &mut Builder) {
+        let &Sizes { tokens, lanes, entries, .. } = sizes;
+        for byte in 0..bytes {
+            let (offset, table) = (entry(byte, tokens), (first + byte) * entries * tokens);
+            b.scalar(quote!(let entry = #table + #offset;));
+            for (vector, sum) in self.sums.iter().enumerate() {
+                let part = vector * lanes;
+                let at = quote!(entry + #part);
+                let entry = b.bind("entry", Op::LoadLanes { from: Buffer::Scratch, at });
+                b.add(Lane::I16, sum, entry);
             }
         }
+    }
+
+    /// Stores the sums again.
+    pub(super) fn keep(self, sizes: &Sizes, b: &mut Builder) {
+        let Self { at, sums } = self;
         for (vector, sum) in sums.into_iter().enumerate() {
-            keep(b, Buffer::Scratch, at(vector), sum);
+            let part = vector * sizes.lanes;
+            keep(b, Buffer::Scratch, quote!(#at + #part), sum);
         }
-    });
+    }
 }
 
 /// The `bytes` bytes of word `word` as an integer.
@@ -158,7 +195,7 @@ fn entry(byte: usize, tokens: usize) -> TokenStream {
 }
 
 /// Adds the int16 sums of every row to its int32 sums and clears them.
-fn widen(sizes: &Sizes, b: &mut Builder) {
+pub(super) fn widen(sizes: &Sizes, b: &mut Builder) {
     let &Sizes { tokens, lanes, vectors, .. } = sizes;
     b.each(quote!(row in 0..rows), |b| {
         for vector in 0..vectors {
@@ -178,6 +215,6 @@ fn widen(sizes: &Sizes, b: &mut Builder) {
     });
 }
 
-fn keep(b: &mut Builder, to: Buffer, at: TokenStream, a: Var) {
+pub(super) fn keep(b: &mut Builder, to: Buffer, at: TokenStream, a: Var) {
     b.push(crate::op::Stmt::Keep { to, at, a });
 }
