@@ -54,8 +54,9 @@ fn function(plan: &GemmPlan) -> TokenStream {
         fn #function(call: &mut ::trilut_kernels::Gemm<'_>) {
             #prelude
             let (weights, q, groups) = call.check(#form, #tokens);
-            let ::trilut_kernels::Gemm { rows, scratch, sums, token_sums, .. } = call;
-            let rows = *rows;
+            let (rows, token_sums) = (call.rows, call.token_sums);
+            // Borrowed once: through `call` every store would have the compiler load the pointers anew.
+            let (scratch, sums) = (&mut *call.scratch, &mut *call.sums);
             #body
         }
     }
@@ -159,16 +160,8 @@ fn parts(name: GemmName) -> TokenStream {
         GemmAlgorithm::Vlut { group, tables } => quote!(Vlut { group: #group, tables: #tables }),
         GemmAlgorithm::Dot { rows } => quote!(Dot { rows: #rows }),
         GemmAlgorithm::Madd { rows } => quote!(Madd { rows: #rows }),
-        GemmAlgorithm::Mix { products, tables, steps, rows } => {
-            let products = ident(&format!("{products:?}"));
-            quote! {
-                Mix {
-                    products: ::trilut_kernels::Products::#products,
-                    tables: #tables,
-                    steps: #steps,
-                    rows: #rows,
-                }
-            }
+        GemmAlgorithm::Mix { tables, steps, rows } => {
+            quote!(Mix { tables: #tables, steps: #steps, rows: #rows })
         }
     };
     let isa = ident(&format!("{isa:?}"));

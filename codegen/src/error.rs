@@ -77,7 +77,7 @@ pub enum Error {
         legal: String,
     },
     /// The ISA has no instruction for the gemm algorithm.
-    #[error("isa `{isa}` does not spell gemm algorithm `{algorithm}`; legal: vlut, madd, mixmadd")]
+    #[error("isa `{isa}` does not spell gemm algorithm `{algorithm}`; legal: vlut, madd")]
     GemmSpelling {
         /// The ISA asked for.
         isa: Isa,

@@ -2,7 +2,7 @@
 
 use crate::plan::Bank;
 use crate::{Error, spelling};
-use trilut_presets::{GemmAlgorithm, GemmName, Isa, Products};
+use trilut_presets::{GemmAlgorithm, GemmName, Isa};
 
 /// A gemm kernel that is legal, with everything that lowering needs to know.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -11,8 +11,7 @@ pub struct GemmPlan {
     pub name: GemmName,
     /// Vector width in bytes.
     pub width: usize,
-    /// The int16 banks of the inner loop, lookups before products; none when products go straight to
-    /// int32.
+    /// The int16 banks of the inner loop; none when products go straight to int32.
     pub banks: Vec<Bank>,
 }
 
@@ -35,10 +34,7 @@ impl GemmPlan {
             Bank::longest("group sums", 128 * group as u32, true, tables as u32)
         };
         let products = Bank::longest("pairs of codes 0..2 times q", 2 * 2 * 128, false, 1);
-        let is_dot = matches!(
-            algorithm,
-            GemmAlgorithm::Dot { .. } | GemmAlgorithm::Mix { products: Products::Dot, .. }
-        );
+        let is_dot = matches!(algorithm, GemmAlgorithm::Dot { .. } | GemmAlgorithm::Mix { .. });
         if isa == Isa::Avx2 && is_dot {
             return Err(Error::GemmSpelling { isa, algorithm: algorithm.name() });
         }
@@ -52,16 +48,11 @@ impl GemmPlan {
                 micro("rows", rows, &[1, 2, 4, 6, 8])?;
                 if is_dot { vec![] } else { vec![products] }
             }
-            GemmAlgorithm::Mix { tables, steps, rows, .. } => {
+            GemmAlgorithm::Mix { tables, steps, rows } => {
                 micro("tables", tables, &[4, 8])?;
                 micro("steps", steps, &[4, 8, 12, 16, 20, 24])?;
                 micro("rows", rows, &[1, 2, 4, 8])?;
-                let mut banks = vec![lookups(4, tables)];
-                if !is_dot {
-                    // Widened at the end of each pass, long before its bound.
-                    banks.push(Bank { steps: steps as u32, tight: false, ..products });
-                }
-                banks
+                vec![lookups(4, tables)]
             }
         };
         Ok(Self { name: *name, width, banks })
@@ -71,7 +62,7 @@ impl GemmPlan {
     /// show that the bound is needed. `None` without such a bank.
     #[must_use]
     pub fn raised(mut self) -> Option<Self> {
-        self.banks.first_mut().filter(|bank| bank.tight)?.steps += 1;
+        self.banks.first_mut()?.steps += 1;
         Some(self)
     }
 
@@ -98,7 +89,7 @@ impl GemmPlan {
             GemmAlgorithm::Dot { rows } | GemmAlgorithm::Madd { rows } => {
                 lines.push(format!("tile       {rows} rows by {} tokens", self.name.tokens));
             }
-            GemmAlgorithm::Mix { tables, steps, rows, .. } => lines.push(format!(
+            GemmAlgorithm::Mix { tables, steps, rows } => lines.push(format!(
                 "pass       {tables} tables of 81 sums and {steps} steps of 4 inputs, tiles of {rows} rows"
             )),
         }
@@ -138,8 +129,8 @@ impl GemmPlan {
             GemmAlgorithm::Dot { rows } | GemmAlgorithm::Madd { rows } => {
                 (product(rows, vectors, !self.banks.is_empty()), 4)
             }
-            GemmAlgorithm::Mix { tables, steps, rows, products } => {
-                let each = product(rows, 2.0 * vectors, products == Products::Madd);
+            GemmAlgorithm::Mix { tables, steps, rows } => {
+                let each = product(rows, 2.0 * vectors, false);
                 // The int32 sums are loaded and stored in every pass.
                 let sums = 4.0 * vectors;
                 (lookup(tables) + sums + each * steps as f64, 4 * (tables + steps))
@@ -195,7 +186,7 @@ mod tests {
             ("gemm_vlut_g5p1t32_avx512", 51, 640),
             ("gemm_vlut_g4p8t16_avx2", 56, 512),
             ("gemm_madd_r4t16_avx2", 64, 512),
-            ("gemm_mixdot_p8s16r8t32_avx512", 56, 512),
+            ("gemm_mix_p8s16r8t32_avx512", 56, 512),
         ] {
             let bank = plan(name).unwrap().banks[0];
             assert_eq!((bank.adds(), bank.magnitude), (adds, magnitude), "{name}");
@@ -213,9 +204,9 @@ mod tests {
             ("gemm_vlut_g4p8t32_emulated", "w16, w64"),
             ("gemm_dot_r4t16_avx2", "does not spell"),
             ("gemm_madd_r3t16_avx2", "1, 2, 4, 6, 8"),
-            ("gemm_mixdot_p8s16r8t16_avx2", "does not spell"),
-            ("gemm_mixdot_p8s15r8t32_avx512", "12, 16"),
-            ("gemm_mixdot_p2s16r8t32_avx512", "4, 8"),
+            ("gemm_mix_p8s16r8t16_avx2", "does not spell"),
+            ("gemm_mix_p8s15r8t32_avx512", "12, 16"),
+            ("gemm_mix_p2s16r8t32_avx512", "4, 8"),
             ("gemm_madd_r4t16_neon", "neon"),
         ] {
             let error = plan(name).unwrap_err().to_string();

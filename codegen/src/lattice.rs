@@ -3,7 +3,7 @@
 use crate::Spec;
 use trilut_presets::models::ModelSpec;
 use trilut_presets::{
-    Algorithm, Fixed, Format, GemmAlgorithm, GemmName, Isa, KernelName, MicroTile, Op, Products,
+    Algorithm, Fixed, Format, GemmAlgorithm, GemmName, Isa, KernelName, MicroTile, Op,
 };
 
 /// One point: algorithm and micro tile, before ISA and sizes.
@@ -102,19 +102,18 @@ pub fn gemms(isa: Isa) -> Vec<GemmName> {
         Isa::Avx512 => tiles(dot, None, &[(8, 16), (4, 32), (8, 32), (6, 64), (4, 64)]),
         _ => {}
     }
-    let mut mixes = |products, tokens, width, points: &[(usize, usize, usize)]| {
+    let mut mixes = |tokens, width, points: &[(usize, usize, usize)]| {
         names.extend(points.iter().map(|&(tables, steps, rows)| {
-            let algorithm = GemmAlgorithm::Mix { products, tables, steps, rows };
+            let algorithm = GemmAlgorithm::Mix { tables, steps, rows };
             GemmName { algorithm, tokens, width, isa }
         }));
     };
     match isa {
         Isa::Emulated => {
-            mixes(Products::Madd, 8, Some(16), &[(8, 4, 2)]);
-            mixes(Products::Dot, 32, Some(64), &[(8, 8, 2)]);
+            mixes(8, Some(16), &[(8, 4, 2)]);
+            mixes(32, Some(64), &[(8, 8, 2)]);
         }
-        Isa::Avx2 => mixes(Products::Madd, 16, None, &[(8, 4, 4), (8, 8, 4)]),
-        Isa::Avx512 => mixes(Products::Dot, 32, None, &[(8, 12, 8), (8, 16, 8), (8, 20, 8)]),
+        Isa::Avx512 => mixes(32, None, &[(8, 12, 8), (8, 16, 8), (8, 20, 8)]),
         _ => {}
     }
     names

@@ -55,5 +55,5 @@ pub use registry::{find, find_gemm, gemm_registry, registry};
 pub use token_tile::TokenTile;
 pub use trilut_presets::{
     Algorithm, Fixed, Format, GemmAlgorithm, GemmName, Isa, KernelName, MicroTile, Op, Phase,
-    Products, Shape, Tile,
+    Shape, Tile,
 };

@@ -2,10 +2,10 @@
 //!
 //! ```text
 //! name      = "gemm" "_" algorithm "_" micro "_" isa
-//! algorithm = "vlut" | "dot" | "madd" | "mixdot" | "mixmadd"
+//! algorithm = "vlut" | "dot" | "madd" | "mix"
 //! micro     = vlut: "g" GROUP "p" TABLES "t" TOKENS [ "w" WIDTH ]
 //!             dot, madd: "r" ROWS "t" TOKENS [ "w" WIDTH ]
-//!             mixdot, mixmadd: "p" TABLES "s" STEPS "r" ROWS "t" TOKENS [ "w" WIDTH ]
+//!             mix: "p" TABLES "s" STEPS "r" ROWS "t" TOKENS [ "w" WIDTH ]
 //! ```
 //!
 //! A gemm kernel reads a panel of some rows (indices or codes), which is filled from the stored copy of
@@ -36,11 +36,9 @@ pub enum GemmAlgorithm {
         /// Rows of the register tile.
         rows: usize,
     },
-    /// Lookup and register tile in one pass over K: lookups are bound by loads and products by the
-    /// multipliers, so that together they exceed the peak of either.
+    /// Lookup and a register tile of `dot` in one pass over K: lookups are bound by loads and products
+    /// by the multipliers, so that together they exceed the peak of either.
     Mix {
-        /// How the products are made.
-        products: Products,
         /// Tables of 4 inputs in a pass.
         tables: usize,
         /// Steps of 4 inputs that are multiplied in a pass.
@@ -50,15 +48,6 @@ pub enum GemmAlgorithm {
     },
 }
 
-/// How a register tile makes its products.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub enum Products {
-    /// Groups of four straight to int32.
-    Dot,
-    /// Pairs to int16.
-    Madd,
-}
-
 impl GemmAlgorithm {
     /// The word in kernel names.
     pub const fn name(self) -> &'static str {
@@ -66,8 +55,7 @@ impl GemmAlgorithm {
             Self::Vlut { .. } => "vlut",
             Self::Dot { .. } => "dot",
             Self::Madd { .. } => "madd",
-            Self::Mix { products: Products::Dot, .. } => "mixdot",
-            Self::Mix { products: Products::Madd, .. } => "mixmadd",
+            Self::Mix { .. } => "mix",
         }
     }
 }
@@ -75,9 +63,7 @@ impl GemmAlgorithm {
 /// The algorithm of the gemm kernel that an ISA gets where nothing was tuned.
 pub const fn default_gemm_point(isa: Isa) -> GemmAlgorithm {
     match isa {
-        Isa::Avx512 => {
-            GemmAlgorithm::Mix { products: Products::Dot, tables: 8, steps: 16, rows: 8 }
-        }
+        Isa::Avx512 => GemmAlgorithm::Mix { tables: 8, steps: 16, rows: 8 },
         _ => GemmAlgorithm::Vlut { group: 4, tables: 8 },
     }
 }
@@ -102,7 +88,7 @@ impl std::fmt::Display for GemmName {
         match algorithm {
             GemmAlgorithm::Vlut { group, tables } => write!(f, "g{group}p{tables}")?,
             GemmAlgorithm::Dot { rows } | GemmAlgorithm::Madd { rows } => write!(f, "r{rows}")?,
-            GemmAlgorithm::Mix { tables, steps, rows, .. } => {
+            GemmAlgorithm::Mix { tables, steps, rows } => {
                 write!(f, "p{tables}s{steps}r{rows}")?;
             }
         }
@@ -130,9 +116,11 @@ impl std::str::FromStr for GemmName {
             })(),
             "dot" => number(&mut rest, 'r').map(|rows| GemmAlgorithm::Dot { rows }),
             "madd" => number(&mut rest, 'r').map(|rows| GemmAlgorithm::Madd { rows }),
-            "mixdot" => mix(&mut rest, Products::Dot),
-            "mixmadd" => mix(&mut rest, Products::Madd),
-            _ => return Err(bad("the algorithm must be vlut, dot, madd, mixdot or mixmadd")),
+            "mix" => (|| {
+                let (tables, steps) = (number(&mut rest, 'p')?, number(&mut rest, 's')?);
+                Some(GemmAlgorithm::Mix { tables, steps, rows: number(&mut rest, 'r')? })
+            })(),
+            _ => return Err(bad("the algorithm must be vlut, dot, madd or mix")),
         };
         let (algorithm, tokens) = algorithm.zip(number(&mut rest, 't')).ok_or_else(|| {
             bad("the micro tile must read g<N>p<N>t<N> (vlut), r<N>t<N> or p<N>s<N>r<N>t<N> (mix)")
@@ -143,12 +131,6 @@ impl std::str::FromStr for GemmName {
         }
         Ok(Self { algorithm, tokens, width, isa: isa.parse()? })
     }
-}
-
-/// The numbers of a mix from the front of `rest`.
-fn mix(rest: &mut &str, products: Products) -> Option<GemmAlgorithm> {
-    let (tables, steps) = (number(rest, 'p')?, number(rest, 's')?);
-    Some(GemmAlgorithm::Mix { products, tables, steps, rows: number(rest, 'r')? })
 }
 
 #[cfg(test)]
@@ -162,8 +144,7 @@ mod tests {
             "gemm_vlut_g3p16t8w16_emulated",
             "gemm_dot_r8t32_avx512",
             "gemm_madd_r4t16_avx2",
-            "gemm_mixdot_p8s16r8t32_avx512",
-            "gemm_mixmadd_p8s8r4t16_avx2",
+            "gemm_mix_p8s16r8t32_avx512",
         ] {
             let name: GemmName = text.parse().unwrap();
             assert_eq!(name.to_string(), text);
@@ -184,7 +165,7 @@ mod tests {
             "gemm_dot_r8t32x_avx512",
             "gemm_dot_r8t32_sse9",
             "gemm_dot_r8t32_avx512_k2560",
-            "gemm_mixdot_p8r8t32_avx512",
+            "gemm_mix_p8r8t32_avx512",
         ] {
             assert!(text.parse::<GemmName>().is_err(), "{text}");
         }

@@ -23,7 +23,7 @@ mod shape;
 mod tile;
 
 pub use format::Format;
-pub use gemm_name::{GemmAlgorithm, GemmName, Products, default_gemm_point};
+pub use gemm_name::{GemmAlgorithm, GemmName, default_gemm_point};
 pub use hash::hash;
 pub use isa::Isa;
 pub use kernel_name::{Algorithm, Fixed, KernelName, MicroTile, default_point};

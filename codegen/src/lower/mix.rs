@@ -9,32 +9,23 @@
 
 use super::vlut::{self, Row, Sizes};
 use crate::gemm::GemmPlan;
-use crate::op::{Buffer, Builder, Lane, Op, Source, Var};
+use crate::op::{Buffer, Builder, Op, Source, Var};
 use quote::quote;
-use trilut_presets::Products;
 
 /// What a pass over the rows is made of.
 struct Mix<'a> {
     plan: &'a GemmPlan,
     sizes: Sizes,
-    products: Products,
     /// Steps of four inputs that are multiplied.
     steps: usize,
 }
 
-pub(super) fn rows(
-    plan: &GemmPlan,
-    products: Products,
-    tables: usize,
-    steps: usize,
-    tile: usize,
-    b: &mut Builder,
-) {
+pub(super) fn rows(plan: &GemmPlan, tables: usize, steps: usize, tile: usize, b: &mut Builder) {
     let sizes = Sizes::new(plan, 4, tables, 4 * steps);
     let (tokens, first_sum) = (sizes.tokens, sizes.first_sum());
     let interval = plan.banks[0].steps as usize;
     let stride = tables + 4 * steps;
-    let mix = Mix { plan, sizes, products, steps };
+    let mix = Mix { plan, sizes, steps };
     b.scalar(quote! {
         let partial = #first_sum;
         scratch[partial..][..rows * #tokens].fill(0);
@@ -86,21 +77,20 @@ impl Mix<'_> {
         let sums: Vec<Var> = (0..rows * vectors)
             .map(|index| b.bind_mut("sum", Op::LoadLanes { from: Buffer::Sums, at: place(index) }))
             .collect();
-        let banks = match self.products {
-            Products::Dot => vec![],
-            Products::Madd => b.sums("bank", Lane::I16, rows * vectors),
-        };
+        // An array, so that no place in it is checked: a branch between the steps would have the
+        // compiler gather their loads before it and their products after the last one.
+        let length = rows * stride;
+        b.scalar(
+            quote!(let bytes: &[u8; #length] = weights[panel..][..#length].try_into().unwrap();),
+        );
         let mut looked_up = 0;
         for step in 0..self.steps {
-            self.multiply(step, rows, stride, &sums, &banks, b);
+            self.multiply(step, rows, stride, &sums, b);
             // Spread evenly over the steps.
             while looked_up < rows * (step + 1) / self.steps {
                 self.look_up(looked_up, stride, b);
                 looked_up += 1;
             }
-        }
-        for (sum, bank) in sums.iter().zip(banks) {
-            b.set(sum, Op::WidenPairs { acc: sum.clone(), a: bank });
         }
         for (index, sum) in sums.into_iter().enumerate() {
             vlut::keep(b, Buffer::Sums, place(index), sum);
@@ -108,15 +98,7 @@ impl Mix<'_> {
     }
 
     /// Four inputs of all rows and tokens.
-    fn multiply(
-        &self,
-        step: usize,
-        rows: usize,
-        stride: usize,
-        sums: &[Var],
-        banks: &[Var],
-        b: &mut Builder,
-    ) {
+    fn multiply(&self, step: usize, rows: usize, stride: usize, sums: &[Var], b: &mut Builder) {
         let width = self.plan.width;
         let vectors = sums.len() / rows;
         let q: Vec<Var> = (0..vectors)
@@ -128,18 +110,9 @@ impl Mix<'_> {
         for row in 0..rows {
             let at = row * stride + self.sizes.tables + 4 * step;
             let codes = b.bind("codes", Op::Broadcast { at: quote!(panel + #at) });
-            for (vector, q) in q.iter().enumerate() {
-                let (index, codes, q) = (row * vectors + vector, codes.clone(), q.clone());
-                match banks.get(index) {
-                    None => {
-                        let acc = &sums[index];
-                        b.set(acc, Op::Dot { acc: acc.clone(), codes, q });
-                    }
-                    Some(bank) => {
-                        let pairs = b.bind("pairs", Op::MulAddPairs { codes, q });
-                        b.add(Lane::I16, bank, pairs);
-                    }
-                }
+            for (sum, q) in sums[row * vectors..].iter().zip(&q) {
+                let (codes, q) = (codes.clone(), q.clone());
+                b.set(sum, Op::Dot { acc: sum.clone(), codes, q });
             }
         }
     }
@@ -151,10 +124,9 @@ impl Mix<'_> {
             8 => quote!(u64),
             _ => quote!(u32),
         };
-        // A slice of that length makes an integer.
+        let end = at + tables;
         b.scalar(quote! {
-            let word = &weights[panel + #at..][..#tables];
-            let word = #word::from_le_bytes(word.try_into().unwrap()) as u64;
+            let word = #word::from_le_bytes(bytes[#at..#end].try_into().unwrap()) as u64;
         });
         let row = Row::load(&self.sizes, quote!((row + #index)), b);
         row.add_entries(&self.sizes, 0, tables, b);

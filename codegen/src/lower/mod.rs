@@ -34,8 +34,8 @@ pub(crate) fn gemm(plan: &GemmPlan) -> Vec<Stmt> {
         GemmAlgorithm::Dot { rows } | GemmAlgorithm::Madd { rows } => {
             block::rows(plan, rows, &mut b);
         }
-        GemmAlgorithm::Mix { products, tables, steps, rows } => {
-            mix::rows(plan, products, tables, steps, rows, &mut b);
+        GemmAlgorithm::Mix { tables, steps, rows } => {
+            mix::rows(plan, tables, steps, rows, &mut b);
         }
     }
     b.finish()
