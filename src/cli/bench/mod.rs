@@ -1,22 +1,45 @@
-//! `trilut bench`: prompt processing and generation speed of a model, in the manner of llama-bench.
+//! `trilut bench`: prompt processing and generation speed of a model, in the manner of llama-bench, alone
+//! or against other engines.
 //!
 //! A test reads or generates a number of tokens from an empty context; tokenizer and sampling are left
 //! out. Tests of several thread counts run one after the other, each after a warm-up.
+//!
+//! With `--baseline` other engines of the llama-bench family take turns with ours ([`comparison`] says how
+//! and why that is fair), [`spelling`] reads what they print, [`agreement`] checks that they compute the
+//! same before anything is compared, [`ratio`] judges, [`report`] prints and [`record`] keeps.
+//! What a token costs comes from [`meter`]. Known engines are described in `benches/engines.toml`.
 
+mod agreement;
+mod baseline;
+mod child;
+mod comparison;
+mod engine;
+mod meter;
+mod plain;
+mod rapl;
+mod ratio;
+mod record;
+mod report;
+mod spelling;
+mod test;
+mod turn;
+mod versus;
+
+use super::environment;
 use super::failure::{Failure, printable};
 use super::model::Source;
-use super::output::{count, out, outln};
+use super::output::{out, outln};
 use super::run::Engine;
-use super::table::Table;
-use super::{environment, interrupt};
-use serde::Serialize;
-use std::path::PathBuf;
-use std::time::Instant;
+use comparison::Ours;
+use meter::Meter;
+use plain::About;
+use std::path::{Path, PathBuf};
+use test::Test;
 use trilut_kernels::pool::Pool;
 use trilut_presets::Machine;
+use trilut_runtime::Model;
 use trilut_runtime::gguf::Gguf;
-use trilut_runtime::{Model, Session};
-use trilut_tuning::bandwidth::{self, Bandwidth};
+use trilut_tuning::bandwidth;
 
 /// Passes of the bandwidth measurement; the best one counts.
 const PASSES: usize = 5;
@@ -36,8 +59,9 @@ pub(crate) struct Args {
     /// Numbers of threads, separated by commas; every core without it.
     #[arg(short, long, value_delimiter = ',')]
     threads: Vec<usize>,
-    /// Repetitions of each test.
-    #[arg(short, long, default_value_t = 5, value_parser = clap::value_parser!(u32).range(1..))]
+    /// Repetitions of each test; with --baseline, rounds in which every engine takes one turn.
+    #[arg(short, long, visible_aliases = ["repeat", "rounds"], default_value_t = 5,
+          value_parser = clap::value_parser!(u32).range(1..))]
     repetitions: u32,
     /// Output format.
     #[arg(short, long, value_enum, default_value = "md")]
@@ -48,6 +72,8 @@ pub(crate) struct Args {
     /// Preset file to use before all others.
     #[arg(long, value_name = "FILE")]
     preset: Option<PathBuf>,
+    #[command(flatten)]
+    versus: versus::Options,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
@@ -62,270 +88,91 @@ enum Output {
     Jsonl,
 }
 
-/// One test's result, with llama-bench's field names.
-#[derive(Debug, Clone, Serialize)]
-struct Measured {
-    build_version: &'static str,
-    cpu_info: String,
-    model_filename: String,
-    model_type: String,
-    model_size: usize,
-    model_n_params: u64,
-    backend: String,
-    n_threads: usize,
-    n_prompt: usize,
-    n_gen: usize,
-    test: String,
-    avg_ns: u64,
-    stddev_ns: u64,
-    avg_ts: f64,
-    stddev_ts: f64,
-    median_ts: f64,
-    samples_ns: Vec<u64>,
-    samples_ts: Vec<f64>,
-    /// Bytes of weights that one generated token reads.
-    bytes_per_token: usize,
-    /// Read bandwidth measured in the same run, 10^9 bytes per second.
-    bandwidth_gbps: f64,
-    /// For generation: the part of the bandwidth that the median uses.
-    bandwidth_share: Option<f64>,
-}
+impl Args {
+    fn tests(&self) -> Result<Vec<Test>, Failure> {
+        let prompts = self.n_prompt.iter().map(|&n| Test::Prompt(n));
+        let tests: Vec<Test> = prompts
+            .chain(self.n_gen.iter().map(|&n| Test::Generate(n)))
+            .filter(|test| test.tokens() > 0)
+            .collect();
+        if tests.is_empty() {
+            return Err(
+                Failure::usage("there is nothing to measure").hint("trilut bench -p 512 -n 128")
+            );
+        }
+        Ok(tests)
+    }
 
-/// One test: tokens to read, or tokens to generate.
-#[derive(Debug, Clone, Copy)]
-enum Test {
-    Prompt(usize),
-    Generate(usize),
-}
-
-impl Test {
-    fn tokens(self) -> usize {
-        match self {
-            Self::Prompt(n) | Self::Generate(n) => n,
+    fn threads(&self) -> Result<Vec<usize>, Failure> {
+        match self.threads.as_slice() {
+            [] => Ok(vec![environment::threads(None)?]),
+            given => given.iter().map(|&n| environment::threads(Some(n))).collect(),
         }
     }
 
-    fn name(self) -> String {
-        match self {
-            Self::Prompt(n) => format!("pp{n}"),
-            Self::Generate(n) => format!("tg{n}"),
-        }
-    }
-
-    /// Runs it from an empty context; returns nanoseconds.
-    fn run(self, session: &mut Session) -> Result<u64, Failure> {
-        // Any tokens do: the time does not depend on them.
-        let vocab = session.model().config().vocab;
-        let token = |i: usize| (i * 7919 % vocab) as u32;
-        session.clear();
-        let began = Instant::now();
-        match self {
-            Self::Prompt(n) => session.append(&(0..n).map(token).collect::<Vec<_>>())?,
-            Self::Generate(n) => {
-                for i in 0..n {
-                    session.append(&[token(i)])?;
-                    if interrupt::asked() {
-                        return Err(Failure::interrupted());
-                    }
-                }
-            }
-        }
-        Ok(began.elapsed().as_nanos() as u64)
+    /// Loads a model with the kernels that the ladder names for a number of threads.
+    fn load(&self, gguf: &Gguf, threads: usize) -> Result<Model, Failure> {
+        Engine::new(threads, self.format, self.preset.clone()).load(gguf)
     }
 }
 
 pub(crate) fn bench(args: Args) -> Result<(), Failure> {
+    let (tests, threads) = (args.tests()?, args.threads()?);
     let source = Source::new(args.model.clone());
-    let gguf = source.open()?;
-    let tests: Vec<Test> = args
-        .n_prompt
-        .iter()
-        .map(|&n| Test::Prompt(n))
-        .chain(args.n_gen.iter().map(|&n| Test::Generate(n)))
-        .filter(|test| test.tokens() > 0)
-        .collect();
-    if tests.is_empty() {
-        return Err(
-            Failure::usage("there is nothing to measure").hint("trilut bench -p 512 -n 128")
-        );
+    let meter = Meter::new(Path::new(rapl::ROOT));
+    if args.versus.is_asked() {
+        return versus::bench(&args, &source, &tests, &threads, &meter);
     }
+    let gguf = source.open()?;
     let machine = Machine::detect();
-    let threads = match args.threads.as_slice() {
-        [] => vec![environment::threads(None)?],
-        given => given.iter().map(|&n| environment::threads(Some(n))).collect::<Result<_, _>>()?,
-    };
     let mut results = Vec::new();
     for threads in threads {
-        let engine = Engine::new(threads, args.format, args.preset.clone());
-        let model = engine.load(&gguf)?;
+        let model = args.load(&gguf, threads)?;
+        let about = about(&gguf, &source, &machine, &model)?;
         let bandwidth = {
             let bytes = bandwidth::sensible_bytes(&machine);
             bandwidth::measure(&Pool::new(threads), bytes, PASSES)
         };
         for &test in &tests {
-            let result = measure(&args, &gguf, &source, &machine, &model, test, bandwidth)?;
+            let result = plain::measure(&about, &model, test, args.repetitions, bandwidth, &meter)?;
             if args.output == Output::Jsonl {
-                outln!("{}", json(&result)?);
+                outln!("{}", plain::line(&result)?);
             }
             results.push(result);
         }
     }
     match args.output {
         Output::Md => {
-            out!("{}", markdown(&results));
-            footer(&results);
+            out!("{}", plain::markdown(&results));
+            plain::footer(&results, &meter);
         }
-        Output::Csv => out!("{}", csv(&results)),
-        Output::Json => outln!(
-            "{}",
-            serde_json::to_string_pretty(&results).map_err(|error| Failure::of(&error))?
-        ),
+        Output::Csv => out!("{}", plain::csv(&results)),
+        Output::Json => outln!("{}", plain::array(&results)?),
         Output::Jsonl => {}
     }
     Ok(())
 }
 
-fn json(result: &Measured) -> Result<String, Failure> {
-    serde_json::to_string(result).map_err(|error| Failure::of(&error))
-}
-
-fn measure(
-    args: &Args,
-    gguf: &Gguf,
-    source: &Source,
-    machine: &Machine,
-    model: &Model,
-    test: Test,
-    bandwidth: Bandwidth,
-) -> Result<Measured, Failure> {
-    let mut session = model.session()?;
-    if test.tokens() > session.room() {
-        return Err(Failure::usage(format!(
-            "{} does not fit into the model's context of {}",
-            test.name(),
-            model.context()
-        )));
-    }
-    // Warm-up: page in what the test touches.
-    match test {
-        Test::Prompt(n) => Test::Prompt(n.min(64)).run(&mut session)?,
-        Test::Generate(_) => Test::Generate(1).run(&mut session)?,
-    };
-    // Hidden where stderr is not a terminal.
-    let bar = indicatif::ProgressBar::new_spinner();
-    let mut ns = Vec::new();
-    for repetition in 1..=args.repetitions {
-        bar.set_message(format!("{} {repetition}/{}", test.name(), args.repetitions));
-        bar.tick();
-        ns.push(test.run(&mut session)?);
-        if interrupt::asked() {
-            return Err(Failure::interrupted());
-        }
-    }
-    bar.finish_and_clear();
-    let ts: Vec<f64> = ns.iter().map(|&ns| test.tokens() as f64 * 1e9 / ns as f64).collect();
-    let (avg_ns, stddev_ns) = moments(&ns.iter().map(|&ns| ns as f64).collect::<Vec<_>>());
-    let (avg_ts, stddev_ts) = moments(&ts);
-    let median_ts = trilut_tuning::median(&ts);
-    let bytes = model.bytes_per_token();
-    let (n_prompt, n_gen) = match test {
-        Test::Prompt(n) => (n, 0),
-        Test::Generate(n) => (0, n),
-    };
-    let share = bandwidth.share(median_ts * bytes as f64 / 1e9);
+/// What results say of the model.
+fn about(gguf: &Gguf, source: &Source, machine: &Machine, model: &Model) -> Result<About, Failure> {
     let mut formats: Vec<&str> =
         model.kernels().map(|(_, choice)| choice.kernel.kernel().name.format.name()).collect();
     formats.sort_unstable();
     formats.dedup();
-    Ok(Measured {
-        build_version: env!("CARGO_PKG_VERSION"),
-        cpu_info: machine.brand.trim().to_owned(),
+    let name = gguf.opt_str("general.name")?.unwrap_or("unnamed");
+    let name = printable(name).replace('\n', " ");
+    let backend = formats.join("+");
+    // Without a head of its own, the embedding is the head.
+    let head = ["output.weight", "token_embd.weight"]
+        .into_iter()
+        .find_map(|head| gguf.tensors().iter().find(|tensor| tensor.name() == head));
+    let head = head.map_or(String::new(), |head| format!(", head {}", head.type_name()));
+    let ours = Ours {
         model_filename: source.to_string(),
-        model_type: printable(gguf.opt_str("general.name")?.unwrap_or("unnamed"))
-            .replace('\n', " "),
-        model_size: gguf.file_len(),
-        model_n_params: gguf.tensors().iter().map(|tensor| tensor.elements()).sum(),
-        backend: formats.join("+"),
-        n_threads: model.threads(),
-        n_prompt,
-        n_gen,
-        test: test.name(),
-        avg_ns: avg_ns as u64,
-        stddev_ns: stddev_ns as u64,
-        avg_ts,
-        stddev_ts,
-        median_ts,
-        samples_ns: ns,
-        samples_ts: ts,
-        bytes_per_token: bytes,
-        bandwidth_gbps: bandwidth.gigabytes_per_second(),
-        bandwidth_share: matches!(test, Test::Generate(_)).then_some(share),
-    })
-}
-
-/// Mean and sample standard deviation.
-fn moments(values: &[f64]) -> (f64, f64) {
-    let n = values.len() as f64;
-    let mean = values.iter().sum::<f64>() / n;
-    let squares = values.iter().map(|v| (v - mean).powi(2)).sum::<f64>();
-    (mean, if values.len() > 1 { (squares / (n - 1.0)).sqrt() } else { 0.0 })
-}
-
-fn markdown(results: &[Measured]) -> String {
-    let headings = ["model", "size", "params", "backend", "threads", "test", "t/s"];
-    let mut table = Table::new(&headings, 1);
-    for r in results {
-        table.row([
-            r.model_type.clone(),
-            format!("{:.2} MiB", r.model_size as f64 / f64::from(1 << 20)),
-            format!("{:.2} M", r.model_n_params as f64 / 1e6),
-            format!("CPU {}", r.backend),
-            r.n_threads.to_string(),
-            r.test.clone(),
-            format!("{:.2} ± {:.2}", r.avg_ts, r.stddev_ts),
-        ]);
-    }
-    table.markdown()
-}
-
-/// What generation does with the memory, on stderr.
-fn footer(results: &[Measured]) {
-    for r in results {
-        if let Some(share) = r.bandwidth_share {
-            eprintln!(
-                "{} with {} reads {:.0} MB per token: {:.0} % of the {:.1} GB/s measured in this run",
-                r.test,
-                count(r.n_threads, "thread"),
-                r.bytes_per_token as f64 / 1e6,
-                share * 100.0,
-                r.bandwidth_gbps,
-            );
-        }
-    }
-}
-
-fn csv(results: &[Measured]) -> String {
-    let mut text = String::from(
-        "model_type,model_size,model_n_params,backend,n_threads,test,avg_ts,stddev_ts,median_ts,\
-         bytes_per_token,bandwidth_gbps,bandwidth_share\n",
-    );
-    for r in results {
-        // The only free text is the model's name.
-        let name = r.model_type.replace('"', "\"\"");
-        let share = r.bandwidth_share.map_or(String::new(), |share| format!("{share:.3}"));
-        text += &format!(
-            "\"{name}\",{},{},{},{},{},{:.3},{:.3},{:.3},{},{:.2},{share}\n",
-            r.model_size,
-            r.model_n_params,
-            r.backend,
-            r.n_threads,
-            r.test,
-            r.avg_ts,
-            r.stddev_ts,
-            r.median_ts,
-            r.bytes_per_token,
-            r.bandwidth_gbps,
-        );
-    }
-    text
+        model_type: format!("{name} {backend}{head}"),
+        model_size: gguf.file_len() as u64,
+        cpu_info: machine.brand.trim().to_owned(),
+    };
+    let parameters = gguf.tensors().iter().map(|tensor| tensor.elements()).sum();
+    Ok(About { ours, name, parameters, backend })
 }
