@@ -147,7 +147,8 @@ fn listen(stream: Option<impl Read + Send + 'static>) -> Receiver<Chunk> {
                 // What is beyond the limit is read, so that the program goes on, and dropped.
                 let keep = n.min(MOST_OUTPUT - kept);
                 kept += keep;
-                if sender.send((Instant::now(), buffer[..keep].to_vec())).is_err() {
+                let chunk = (Instant::now(), buffer[..keep].to_vec());
+                if keep > 0 && sender.send(chunk).is_err() {
                     break;
                 }
             }
