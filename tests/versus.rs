@@ -170,7 +170,7 @@ fn every_format_names_both_sides() {
     assert!(table.contains("ratio, unchecked (min..max)"), "{table}");
     assert!(table.contains("| trilut ") && table.contains("| ik 8337e4cd3 4211 |"), "{table}");
     assert!(table.contains("bitnet IQ2_BN") && table.contains("i2_s, head F16"), "{table}");
-    assert!(table.contains("1.0 MiB"), "{table}");
+    assert!(table.contains(" 1.0 MiB "), "{table}");
     assert!(notes.contains("ik runs theirs.gguf") && notes.contains("unchecked"), "{notes}");
     assert!(notes.contains("cost: "), "{notes}");
     let (csv, _) = sandbox.ok(&engine, &["-o", "csv"]);
@@ -178,6 +178,7 @@ fn every_format_names_both_sides() {
     assert_eq!(lines.len(), 3, "{csv}");
     assert!(lines[2].starts_with("\"ik\",\"8337e4cd3 4211\",\"theirs.gguf\""), "{csv}");
     assert!(lines[2].ends_with(",false"), "{csv}");
+    assert_eq!(lines[2].split(',').count(), lines[0].split(',').count(), "{csv}");
     let (jsonl, _) = sandbox.ok(&engine, &["-o", "jsonl", "-p", "8"]);
     assert_eq!(jsonl.lines().count(), 2);
     for line in jsonl.lines() {
@@ -330,6 +331,7 @@ fn records_grow() {
     assert_eq!(line["baselines"][0]["description"]["name"], "ik_llama.cpp");
     assert_eq!(line["baselines"][0]["args"], serde_json::json!(["-fa", "0", "-rtr", "1"]));
     assert!(line["trilut"]["samples_ns"].as_array().unwrap().len() == 3);
+    assert_eq!(line["baselines"][0]["program"], "ik");
     let file = sandbox.path("file");
     std::fs::write(&file, "").unwrap();
     let error = sandbox.fails(1, &engine, &["--record", file.to_str().unwrap()]);
@@ -366,6 +368,17 @@ fn perplexity(value: &str, chunks: usize) -> String {
     )
 }
 
+/// Our perplexity and number of chunks, as a disagreement tells them.
+fn told(error: &str) -> (f64, usize) {
+    let between = |before: &str, after: &str| {
+        let (_, rest) = error.split_once(before).unwrap();
+        rest.split_once(after).unwrap().0.to_owned()
+    };
+    let ours = between(" chunks of ", " by trilut");
+    let (_, ours) = ours.split_once("): ").unwrap();
+    (ours.parse().unwrap(), between("story.txt (", " chunks").parse().unwrap())
+}
+
 #[test]
 fn agreement_is_checked_before_speeds_are_compared() {
     let sandbox = Sandbox::new();
@@ -382,12 +395,7 @@ fn agreement_is_checked_before_speeds_are_compared() {
     let error = sandbox.fails(3, &engine, &args);
     assert!(error.contains("disagree") && error.contains("bound 0.02"), "{error}");
     assert!(!log.exists(), "no speed was measured");
-    let told = |before: &str, after: &str| {
-        let (_, rest) = error.split_once(before).unwrap();
-        rest.split_once(after).unwrap().0.to_owned()
-    };
-    let ours: f64 = told("of 16): ", " by trilut").parse().unwrap();
-    let chunks: usize = told("story.txt (", " chunks").parse().unwrap();
+    let (ours, chunks) = told(&error);
     assert!(ours > 1.0 && ours < 100.0 && chunks >= 2, "{error}");
 
     for (factor, code) in [(1.0, 0), (1.015, 0), (0.985, 0), (1.03, 3), (0.97, 3)] {
@@ -397,7 +405,7 @@ fn agreement_is_checked_before_speeds_are_compared() {
         assert_eq!(output.status.code(), Some(code), "{factor}: {}", stderr(&output));
         if code == 0 {
             let table = String::from_utf8(output.stdout.clone()).unwrap();
-            assert!(table.contains("ratio (min..max)"), "{table}");
+            assert!(table.contains("  ratio (min..max) |"), "{table}");
             assert!(stderr(&output).contains(&format!("{value} by llama-bench")));
         }
     }

@@ -46,7 +46,9 @@ pub(super) struct Side {
     pub(super) build: String,
     pub(super) model_filename: String,
     pub(super) model_type: String,
-    /// Bytes of the model, as the engine counts them.
+    /// Bytes of the model file.
+    pub(super) file_size: Option<u64>,
+    /// Bytes of the model as the engine counts them; some count a head that is the embedding twice.
     pub(super) model_size: Option<u64>,
     /// Bytes of the process in memory, mapped files included.
     pub(super) memory: Option<u64>,
@@ -121,6 +123,7 @@ impl Engines<'_> {
                 build: env!("CARGO_PKG_VERSION").to_owned(),
                 model_filename: ours.model_filename.clone(),
                 model_type: ours.model_type.clone(),
+                file_size: Some(ours.model_size),
                 model_size: Some(ours.model_size),
             },
         );
@@ -199,6 +202,7 @@ struct Labels {
     build: String,
     model_filename: String,
     model_type: String,
+    file_size: Option<u64>,
     model_size: Option<u64>,
 }
 
@@ -215,13 +219,14 @@ impl Labels {
             build: or(&reported.build, commit),
             model_filename: or(&reported.model_filename, baseline.model.display().to_string()),
             model_type: or(&reported.model_type, "unknown".to_owned()),
+            file_size: std::fs::metadata(&baseline.model).ok().map(|file| file.len()),
             model_size: reported.model_size,
         }
     }
 }
 
 fn side(test: Test, turns: &[Turn], labels: Labels) -> Side {
-    let Labels { engine, build, model_filename, model_type, model_size } = labels;
+    let Labels { engine, build, model_filename, model_type, file_size, model_size } = labels;
     let samples_ns: Vec<u64> = turns.iter().map(|turn| turn.ns).collect();
     let samples_ts: Vec<f64> = samples_ns.iter().map(|&ns| test.rate(ns)).collect();
     let median_ts = trilut_tuning::median(&samples_ts);
@@ -231,6 +236,7 @@ fn side(test: Test, turns: &[Turn], labels: Labels) -> Side {
         build,
         model_filename,
         model_type,
+        file_size,
         model_size,
         memory: turns.iter().filter_map(|turn| turn.memory).max(),
         median_ts,
@@ -261,6 +267,7 @@ mod tests {
             build: String::new(),
             model_filename: String::new(),
             model_type: String::new(),
+            file_size: None,
             model_size: None,
         };
         let side = side(Test::Generate(10), &turns, labels);

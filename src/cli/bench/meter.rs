@@ -6,7 +6,11 @@
 
 use super::rapl::{Counters, Rapl};
 use std::path::Path;
-use std::time::Instant;
+use std::time::{Duration, Instant};
+
+/// Tests of a child that are shorter than this have no cost: readings are 10 ms apart, and CPU time
+/// comes in steps of as much.
+const SHORTEST: Duration = Duration::from_millis(100);
 
 /// The part of a test that readings must cover.
 const COVERED: f64 = 0.9;
@@ -86,15 +90,15 @@ impl Timeline {
     }
 
     /// The cost between two moments: that of the readings between them, and of the readings around them in
-    /// proportion. Nothing where the readings do not cover the time.
+    /// proportion. Nothing where the readings do not cover the time, or are too few for it.
     pub(super) fn cost(&self, meter: &Meter, from: Instant, to: Instant) -> Cost {
-        let (Some(first), Some(last)) = (self.0.first(), self.0.last()) else {
-            return Cost { joules: None, cpu_seconds: None };
-        };
+        let nothing = Cost { joules: None, cpu_seconds: None };
+        let (Some(first), Some(last)) = (self.0.first(), self.0.last()) else { return nothing };
+        let length = to.saturating_duration_since(from);
         // The last reading may lie a moment before the end of the program.
         let covered = to.min(last.at).saturating_duration_since(from.max(first.at)).as_secs_f64();
-        if covered < COVERED * to.saturating_duration_since(from).as_secs_f64() {
-            return Cost { joules: None, cpu_seconds: None };
+        if covered < COVERED * length.as_secs_f64() || length < SHORTEST {
+            return nothing;
         }
         self.0.windows(2).fold(Cost { joules: Some(0.0), cpu_seconds: Some(0.0) }, |sum, pair| {
             let [before, after] = pair else { unreachable!("windows of 2") };
@@ -169,7 +173,6 @@ pub(super) fn resident_bytes(process: &str, field: &str) -> Option<u64> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::time::Duration;
 
     fn meter() -> (tempfile::TempDir, Meter) {
         let root = tempfile::tempdir().unwrap();
@@ -212,6 +215,8 @@ mod tests {
         // Between readings: in proportion.
         assert!(close(timeline.cost(&meter, second(1.5), second(2.5)), 12.5, 1.5));
         assert!(close(timeline.cost(&meter, second(3.25), second(3.5)), 5.0, 0.5));
+        let short = timeline.cost(&meter, second(3.0), second(3.05));
+        assert_eq!(short, Cost { joules: None, cpu_seconds: None });
         let outside = timeline.cost(&meter, second(4.5), second(5.5));
         assert_eq!(outside, Cost { joules: None, cpu_seconds: None });
     }

@@ -1,8 +1,10 @@
-//! Results that are kept: `DIR/<cpu>/<date>.jsonl`, a line for each comparison.
+//! Results that are kept: `DIR/<cpu>/<date>.jsonl`, a line for each comparison. Files are named without
+//! their directories, which say nothing to anybody else.
 
 use super::super::failure::Failure;
 use super::comparison::Comparison;
 use serde::Serialize;
+use serde_json::Value;
 use std::fs::OpenOptions;
 use std::io::Write;
 use std::path::{Path, PathBuf};
@@ -17,6 +19,9 @@ pub(super) struct Settings {
     pub(super) format: Option<trilut_presets::Format>,
     pub(super) preset: Option<PathBuf>,
 }
+
+/// Where a line names files.
+const FILES: [&str; 6] = ["model_filename", "program", "text", "model", "baseline_model", "preset"];
 
 #[derive(Serialize)]
 struct Line<'a> {
@@ -55,7 +60,9 @@ impl Record {
     pub(super) fn add(&self, comparison: &Comparison) -> Result<(), Failure> {
         let Self { time, machine, settings, .. } = self;
         let line = Line { time, machine, settings, comparison };
-        let text = serde_json::to_string(&line).map_err(|error| Failure::of(&error))?;
+        let mut value = serde_json::to_value(&line).map_err(|error| Failure::of(&error))?;
+        leave_out_directories(&mut value);
+        let text = value.to_string();
         self.append(&format!("{text}\n"))
     }
 
@@ -76,5 +83,21 @@ impl Record {
         written.map_err(|error| {
             Failure::of(&error).context(format!("cannot write {}", self.path.display()))
         })
+    }
+}
+
+/// Leaves the last part of every path in [`FILES`].
+fn leave_out_directories(value: &mut Value) {
+    match value {
+        Value::Object(fields) => fields.iter_mut().for_each(|(key, value)| match value {
+            Value::String(text) if FILES.contains(&key.as_str()) => {
+                if let Some(name) = Path::new(text.as_str()).file_name() {
+                    *text = name.to_string_lossy().into_owned();
+                }
+            }
+            value => leave_out_directories(value),
+        }),
+        Value::Array(values) => values.iter_mut().for_each(leave_out_directories),
+        _ => {}
     }
 }

@@ -45,8 +45,7 @@ impl CostColumn {
 
 fn markdown(comparisons: &[Comparison]) -> String {
     let cost = CostColumn::of(comparisons);
-    let checked = comparisons.iter().flat_map(|c| &c.baselines).all(|b| b.agreement.is_some());
-    let ratio = if checked { "ratio (min..max)" } else { "ratio, unchecked (min..max)" };
+    let ratio = ratio_heading(comparisons);
     let headings = [
         "engine",
         "model",
@@ -65,7 +64,7 @@ fn markdown(comparisons: &[Comparison]) -> String {
         table.row([
             cell(&format!("{}{build}", side.engine)),
             cell(&side.model_type),
-            mebibytes(side.model_size),
+            mebibytes(side.file_size.or(side.model_size)),
             mebibytes(side.memory),
             comparison.n_threads.to_string(),
             comparison.test.clone(),
@@ -83,6 +82,22 @@ fn markdown(comparisons: &[Comparison]) -> String {
         }
     }
     table.markdown()
+}
+
+/// What is known of the ratios: the weakest of them says.
+fn ratio_heading(comparisons: &[Comparison]) -> &'static str {
+    let pairs = || comparisons.iter().flat_map(|c| c.baselines.iter().map(move |b| (c, b)));
+    let same_model = |(comparison, against): (&Comparison, &Against)| {
+        let checked = against.agreement.as_ref();
+        checked.is_some_and(|agreement| agreement.model == comparison.trilut.model_filename)
+    };
+    if pairs().any(|(_, against)| against.agreement.is_none()) {
+        "ratio, unchecked (min..max)"
+    } else if pairs().all(same_model) {
+        "ratio (min..max)"
+    } else {
+        "ratio, checked on another model (min..max)"
+    }
 }
 
 /// Text of another program in a cell of a Markdown table.
@@ -117,8 +132,8 @@ pub(super) fn footer(comparisons: &[Comparison]) {
 }
 
 /// The columns of the CSV form; a row for each engine.
-const COLUMNS: &str = "engine,build,model_filename,model_type,model_size,memory,n_threads,n_prompt,n_gen,\
-                       test,rounds,median_ts,min_ts,max_ts,mad_ts,joules_per_token,cpu_seconds_per_token,\
+const COLUMNS: &str = "engine,build,model_filename,model_type,file_size,model_size,memory,n_threads,n_prompt,\
+                       n_gen,test,rounds,median_ts,min_ts,max_ts,mad_ts,joules_per_token,cpu_seconds_per_token,\
                        ratio,ratio_min,ratio_max,checked";
 
 fn csv(comparisons: &[Comparison]) -> String {
@@ -132,6 +147,7 @@ fn csv(comparisons: &[Comparison]) -> String {
             quoted(&side.build),
             quoted(&side.model_filename),
             quoted(&side.model_type),
+            whole(side.file_size),
             whole(side.model_size),
             whole(side.memory),
             comparison.n_threads.to_string(),
