@@ -126,6 +126,7 @@ macro_rules! hinted {
 
 hinted!(
     trilut_runtime::Error,
+    trilut_runtime::PerplexityError,
     trilut_runtime::chat::ChatError,
     trilut_runtime::dummy::DummyError,
     trilut_runtime::gguf::GgufError,

@@ -39,7 +39,8 @@ struct Cli {
 enum Command {
     Run(run::Args),
     Tune(tune::Args),
-    Bench(bench::Args),
+    // In a box because it has many options.
+    Bench(Box<bench::Args>),
     Codegen(codegen::Args),
     Presets(presets::Args),
     Inspect(inspect::Args),
@@ -55,7 +56,7 @@ pub(crate) fn main() -> ExitCode {
         None => start::start(),
         Some(Command::Run(args)) => run::run(args),
         Some(Command::Tune(args)) => tune::tune(args),
-        Some(Command::Bench(args)) => bench::bench(args),
+        Some(Command::Bench(args)) => bench::bench(*args),
         Some(Command::Codegen(args)) => codegen::codegen(&args),
         Some(Command::Presets(args)) => presets::presets(&args),
         Some(Command::Inspect(args)) => inspect::inspect(&args),

@@ -1,8 +1,14 @@
-//! A tuning run as a person sees it: a bar with the time left and the best so far, on a terminal only.
+//! What a person sees of work in progress, on a terminal only: of a tuning run a bar with the time left and
+//! the best so far, of other work a line.
 
 use super::interrupt;
-use indicatif::{ProgressBar, ProgressStyle};
+use indicatif::{ProgressBar, ProgressFinish, ProgressStyle};
 use trilut_tuning::{Event, Observer};
+
+/// A line on stderr that disappears with its value; hidden when stderr is not a terminal.
+pub(crate) fn line() -> ProgressBar {
+    ProgressBar::new_spinner().with_finish(ProgressFinish::AndClear)
+}
 
 /// Draws a tuning run on stderr.
 pub(crate) struct Bar {

@@ -1,0 +1,178 @@
+//! `trilut bench`: prompt processing and generation speed of a model, in the manner of llama-bench, alone
+//! or against other engines.
+//!
+//! A test reads or generates a number of tokens from an empty context; tokenizer and sampling are left
+//! out. Tests of several thread counts run one after the other, each after a warm-up.
+//!
+//! With `--baseline` other engines of the llama-bench family take turns with ours ([`comparison`] says how
+//! and why that is fair), [`spelling`] reads what they print, [`agreement`] checks that they compute the
+//! same before anything is compared, [`ratio`] judges, [`report`] prints and [`record`] keeps.
+//! What a token costs comes from [`meter`]. Known engines are described in `benches/engines.toml`.
+
+mod agreement;
+mod baseline;
+mod child;
+mod comparison;
+mod engine;
+mod meter;
+mod plain;
+mod rapl;
+mod ratio;
+mod record;
+mod report;
+mod spelling;
+mod test;
+mod turn;
+mod versus;
+
+use super::environment;
+use super::failure::{Failure, printable};
+use super::model::Source;
+use super::output::{out, outln};
+use super::run::Engine;
+use comparison::Ours;
+use meter::Meter;
+use plain::About;
+use std::path::{Path, PathBuf};
+use test::Test;
+use trilut_kernels::pool::Pool;
+use trilut_presets::Machine;
+use trilut_runtime::Model;
+use trilut_runtime::gguf::Gguf;
+use trilut_tuning::bandwidth;
+
+/// Passes of the bandwidth measurement; the best one counts.
+const PASSES: usize = 5;
+
+/// Measure tokens per second.
+#[derive(Debug, clap::Args)]
+pub(crate) struct Args {
+    /// Model file; the embedded model without it.
+    #[arg(short, long, value_name = "MODEL")]
+    model: Option<PathBuf>,
+    /// Prompt lengths, separated by commas; 0 for none.
+    #[arg(short = 'p', long, value_delimiter = ',', default_value = "512")]
+    n_prompt: Vec<usize>,
+    /// Numbers of tokens to generate, separated by commas; 0 for none.
+    #[arg(short = 'n', long, value_delimiter = ',', default_value = "128")]
+    n_gen: Vec<usize>,
+    /// Numbers of threads, separated by commas; every core without it.
+    #[arg(short, long, value_delimiter = ',')]
+    threads: Vec<usize>,
+    /// Repetitions of each test; with --baseline, rounds in which every engine takes one turn.
+    #[arg(short, long, visible_aliases = ["repeat", "rounds"], default_value_t = 5,
+          value_parser = clap::value_parser!(u32).range(1..))]
+    repetitions: u32,
+    /// Output format.
+    #[arg(short, long, value_enum, default_value = "md")]
+    output: Output,
+    /// Weight format to run in: i2_s, tl1, tl2; the preset's choice without it.
+    #[arg(long)]
+    format: Option<trilut_presets::Format>,
+    /// Preset file to use before all others.
+    #[arg(long, value_name = "FILE")]
+    preset: Option<PathBuf>,
+    #[command(flatten)]
+    versus: versus::Options,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+enum Output {
+    /// Markdown table.
+    Md,
+    /// Comma-separated values.
+    Csv,
+    /// JSON array.
+    Json,
+    /// One JSON object per line.
+    Jsonl,
+}
+
+impl Args {
+    fn tests(&self) -> Result<Vec<Test>, Failure> {
+        let prompts = self.n_prompt.iter().map(|&n| Test::Prompt(n));
+        let tests: Vec<Test> = prompts
+            .chain(self.n_gen.iter().map(|&n| Test::Generate(n)))
+            .filter(|test| test.tokens() > 0)
+            .collect();
+        if tests.is_empty() {
+            return Err(
+                Failure::usage("there is nothing to measure").hint("trilut bench -p 512 -n 128")
+            );
+        }
+        Ok(tests)
+    }
+
+    fn threads(&self) -> Result<Vec<usize>, Failure> {
+        match self.threads.as_slice() {
+            [] => Ok(vec![environment::threads(None)?]),
+            given => given.iter().map(|&n| environment::threads(Some(n))).collect(),
+        }
+    }
+
+    /// Loads a model with the kernels that the ladder names for a number of threads.
+    fn load(&self, gguf: &Gguf, threads: usize) -> Result<Model, Failure> {
+        Engine::new(threads, self.format, self.preset.clone()).load(gguf)
+    }
+}
+
+pub(crate) fn bench(args: Args) -> Result<(), Failure> {
+    let (tests, threads) = (args.tests()?, args.threads()?);
+    let source = Source::new(args.model.clone());
+    let meter = Meter::new(Path::new(rapl::ROOT));
+    if args.versus.is_asked() {
+        return versus::bench(&args, &source, &tests, &threads, &meter);
+    }
+    let gguf = source.open()?;
+    let machine = Machine::detect();
+    let mut results = Vec::new();
+    for threads in threads {
+        let model = args.load(&gguf, threads)?;
+        let about = about(&gguf, &source, &machine, &model)?;
+        let bandwidth = {
+            let bytes = bandwidth::sensible_bytes(&machine);
+            bandwidth::measure(&Pool::new(threads), bytes, PASSES)
+        };
+        for &test in &tests {
+            let result = plain::measure(&about, &model, test, args.repetitions, bandwidth, &meter)?;
+            if args.output == Output::Jsonl {
+                outln!("{}", plain::line(&result)?);
+            }
+            results.push(result);
+        }
+    }
+    match args.output {
+        Output::Md => {
+            out!("{}", plain::markdown(&results));
+            plain::footer(&results, &meter);
+        }
+        Output::Csv => out!("{}", plain::csv(&results)),
+        Output::Json => outln!("{}", plain::array(&results)?),
+        Output::Jsonl => {}
+    }
+    Ok(())
+}
+
+/// What results say of the model.
+fn about(gguf: &Gguf, source: &Source, machine: &Machine, model: &Model) -> Result<About, Failure> {
+    let mut formats: Vec<&str> =
+        model.kernels().map(|(_, choice)| choice.kernel.kernel().name.format.name()).collect();
+    formats.sort_unstable();
+    formats.dedup();
+    let name = gguf.opt_str("general.name")?.unwrap_or("unnamed");
+    let name = printable(name).replace('\n', " ");
+    let backend = formats.join("+");
+    // Without a head of its own, the embedding is the head.
+    let head = ["output.weight", "token_embd.weight"]
+        .into_iter()
+        .find_map(|head| gguf.tensors().iter().find(|tensor| tensor.name() == head));
+    let head = head.map_or(String::new(), |head| format!(", head {}", head.type_name()));
+    let ours = Ours {
+        model_filename: source.to_string(),
+        model_type: format!("{name} {backend}{head}"),
+        model_size: gguf.file_len() as u64,
+        cpu_info: machine.brand.trim().to_owned(),
+    };
+    let parameters = gguf.tensors().iter().map(|tensor| tensor.elements()).sum();
+    Ok(About { ours, name, parameters, backend })
+}
