@@ -3,8 +3,8 @@
 use super::failure::Failure;
 use super::output::out;
 use std::path::{Path, PathBuf};
-use trilut_codegen::{Plan, Spec, generate, lattice};
-use trilut_presets::{Format, Isa, Shape, models};
+use trilut_codegen::{GemmPlan, Plan, Spec, emit_gemm, generate, lattice};
+use trilut_presets::{Format, GemmName, Isa, Shape, models};
 
 /// Print the generated kernel for a shape, or its plan.
 #[derive(Debug, clap::Args)]
@@ -18,7 +18,7 @@ pub(crate) struct Args {
     /// Instruction set: scalar, emulated, avx2.
     #[arg(long, default_value = "avx2")]
     isa: Isa,
-    /// A kernel by its whole name, in place of shape, format and isa.
+    /// A gemv or gemm kernel by its whole name, in place of shape, format and isa.
     #[arg(long, value_name = "NAME", conflicts_with_all = ["shape", "format", "isa"])]
     kernel: Option<String>,
     /// What to print; `list` names every kernel of the lattice for the isa.
@@ -48,12 +48,20 @@ pub(crate) fn codegen(args: &Args) -> Result<(), Failure> {
         Emit::List if lattice::spelled().all(|isa| isa != args.isa) => {
             return Err(trilut_codegen::Error::Isa(args.isa).into());
         }
-        Emit::List => lattice::specs(args.isa, models::all())
-            .iter()
-            .map(|spec| format!("{}\n", spec.name))
-            .collect(),
-        Emit::Plan => Plan::new(&spec(args)?)?.report(),
-        Emit::Rust => generate(&spec(args)?)?.text,
+        Emit::List => {
+            let specs = lattice::specs(args.isa, models::all()).into_iter();
+            let gemms = lattice::gemms(args.isa).into_iter();
+            specs
+                .map(|spec| format!("{}\n", spec.name))
+                .chain(gemms.map(|name| format!("{name}\n")))
+                .collect()
+        }
+        Emit::Plan | Emit::Rust => match wanted(args)? {
+            Wanted::Gemm(plan) if matches!(args.emit, Emit::Plan) => plan.report(),
+            Wanted::Gemm(plan) => emit_gemm(&plan).text,
+            Wanted::Gemv(spec) if matches!(args.emit, Emit::Plan) => Plan::new(&spec)?.report(),
+            Wanted::Gemv(spec) => generate(&spec)?.text,
+        },
     };
     match &args.check {
         None => {
@@ -64,10 +72,22 @@ pub(crate) fn codegen(args: &Args) -> Result<(), Failure> {
     }
 }
 
-fn spec(args: &Args) -> Result<Spec, Failure> {
+/// The kernel that is asked for.
+enum Wanted {
+    Gemv(Spec),
+    Gemm(GemmPlan),
+}
+
+fn wanted(args: &Args) -> Result<Wanted, Failure> {
     match (&args.kernel, args.shape) {
-        (Some(name), _) => Ok(name.parse()?),
-        (None, Some(shape)) => Ok(Spec::representative(shape, args.format, args.isa)?),
+        (Some(name), _) if name.starts_with("gemm_") => {
+            let name: GemmName = name.parse().map_err(trilut_codegen::Error::Word)?;
+            Ok(Wanted::Gemm(GemmPlan::new(&name)?))
+        }
+        (Some(name), _) => Ok(Wanted::Gemv(name.parse()?)),
+        (None, Some(shape)) => {
+            Ok(Wanted::Gemv(Spec::representative(shape, args.format, args.isa)?))
+        }
         (None, None) => Err(Failure::usage("--shape or --kernel is needed")
             .hint("trilut codegen --shape 2560x6912 --emit plan")),
     }

@@ -87,10 +87,11 @@ impl PrefillChoice {
 }
 
 /// Rows of a panel where nothing was tuned. A lookup builds its tables for each panel anew, so it wants
-/// many rows; a register tile wants codes and tokens in the second cache.
+/// many rows; a register tile wants codes and tokens in the second cache; a mix wants both.
 fn default_rows(kernel: &GemmRunnable) -> usize {
     match kernel.kernel().name.algorithm {
         GemmAlgorithm::Vlut { .. } => 2048,
+        GemmAlgorithm::Mix { .. } => 960,
         GemmAlgorithm::Dot { .. } | GemmAlgorithm::Madd { .. } => 480,
     }
 }
