@@ -20,13 +20,17 @@ fn points(isa: Isa) -> Vec<Point> {
         Isa::Scalar => {
             grid(Format::I2S, Algorithm::Madd, &[1, 2], &[1], None);
             grid(Format::I2S, Algorithm::Dot, &[1], &[1], None);
+            grid(Format::Base3, Algorithm::Madd, &[1], &[1], None);
             lookups.iter().for_each(|&f| grid(f, Algorithm::Lut, &[1], &[1], None));
         }
         Isa::Emulated => {
-            for width in [16, 64] {
-                for algorithm in [Algorithm::Madd, Algorithm::MaddX4, Algorithm::Dot] {
-                    grid(Format::I2S, algorithm, &[1, 2], &[2], Some(width));
-                }
+            for algorithm in [Algorithm::Madd, Algorithm::MaddX4] {
+                grid(Format::I2S, algorithm, &[1, 2], &[2], Some(16));
+            }
+            grid(Format::Base3, Algorithm::Madd, &[2], &[2], Some(16));
+            for format in [Format::I2S, Format::Base3] {
+                grid(format, Algorithm::Dot, &[2], &[2], Some(16));
+                grid(format, Algorithm::Dot, &[1, 2], &[2], Some(64));
             }
             lookups.iter().for_each(|&f| grid(f, Algorithm::Lut, &[1, 2], &[2], Some(16)));
         }
@@ -35,6 +39,15 @@ fn points(isa: Isa) -> Vec<Point> {
             grid(Format::I2S, Algorithm::MaddX4, &[1, 2, 4], &[1, 2, 4], None);
             grid(Format::I2S, Algorithm::MaddX4, &[8], &[2], None);
             lookups.iter().for_each(|&f| grid(f, Algorithm::Lut, &[1, 2, 4], &[1, 2], None));
+            grid(Format::Base3, Algorithm::Madd, &[1, 2], &[1, 2], None);
+        }
+        Isa::AvxVnni => {
+            grid(Format::I2S, Algorithm::Dot, &[1, 2, 4], &[1, 2], None);
+            grid(Format::Base3, Algorithm::Dot, &[1, 2], &[1, 2], None);
+        }
+        Isa::Avx512 => {
+            grid(Format::I2S, Algorithm::Dot, &[1, 2, 4, 8], &[1, 2, 4], None);
+            grid(Format::Base3, Algorithm::Dot, &[1, 2, 4], &[1, 2, 4], None);
         }
         _ => {}
     }
@@ -56,7 +69,12 @@ fn specialised(isa: Isa) -> Vec<Point> {
 
 /// The ISAs that have a spelling table.
 pub fn spelled() -> impl Iterator<Item = Isa> {
-    [Isa::Scalar, Isa::Emulated, Isa::Avx2].into_iter()
+    [Isa::Scalar, Isa::Emulated, Isa::Avx2, Isa::AvxVnni, Isa::Avx512].into_iter()
+}
+
+/// The ISAs whose spelling table has an algorithm for a format.
+pub fn spelled_for(format: Format) -> impl Iterator<Item = Isa> {
+    spelled().filter(move |&isa| !crate::plan::spells(isa, format).is_empty())
 }
 
 /// The ISAs that have a spelling table and can exist on an architecture (as in `target_arch`).

@@ -66,6 +66,21 @@ impl Plan {
                 legal: words(algorithms(name.format)),
             });
         }
+        if crate::lattice::spelled().all(|isa| isa != name.isa) {
+            return Err(Error::Isa(name.isa));
+        }
+        let spelled = spells(name.isa, name.format);
+        if !spelled.contains(&name.algorithm) {
+            return Err(Error::Spelling {
+                isa: name.isa,
+                algorithm: name.algorithm,
+                legal: if spelled.is_empty() {
+                    "none for this format, CPUs with it run the kernels of a lesser isa".to_owned()
+                } else {
+                    words(&spelled)
+                },
+            });
+        }
         let width = width(spec)?;
         check_micro(spec)?;
         if let (Some(m), Some(k)) = (name.fixed.m.or(Some(1)), name.fixed.k) {
@@ -100,7 +115,10 @@ impl Plan {
                     tight: false,
                 },
             ],
-            (Format::I2S, _) => vec![],
+            (Format::Base3, Algorithm::Madd) => {
+                vec![Bank::longest("pairs of digits 0..2 times q", 2 * 2 * 128, false, 5 * loads)]
+            }
+            (Format::I2S | Format::Base3, _) => vec![],
         };
         Ok(Self { spec: *spec, width, banks })
     }
@@ -122,7 +140,7 @@ impl Plan {
             format!(
                 "tile       {} {}",
                 name.micro.rows,
-                if name.format == Format::I2S {
+                if matches!(name.format, Format::I2S | Format::Base3) {
                     "rows per pass"
                 } else {
                     "groups of 32 rows per pass"
@@ -158,7 +176,20 @@ const fn algorithms(format: Format) -> &'static [Algorithm] {
     match format {
         Format::I2S => &[Algorithm::Madd, Algorithm::MaddX4, Algorithm::Dot],
         Format::Tl1 | Format::Tl2 => &[Algorithm::Lut],
+        Format::Base3 => &[Algorithm::Madd, Algorithm::Dot],
     }
+}
+
+/// The algorithms that an ISA's table spells for a format; none where it has no table. An ISA that adds
+/// instructions to another spells only what those are good for: its CPUs run the other's kernels too.
+pub(crate) fn spells(isa: Isa, format: Format) -> Vec<Algorithm> {
+    let spelled: &[Algorithm] = match isa {
+        Isa::Scalar | Isa::Emulated => Algorithm::ALL,
+        Isa::Avx2 => &[Algorithm::Madd, Algorithm::MaddX4, Algorithm::Lut],
+        Isa::AvxVnni | Isa::Avx512 => &[Algorithm::Dot],
+        Isa::Neon | Isa::Dotprod | Isa::I8mm => &[],
+    };
+    algorithms(format).iter().copied().filter(|a| spelled.contains(a)).collect()
 }
 
 fn words(algorithms: &[Algorithm]) -> String {
@@ -170,14 +201,10 @@ fn width(spec: &Spec) -> Result<usize, Error> {
     let name = spec.name;
     let (legal, text): (&[(Option<usize>, usize)], &str) = match (name.isa, name.algorithm) {
         (Isa::Scalar, _) => (&[(None, 16)], "none (it is 16)"),
-        (Isa::Avx2, Algorithm::Dot) => {
-            let (isa, algorithm) = (name.isa, name.algorithm);
-            let legal = words(&[Algorithm::Madd, Algorithm::MaddX4]);
-            return Err(Error::Spelling { isa, algorithm, legal });
-        }
-        (Isa::Avx2, _) => (&[(None, 32)], "none (it is 32)"),
-        (Isa::Emulated, Algorithm::Lut) => (&[(Some(16), 16)], "w16"),
-        (Isa::Emulated, _) => (&[(Some(16), 16), (Some(64), 64)], "w16, w64"),
+        (Isa::Avx2 | Isa::AvxVnni, _) => (&[(None, 32)], "none (it is 32)"),
+        (Isa::Avx512, _) => (&[(None, 64)], "none (it is 64)"),
+        (Isa::Emulated, Algorithm::Dot) => (&[(Some(16), 16), (Some(64), 64)], "w16, w64"),
+        (Isa::Emulated, _) => (&[(Some(16), 16)], "w16"),
         (isa, _) => return Err(Error::Isa(isa)),
     };
     let found = legal.iter().find(|(given, _)| *given == name.micro.width);
@@ -233,7 +260,9 @@ mod tests {
             ("gemv_i2s_maddx4_r1u1_avx2", 0, 64),
             ("gemv_i2s_maddx4_r1u1_avx2", 1, 16),
             ("gemv_i2s_madd_r1u1w16_emulated", 0, 64),
-            ("gemv_i2s_maddx4_r1u1w64_emulated", 1, 16),
+            ("gemv_i2s_maddx4_r1u1w16_emulated", 1, 16),
+            ("gemv_b3_madd_r1u1_avx2", 0, 60),
+            ("gemv_b3_madd_r1u1w16_emulated", 0, 60),
             ("gemv_tl1_lut_r1u1_avx2", 0, 126),
             ("gemv_tl2_lut_r1u1_avx2", 0, 84),
         ] {
@@ -254,8 +283,11 @@ mod tests {
             ("gemv_i2s_madd_r1u3_avx2", "nearest: 2"),
             ("gemv_tl2_lut_r8u1_avx2", "nearest: 4"),
             ("gemv_i2s_madd_r1u1w16_avx2", "none (it is 32)"),
-            ("gemv_i2s_madd_r1u1_emulated", "w16, w64"),
+            ("gemv_i2s_madd_r1u1_emulated", "w16"),
+            ("gemv_i2s_dot_r1u1_emulated", "w16, w64"),
             ("gemv_i2s_dot_r1u1_avx2", "madd, maddx4"),
+            ("gemv_i2s_madd_r1u1_avx512", "legal: dot"),
+            ("gemv_tl2_lut_r1u1_avx512", "a lesser isa"),
             ("gemv_i2s_madd_r1u1_neon", "scalar, emulated, avx2"),
         ] {
             let error = plan(name).unwrap_err().to_string();

@@ -123,7 +123,7 @@ impl Cpu {
         let rank = |r: &Runnable| {
             let name = r.kernel().name;
             let point = (name.algorithm, name.micro.rows, name.micro.unroll);
-            (name.fixed.k.is_none(), name.isa, point == default_point(name.format))
+            (name.fixed.k.is_none(), name.isa, point == default_point(name.format, name.isa))
         };
         self.candidates(format, shape)
             .max_by_key(rank)

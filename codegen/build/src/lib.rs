@@ -126,7 +126,8 @@ impl Kernels {
             }
             for &(m, k) in &self.shapes {
                 let shape = Shape::new(m, k)?;
-                for &format in formats {
+                let spelled = |format: &&Format| lattice::spelled_for(**format).any(|i| i == isa);
+                for &format in formats.iter().filter(spelled) {
                     specs.push(Spec::representative(shape, format, isa)?);
                 }
             }

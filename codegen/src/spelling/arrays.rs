@@ -35,10 +35,12 @@ impl Spelling for Arrays {
                 let from = slice(*from);
                 quote!(v::load_low::<#w>(#from, #at))
             }
-            Op::LoadTwoBlocks { at } => quote!(v::load_two_blocks::<#w>(q, #at)),
             Op::Table { at } => quote!(v::table::<#w>(q, #at)),
             Op::Signs { at } => quote!(v::expand_bits::<#w>(weights, #at)),
             Op::Field { a, shift, mask } => quote!(v::field::<#w>(#a, #shift, #mask)),
+            Op::Triple { a } => quote!(v::triple::<#w>(#a)),
+            Op::Flip { a } => quote!(v::flip::<#w>(#a)),
+            Op::Digit { a } => quote!(v::digit::<#w>(#a)),
             Op::MulAddPairs { codes, q } => quote!(v::mul_add_pairs::<#w, #h>(#codes, #q)),
             Op::Dot { acc, codes, q } => quote!(v::dot::<#w, #d>(#acc, #codes, #q)),
             Op::Lookup { table, index } => quote!(v::lookup::<#w>(#table, #index)),
@@ -49,6 +51,7 @@ impl Spelling for Arrays {
             }
             Op::Add { lane: Lane::I16, a, b } => quote!(v::add_i16::<#h>(#a, #b)),
             Op::Add { lane: Lane::I32, a, b } => quote!(v::add_i32::<#d>(#a, #b)),
+            Op::Sub { a, b } => quote!(v::sub_i32::<#d>(#a, #b)),
             Op::WidenPairs { acc, a } => quote!(v::widen_pairs::<#h, #d>(#acc, #a)),
             Op::WidenHalf { acc, a, half } => {
                 let half = is_high(half);
@@ -79,6 +82,7 @@ impl Spelling for Arrays {
             // Table lookups go byte by byte.
             Op::Lookup { .. } | Op::Signs { .. } => 2.0 * self.width as f64,
             Op::MulAddPairs { .. } | Op::Dot { .. } => 8.0,
+            Op::Triple { .. } | Op::Digit { .. } => 4.0,
             _ => 2.0,
         }
     }

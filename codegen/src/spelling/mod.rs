@@ -2,6 +2,8 @@
 
 mod arrays;
 mod avx2;
+mod avx512;
+mod avxvnni;
 
 use crate::op::{Op, Source, Stmt, Var};
 use crate::{Error, Plan};
@@ -72,6 +74,8 @@ pub trait Spelling {
 pub fn of(plan: &Plan) -> Result<Box<dyn Spelling>, Error> {
     match plan.spec.name.isa {
         Isa::Avx2 => Ok(Box::new(avx2::Avx2)),
+        Isa::AvxVnni => Ok(Box::new(avxvnni::AvxVnni)),
+        Isa::Avx512 => Ok(Box::new(avx512::Avx512)),
         Isa::Scalar => Ok(Box::new(arrays::Arrays { module: "portable", width: plan.width })),
         Isa::Emulated if plan.width == 16 => {
             Ok(Box::new(arrays::Arrays { module: "neon", width: plan.width }))

@@ -1,0 +1,67 @@
+//! AVX-512 (F, BW, VL, VNNI): 64-byte vectors for the algorithm `dot`.
+//!
+//! Loads are the only unsafe expressions; their offsets are inside the slices as argued for AVX2.
+
+use super::{Spelling, slice};
+use crate::op::{Lane, Op, Var};
+use proc_macro2::TokenStream;
+use quote::quote;
+
+/// The AVX-512 table.
+pub(super) struct Avx512;
+
+impl Spelling for Avx512 {
+    fn prelude(&self) -> TokenStream {
+        quote!(
+            use ::core::arch::x86_64::*;
+        )
+    }
+
+    fn op(&self, op: &Op) -> TokenStream {
+        match op {
+            Op::Zero(_) => quote!(_mm512_setzero_si512()),
+            Op::Load { from, at } => {
+                let from = slice(*from);
+                // SAFETY of the generated block: the offset is inside the slice, see above.
+                quote!(unsafe { _mm512_loadu_si512(#from.as_ptr().add(#at).cast()) })
+            }
+            Op::LoadLow { from, at } => {
+                let from = slice(*from);
+                // SAFETY of the generated block: as for `Load`, half as long.
+                quote!(_mm512_zextsi256_si512(unsafe {
+                    _mm256_loadu_si256(#from.as_ptr().add(#at).cast())
+                }))
+            }
+            Op::Field { a, shift: 0, mask } => {
+                quote!(_mm512_and_si512(#a, _mm512_set1_epi8(#mask as i8)))
+            }
+            Op::Triple { a } => quote!(_mm512_add_epi8(_mm512_add_epi8(#a, #a), #a)),
+            Op::Dot { acc, codes, q } => quote!(_mm512_dpbusd_epi32(#acc, #codes, #q)),
+            Op::Add { lane: Lane::I32, a, b } => quote!(_mm512_add_epi32(#a, #b)),
+            Op::Sub { a, b } => quote!(_mm512_sub_epi32(#a, #b)),
+            Op::ShiftRight { a, bits } => quote!(_mm512_srai_epi32::<#bits>(#a)),
+            other => unreachable!("`dot` needs no {other:?}, and the plan allows nothing else"),
+        }
+    }
+
+    fn sum(&self, a: &Var) -> TokenStream {
+        quote!(_mm512_reduce_add_epi32(#a))
+    }
+
+    fn store(&self, _: usize, _: &Var) -> TokenStream {
+        unreachable!("`dot` sums the lanes of a row")
+    }
+
+    fn prefetch(&self, at: &TokenStream) -> TokenStream {
+        // A prefetch of any address is safe; the pointer is never dereferenced.
+        quote!(_mm_prefetch::<_MM_HINT_T0>(weights.as_ptr().wrapping_add(#at).cast());)
+    }
+
+    fn instructions(&self, op: &Op) -> f64 {
+        match op {
+            Op::Zero(_) => 0.0,
+            Op::Triple { .. } => 2.0,
+            _ => 1.0,
+        }
+    }
+}
