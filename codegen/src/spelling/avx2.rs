@@ -45,7 +45,7 @@ impl Spelling for Avx2 {
                 let shift = *shift as i32;
                 quote!(_mm256_and_si256(_mm256_srli_epi16::<#shift>(#a), _mm256_set1_epi8(#mask as i8)))
             }
-            Op::Triple { a } => quote!(_mm256_add_epi8(_mm256_add_epi8(#a, #a), #a)),
+            Op::Triple { a } => quote!(::trilut_kernels::lanes::avx2::triple(#a)),
             Op::Flip { a } => quote!(_mm256_xor_si256(#a, _mm256_set1_epi8(-128))),
             // x > 85 and x > 170 of x = a ^ 0x80, as signed comparisons; each gives -1.
             Op::Digit { a } => quote!(_mm256_abs_epi8(_mm256_add_epi8(

@@ -35,7 +35,7 @@ impl Spelling for Avx512 {
             Op::Field { a, shift: 0, mask } => {
                 quote!(_mm512_and_si512(#a, _mm512_set1_epi8(#mask as i8)))
             }
-            Op::Triple { a } => quote!(_mm512_add_epi8(_mm512_add_epi8(#a, #a), #a)),
+            Op::Triple { a } => quote!(::trilut_kernels::lanes::zmm::triple(#a)),
             Op::Dot { acc, codes, q } => quote!(_mm512_dpbusd_epi32(#acc, #codes, #q)),
             Op::Add { lane: Lane::I32, a, b } => quote!(_mm512_add_epi32(#a, #b)),
             Op::Sub { a, b } => quote!(_mm512_sub_epi32(#a, #b)),
