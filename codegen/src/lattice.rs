@@ -21,6 +21,7 @@ fn points(isa: Isa) -> Vec<Point> {
             grid(Format::I2S, Algorithm::Madd, &[1, 2], &[1], None);
             grid(Format::I2S, Algorithm::Dot, &[1], &[1], None);
             grid(Format::Base3, Algorithm::Madd, &[1], &[1], None);
+            grid(Format::Base3, Algorithm::Lut, &[1], &[1], None);
             lookups.iter().for_each(|&f| grid(f, Algorithm::Lut, &[1], &[1], None));
         }
         Isa::Emulated => {
@@ -33,6 +34,7 @@ fn points(isa: Isa) -> Vec<Point> {
                 grid(format, Algorithm::Dot, &[1, 2], &[2], Some(64));
             }
             lookups.iter().for_each(|&f| grid(f, Algorithm::Lut, &[1, 2], &[2], Some(16)));
+            grid(Format::Base3, Algorithm::Lut, &[1, 2], &[2], Some(64));
         }
         Isa::Avx2 => {
             grid(Format::I2S, Algorithm::Madd, &[1, 4], &[1, 2], None);
@@ -49,7 +51,8 @@ fn points(isa: Isa) -> Vec<Point> {
             grid(Format::I2S, Algorithm::Dot, &[1, 2, 4, 8], &[1, 2, 4], None);
             grid(Format::Base3, Algorithm::Dot, &[1, 2, 4], &[1, 2, 4], None);
         }
-        _ => {}
+        Isa::Avx512Vbmi => grid(Format::Base3, Algorithm::Lut, &[1, 2, 4], &[1, 2, 4], None),
+        Isa::Neon | Isa::Dotprod | Isa::I8mm => {}
     }
     points
 }
@@ -69,7 +72,7 @@ fn specialised(isa: Isa) -> Vec<Point> {
 
 /// The ISAs that have a spelling table.
 pub fn spelled() -> impl Iterator<Item = Isa> {
-    [Isa::Scalar, Isa::Emulated, Isa::Avx2, Isa::AvxVnni, Isa::Avx512].into_iter()
+    [Isa::Scalar, Isa::Emulated, Isa::Avx2, Isa::AvxVnni, Isa::Avx512, Isa::Avx512Vbmi].into_iter()
 }
 
 /// The ISAs whose spelling table has an algorithm for a format.

@@ -95,6 +95,13 @@ pub enum Op {
         /// A [`Op::Flip`], or its [`Op::Triple`].
         a: Var,
     },
+    /// Bytes through a table of 256.
+    Map {
+        /// The operand.
+        a: Var,
+        /// The name of the table in `trilut_kernels::lanes::base3`.
+        table: &'static str,
+    },
     /// Pairs of unsigned `codes` times signed `q`, added to int16 (|sum of a pair| < 2^15).
     MulAddPairs {
         /// Unsigned operand.

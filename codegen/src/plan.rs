@@ -176,7 +176,7 @@ const fn algorithms(format: Format) -> &'static [Algorithm] {
     match format {
         Format::I2S => &[Algorithm::Madd, Algorithm::MaddX4, Algorithm::Dot],
         Format::Tl1 | Format::Tl2 => &[Algorithm::Lut],
-        Format::Base3 => &[Algorithm::Madd, Algorithm::Dot],
+        Format::Base3 => &[Algorithm::Madd, Algorithm::Dot, Algorithm::Lut],
     }
 }
 
@@ -185,8 +185,11 @@ const fn algorithms(format: Format) -> &'static [Algorithm] {
 pub(crate) fn spells(isa: Isa, format: Format) -> Vec<Algorithm> {
     let spelled: &[Algorithm] = match isa {
         Isa::Scalar | Isa::Emulated => Algorithm::ALL,
+        Isa::Avx2 if format == Format::Base3 => &[Algorithm::Madd],
         Isa::Avx2 => &[Algorithm::Madd, Algorithm::MaddX4, Algorithm::Lut],
         Isa::AvxVnni | Isa::Avx512 => &[Algorithm::Dot],
+        Isa::Avx512Vbmi if format == Format::Base3 => &[Algorithm::Lut],
+        Isa::Avx512Vbmi => &[],
         Isa::Neon | Isa::Dotprod | Isa::I8mm => &[],
     };
     algorithms(format).iter().copied().filter(|a| spelled.contains(a)).collect()
@@ -202,7 +205,10 @@ fn width(spec: &Spec) -> Result<usize, Error> {
     let (legal, text): (&[(Option<usize>, usize)], &str) = match (name.isa, name.algorithm) {
         (Isa::Scalar, _) => (&[(None, 16)], "none (it is 16)"),
         (Isa::Avx2 | Isa::AvxVnni, _) => (&[(None, 32)], "none (it is 32)"),
-        (Isa::Avx512, _) => (&[(None, 64)], "none (it is 64)"),
+        (Isa::Avx512 | Isa::Avx512Vbmi, _) => (&[(None, 64)], "none (it is 64)"),
+        (Isa::Emulated, Algorithm::Lut) if name.format == Format::Base3 => {
+            (&[(Some(64), 64)], "w64")
+        }
         (Isa::Emulated, Algorithm::Dot) => (&[(Some(16), 16), (Some(64), 64)], "w16, w64"),
         (Isa::Emulated, _) => (&[(Some(16), 16)], "w16"),
         (isa, _) => return Err(Error::Isa(isa)),
@@ -219,8 +225,8 @@ fn width(spec: &Spec) -> Result<usize, Error> {
 /// Rows and unroll must be among the values whose code stays small.
 fn check_micro(spec: &Spec) -> Result<(), Error> {
     let name = spec.name;
-    let (rows, legal): (&[usize], _) = match name.algorithm {
-        Algorithm::Lut => (&[1, 2, 4], "1, 2, 4 (groups of 32)"),
+    let (rows, legal): (&[usize], _) = match name.format {
+        Format::Tl1 | Format::Tl2 => (&[1, 2, 4], "1, 2, 4 (groups of 32)"),
         _ => (&[1, 2, 4, 8], "1, 2, 4, 8"),
     };
     let nearest = |legal: &[usize], n: usize| {

@@ -22,9 +22,10 @@ pub enum Algorithm {
     Madd,
     /// As `madd`, two of the four bit planes left in place (values x4): one shift instead of three.
     MaddX4,
-    /// Groups of four products added straight to int32; no plane is shifted.
+    /// Groups of four products added straight to int32; no plane is shifted, no base-3 digit extracted.
     Dot,
-    /// Weight indices looked up in tables of signed activation sums.
+    /// Weight indices looked up in tables of signed activation sums; for base 3, bytes looked up in tables
+    /// of their digits.
     Lut,
 }
 
@@ -51,6 +52,7 @@ crate::named!(Algorithm, "algorithm");
 /// the lookup formats.
 pub const fn default_point(format: Format, isa: Isa) -> (Algorithm, usize, usize) {
     match (format, isa) {
+        (Format::Base3, Isa::Avx512Vbmi) => (Algorithm::Lut, 1, 2),
         (Format::I2S | Format::Base3, Isa::AvxVnni | Isa::Avx512) => (Algorithm::Dot, 1, 2),
         (Format::I2S, _) => (Algorithm::MaddX4, 1, 2),
         (Format::Base3, _) => (Algorithm::Madd, 1, 2),

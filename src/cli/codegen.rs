@@ -15,7 +15,7 @@ pub(crate) struct Args {
     /// Weight format: i2_s, tl1, tl2, base3.
     #[arg(long, default_value = "i2_s")]
     format: Format,
-    /// Instruction set: scalar, emulated, avx2, avxvnni, avx512.
+    /// Instruction set: scalar, emulated, avx2, avxvnni, avx512, avx512vbmi.
     #[arg(long, default_value = "avx2")]
     isa: Isa,
     /// A kernel by its whole name, in place of shape, format and isa.

@@ -27,8 +27,8 @@ impl Spelling for Avx2 {
                 // SAFETY of the generated block: the offset is inside the slice, see above.
                 quote!(unsafe { _mm256_loadu_si256(#from.as_ptr().add(#at).cast()) })
             }
-            Op::LoadLow { .. } => {
-                unreachable!("the plan gives 64-byte vectors to no AVX2 kernel")
+            Op::LoadLow { .. } | Op::Map { .. } => {
+                unreachable!("only kernels with 64-byte vectors need it")
             }
             // SAFETY of the generated block: the offset is inside the slice, see above.
             Op::Table { at } => quote!(unsafe {

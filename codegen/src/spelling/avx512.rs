@@ -1,8 +1,8 @@
-//! AVX-512 (F, BW, VL, VNNI): 64-byte vectors for the algorithm `dot`.
+//! AVX-512 (F, BW, VL, VNNI, and VBMI for [`Op::Map`]): 64-byte vectors for kernels that end in `vpdpbusd`.
 //!
 //! Loads are the only unsafe expressions; their offsets are inside the slices as argued for AVX2.
 
-use super::{Spelling, slice};
+use super::{Spelling, map_table, slice};
 use crate::op::{Lane, Op, Var};
 use proc_macro2::TokenStream;
 use quote::quote;
@@ -36,11 +36,15 @@ impl Spelling for Avx512 {
                 quote!(_mm512_and_si512(#a, _mm512_set1_epi8(#mask as i8)))
             }
             Op::Triple { a } => quote!(::trilut_kernels::lanes::zmm::triple(#a)),
+            Op::Map { a, table } => {
+                let table = map_table(table);
+                quote!(::trilut_kernels::lanes::zmm::map(#a, &#table))
+            }
             Op::Dot { acc, codes, q } => quote!(_mm512_dpbusd_epi32(#acc, #codes, #q)),
             Op::Add { lane: Lane::I32, a, b } => quote!(_mm512_add_epi32(#a, #b)),
             Op::Sub { a, b } => quote!(_mm512_sub_epi32(#a, #b)),
             Op::ShiftRight { a, bits } => quote!(_mm512_srai_epi32::<#bits>(#a)),
-            other => unreachable!("`dot` needs no {other:?}, and the plan allows nothing else"),
+            other => unreachable!("no algorithm that the plan allows here needs {other:?}"),
         }
     }
 
@@ -49,7 +53,7 @@ impl Spelling for Avx512 {
     }
 
     fn store(&self, _: usize, _: &Var) -> TokenStream {
-        unreachable!("`dot` sums the lanes of a row")
+        unreachable!("lanes of one row are summed")
     }
 
     fn prefetch(&self, at: &TokenStream) -> TokenStream {
@@ -61,6 +65,8 @@ impl Spelling for Avx512 {
         match op {
             Op::Zero(_) => 0.0,
             Op::Triple { .. } => 2.0,
+            // Two maps of the same bytes share a mask.
+            Op::Map { .. } => 3.5,
             _ => 1.0,
         }
     }

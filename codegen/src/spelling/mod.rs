@@ -7,7 +7,7 @@ mod avxvnni;
 
 use crate::op::{Op, Source, Stmt, Var};
 use crate::{Error, Plan};
-use proc_macro2::TokenStream;
+use proc_macro2::{Ident, Span, TokenStream};
 use quote::quote;
 use trilut_presets::Isa;
 
@@ -75,7 +75,7 @@ pub fn of(plan: &Plan) -> Result<Box<dyn Spelling>, Error> {
     match plan.spec.name.isa {
         Isa::Avx2 => Ok(Box::new(avx2::Avx2)),
         Isa::AvxVnni => Ok(Box::new(avxvnni::AvxVnni)),
-        Isa::Avx512 => Ok(Box::new(avx512::Avx512)),
+        Isa::Avx512 | Isa::Avx512Vbmi => Ok(Box::new(avx512::Avx512)),
         Isa::Scalar => Ok(Box::new(arrays::Arrays { module: "portable", width: plan.width })),
         Isa::Emulated if plan.width == 16 => {
             Ok(Box::new(arrays::Arrays { module: "neon", width: plan.width }))
@@ -91,4 +91,10 @@ fn slice(source: Source) -> TokenStream {
         Source::Weights => quote!(weights),
         Source::Activations => quote!(q),
     }
+}
+
+/// A table that bytes are mapped through.
+fn map_table(name: &str) -> TokenStream {
+    let name = Ident::new(name, Span::call_site());
+    quote!(::trilut_kernels::lanes::base3::#name)
 }

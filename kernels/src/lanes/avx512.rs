@@ -26,6 +26,15 @@ pub fn triple<const W: usize>(a: [u8; W]) -> [u8; W] {
     from_fn(|i| twice[i].wrapping_add(a[i]))
 }
 
+/// `vpermi2b` in each half of the table, by the low 7 bits; `vpmovb2m` and `vpblendmb` by the top bit.
+#[inline(always)]
+pub fn map<const W: usize>(a: [u8; W], table: &[u8; 256]) -> [u8; W] {
+    let (low, high) = table.split_at(128);
+    let permute = |half: &[u8]| -> [u8; W] { from_fn(|i| half[usize::from(a[i] & 127)]) };
+    let (low, high) = (permute(low), permute(high));
+    from_fn(|i| if a[i] >> 7 == 1 { high[i] } else { low[i] })
+}
+
 /// `vpdpbusd`: sums of four products added to int32, not saturating.
 #[inline(always)]
 pub fn dot<const W: usize, const D: usize>(acc: [i32; D], codes: [u8; W], q: [u8; W]) -> [i32; D] {

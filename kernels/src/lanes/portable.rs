@@ -49,6 +49,12 @@ pub fn digit<const W: usize>(a: [u8; W]) -> [u8; W] {
     a.map(|a| (u16::from(a ^ 0x80) * 3 >> 8) as u8)
 }
 
+/// Bytes through a table.
+#[inline(always)]
+pub fn map<const W: usize>(a: [u8; W], table: &[u8; 256]) -> [u8; W] {
+    a.map(|a| table[usize::from(a)])
+}
+
 /// Sums of neighbouring products of unsigned `codes` and signed `q`.
 #[inline(always)]
 pub fn mul_add_pairs<const W: usize, const H: usize>(codes: [u8; W], q: [u8; W]) -> [i16; H] {
