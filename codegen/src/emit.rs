@@ -154,6 +154,12 @@ fn docs(plan: &Plan) -> Vec<String> {
     if plan.banks.is_empty() {
         lines.push(" No int16 sums: products go straight to int32.".to_owned());
     }
+    if let Some(steps) = plan.merge_steps {
+        lines.push(format!(
+            " int32 bound: 256 times the sum of digits times activations fits for {steps} steps, after which \
+             the sums of fractions are merged to that."
+        ));
+    }
     lines.push(String::new());
     lines.push(
         " Memory: `Gemv::check` compares both slices with the shape; every offset below is inside the \

@@ -47,6 +47,9 @@ pub struct Plan {
     /// The int16 banks of the inner loop, in the order in which they are listed in [`Plan::report`].
     /// Empty when products go straight to int32.
     pub banks: Vec<Bank>,
+    /// Base 3 by `dot` alone: steps after which its int32 sums of fractions are merged. What must fit
+    /// int32 is `256 sum(digit q)` of one lane; the sums themselves may wrap.
+    pub merge_steps: Option<u32>,
 }
 
 impl Plan {
@@ -120,7 +123,10 @@ impl Plan {
             }
             (Format::I2S | Format::Base3, _) => vec![],
         };
-        Ok(Self { spec: *spec, width, banks })
+        // A lane adds four products of each of the five planes per load, each at most 256 * 2 * 128.
+        let fractions = name.format == Format::Base3 && name.algorithm == Algorithm::Dot;
+        let merge_steps = fractions.then(|| ((1 << 31) - 1) / (256 * 2 * 128) / (4 * 5 * loads));
+        Ok(Self { spec: *spec, width, banks, merge_steps })
     }
 
     /// The same plan with bank `index` widened one step too late. It is wrong on purpose: tests show
@@ -162,6 +168,11 @@ impl Plan {
         }
         if self.banks.is_empty() {
             lines.push("int16      none: products go straight to int32".to_owned());
+        }
+        if let Some(steps) = self.merge_steps {
+            lines.push(format!(
+                "int32      sums of fractions: merged to sums of digits every {steps} steps"
+            ));
         }
         lines.push(format!(
             "cost       {:.4} vector instructions per weight",

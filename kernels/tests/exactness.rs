@@ -60,8 +60,8 @@ fn whole_layers_of_the_3b_model_are_exact() {
     }
 }
 
-/// Where int32 sums of base-3 `dot` kernels are merged in time (819 steps of 160 weights at 16 bytes, 1637
-/// of 320 at 64), on the inputs that drive them furthest.
+/// Where int32 sums of base-3 `dot` kernels are merged in time (every 819 steps of 160 weights at 16
+/// bytes, every 1638 of 320 at 64), on the inputs that drive them furthest.
 #[test]
 fn very_long_rows_are_exact() {
     for (t, q) in [(1i8, -128i8), (1, 127), (-1, -128)] {

@@ -30,13 +30,6 @@ impl Base3<'_> {
         let registers = if self.0.width == 64 { 20 } else { 10 };
         (registers / 2 / self.0.spec.name.micro.rows).clamp(1, DIGITS)
     }
-
-    /// Steps after which a pair of int32 sums must be merged: `256 sum(digit q)` of one lane, which is at
-    /// most `256 * 2 * 128` for each of its products, stays within int32. (The sums themselves may wrap.)
-    fn merge_steps(&self) -> u32 {
-        let loads = 32usize.div_ceil(self.0.width) as u32;
-        (1 << 31) / (256 * 2 * 128) / (4 * DIGITS as u32 * loads) - 1
-    }
 }
 
 impl Codec for Base3<'_> {
@@ -52,7 +45,10 @@ impl Codec for Base3<'_> {
         let level = |steps, lane, count| Level { steps, hint: "bank", lane, count: rows * count };
         match self.algorithm() {
             Algorithm::Lut => vec![],
-            Algorithm::Dot => vec![level(self.merge_steps(), Lane::I32, self.pairs() * 2)],
+            Algorithm::Dot => {
+                let steps = self.0.merge_steps.expect("the plan bounds fractions");
+                vec![level(steps, Lane::I32, self.pairs() * 2)]
+            }
             _ => vec![level(self.0.banks[0].steps, Lane::I16, 1)],
         }
     }

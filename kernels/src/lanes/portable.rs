@@ -46,7 +46,7 @@ pub fn flip<const W: usize>(a: [u8; W]) -> [u8; W] {
 /// The leading base-3 digit of flipped bytes: with `x = a ^ 0x80`, `3 x / 256`.
 #[inline(always)]
 pub fn digit<const W: usize>(a: [u8; W]) -> [u8; W] {
-    a.map(|a| (u16::from(a ^ 0x80) * 3 >> 8) as u8)
+    a.map(|a| ((u16::from(a ^ 0x80) * 3) >> 8) as u8)
 }
 
 /// Bytes through a table.
