@@ -8,4 +8,5 @@ fn main() {
     // Kernels that widen one bank a step too late, for the tests that show each bound is needed.
     compile(trilut_build::kernels().raised(0), "raised0.rs");
     compile(trilut_build::kernels().raised(1), "raised1.rs");
+    compile(trilut_build::kernels().raised_gemms(), "raised_gemms.rs");
 }

@@ -74,6 +74,7 @@ fn bytes_per_weight(format: Format) -> f64 {
     match format {
         Format::I2S | Format::Tl1 => 0.25,
         Format::Tl2 => 40.0 / (32.0 * 6.0),
+        Format::Base3 => 0.2,
     }
 }
 
@@ -87,7 +88,7 @@ fn function(plan: &Plan) -> TokenStream {
         let list = features.join(",");
         quote!(#[target_feature(enable = #list)])
     });
-    let (layout, activation) = forms(name.format);
+    let (layout, activation) = forms(plan);
     let check_m = name.fixed.m.map(|m| quote!(assert_eq!(call.shape.m, #m);));
     let k = match name.fixed.k {
         Some(k) => quote! {
@@ -130,6 +131,9 @@ fn docs(plan: &Plan) -> Vec<String> {
             "groups of 32 rows, a byte per row and 6 weights: two triple indices; a sign bit per triple; \
              a tail of pairs"
         }
+        Format::Base3 => {
+            "rows of 160-weight blocks, 32 bytes each, five planes of base-3 digits t + 1"
+        }
     };
     let mut lines = vec![
         format!(
@@ -155,6 +159,12 @@ fn docs(plan: &Plan) -> Vec<String> {
     if plan.banks.is_empty() {
         lines.push(" No int16 sums: products go straight to int32.".to_owned());
     }
+    if let Some(steps) = plan.merge_steps {
+        lines.push(format!(
+            " int32 bound: 256 times the sum of digits times activations fits for {steps} steps, after which \
+             the sums of fractions are merged to that."
+        ));
+    }
     lines.push(String::new());
     lines.push(
         " Memory: `Gemv::check` compares both slices with the shape; every offset below is inside the \
@@ -164,12 +174,15 @@ fn docs(plan: &Plan) -> Vec<String> {
     lines
 }
 
-/// The `Layout` and `Activation` variants that kernels of a format read.
-fn forms(format: Format) -> (Ident, Ident) {
-    let (layout, activation) = match format {
-        Format::I2S => ("I2s", "Plain"),
-        Format::Tl1 => ("Tl1", "PairTables"),
-        Format::Tl2 => ("Tl2", "TripleTables"),
+/// The `Layout` and `Activation` variants that a kernel reads.
+fn forms(plan: &Plan) -> (Ident, Ident) {
+    let (layout, activation) = match (plan.spec.name.format, plan.width) {
+        (Format::I2S, 64) => ("I2s", "WideI2s"),
+        (Format::I2S, _) => ("I2s", "Plain"),
+        (Format::Tl1, _) => ("Tl1", "PairTables"),
+        (Format::Tl2, _) => ("Tl2", "TripleTables"),
+        (Format::Base3, 64) => ("Base3", "WideBase3"),
+        (Format::Base3, _) => ("Base3", "Plain"),
     };
     (ident(layout), ident(activation))
 }
@@ -178,7 +191,7 @@ fn entry(plan: &Plan, hash: u64) -> TokenStream {
     let name = plan.spec.name;
     let text = name.to_string();
     let function = ident(&text);
-    let (layout, activation) = forms(name.format);
+    let (layout, activation) = forms(plan);
     let bounds = plan.banks.iter().map(|bank| {
         let (magnitude, adds) = (bank.magnitude, bank.adds());
         quote!(::trilut_kernels::Bound { magnitude: #magnitude, adds: #adds })

@@ -156,7 +156,7 @@ fn words(legal: &[usize]) -> String {
 fn width(name: &GemmName) -> Result<usize, Error> {
     let (legal, text): (&[(Option<usize>, usize)], &str) = match name.isa {
         Isa::Scalar => (&[(None, 16)], "none (it is 16)"),
-        Isa::Avx2 => (&[(None, 32)], "none (it is 32)"),
+        Isa::Avx2 | Isa::AvxVnni => (&[(None, 32)], "none (it is 32)"),
         Isa::Avx512 => (&[(None, 64)], "none (it is 64)"),
         Isa::Emulated => (&[(Some(16), 16), (Some(64), 64)], "w16, w64"),
         isa => return Err(Error::Isa(isa)),

@@ -22,28 +22,50 @@ fn points(isa: Isa) -> Vec<Point> {
         Isa::Scalar => {
             grid(Format::I2S, Algorithm::Madd, &[1, 2], &[1], None);
             grid(Format::I2S, Algorithm::Dot, &[1], &[1], None);
+            grid(Format::Base3, Algorithm::Madd, &[1], &[1], None);
+            grid(Format::Base3, Algorithm::Lut, &[1], &[1], None);
             lookups.iter().for_each(|&f| grid(f, Algorithm::Lut, &[1], &[1], None));
         }
         Isa::Emulated => {
-            for width in [16, 64] {
-                for algorithm in [Algorithm::Madd, Algorithm::MaddX4, Algorithm::Dot] {
-                    grid(Format::I2S, algorithm, &[1, 2], &[2], Some(width));
-                }
+            for algorithm in [Algorithm::Madd, Algorithm::MaddX4] {
+                grid(Format::I2S, algorithm, &[1, 2], &[2], Some(16));
+            }
+            grid(Format::Base3, Algorithm::Madd, &[2], &[2], Some(16));
+            for format in [Format::I2S, Format::Base3] {
+                grid(format, Algorithm::Dot, &[2], &[2], Some(16));
+                grid(format, Algorithm::Dot, &[1, 2], &[2], Some(64));
             }
             lookups.iter().for_each(|&f| grid(f, Algorithm::Lut, &[1, 2], &[2], Some(16)));
+            grid(Format::Base3, Algorithm::Lut, &[1, 2], &[2], Some(64));
         }
         Isa::Avx2 => {
             grid(Format::I2S, Algorithm::Madd, &[1, 4], &[1, 2], None);
             grid(Format::I2S, Algorithm::MaddX4, &[1, 2, 4], &[1, 2, 4], None);
             grid(Format::I2S, Algorithm::MaddX4, &[8], &[2], None);
             lookups.iter().for_each(|&f| grid(f, Algorithm::Lut, &[1, 2, 4], &[1, 2], None));
+            grid(Format::Base3, Algorithm::Madd, &[1, 2], &[2], None);
         }
-        _ => {}
+        Isa::AvxVnni => {
+            grid(Format::I2S, Algorithm::Dot, &[1], &[2, 4], None);
+            grid(Format::I2S, Algorithm::Dot, &[2], &[2], None);
+            grid(Format::Base3, Algorithm::Dot, &[1, 2], &[2], None);
+        }
+        Isa::Avx512 => {
+            grid(Format::I2S, Algorithm::Dot, &[1], &[2, 4], None);
+            grid(Format::I2S, Algorithm::Dot, &[2, 4], &[2], None);
+            grid(Format::Base3, Algorithm::Dot, &[1, 2, 4], &[2], None);
+        }
+        Isa::Avx512Vbmi => {
+            grid(Format::Base3, Algorithm::Lut, &[1], &[2, 4], None);
+            grid(Format::Base3, Algorithm::Lut, &[2], &[2], None);
+        }
+        Isa::Neon | Isa::Dotprod | Isa::I8mm => {}
     }
     points
 }
 
-/// The points that are also generated with K fixed, for the shapes of models that ask for it.
+/// The points that are also generated with K fixed, for the shapes of models that ask for it. (With 64-byte
+/// vectors rows are so few steps that the compiler unrolls them whole, which measures slower.)
 fn specialised(isa: Isa) -> Vec<Point> {
     match isa {
         Isa::Avx2 => vec![
@@ -99,6 +121,7 @@ pub fn gemms(isa: Isa) -> Vec<GemmName> {
             tiles(dot, Some(64), &[(2, 32)]);
         }
         Isa::Avx2 => tiles(madd, None, &[(2, 16), (4, 8), (4, 16)]),
+        Isa::AvxVnni => tiles(dot, None, &[(4, 8), (4, 16)]),
         Isa::Avx512 => tiles(dot, None, &[(8, 16), (4, 32), (8, 32), (6, 64), (4, 64)]),
         _ => {}
     }
@@ -113,6 +136,7 @@ pub fn gemms(isa: Isa) -> Vec<GemmName> {
             mixes(8, Some(16), &[(8, 4, 2)]);
             mixes(32, Some(64), &[(8, 8, 2)]);
         }
+        Isa::AvxVnni => mixes(16, None, &[(8, 8, 4), (8, 12, 4)]),
         Isa::Avx512 => mixes(32, None, &[(8, 12, 8), (8, 16, 8), (8, 20, 8)]),
         _ => {}
     }
@@ -121,7 +145,12 @@ pub fn gemms(isa: Isa) -> Vec<GemmName> {
 
 /// The ISAs that have a spelling table.
 pub fn spelled() -> impl Iterator<Item = Isa> {
-    [Isa::Scalar, Isa::Emulated, Isa::Avx2, Isa::Avx512].into_iter()
+    [Isa::Scalar, Isa::Emulated, Isa::Avx2, Isa::AvxVnni, Isa::Avx512, Isa::Avx512Vbmi].into_iter()
+}
+
+/// The ISAs whose spelling table has an algorithm for a format.
+pub fn spelled_for(format: Format) -> impl Iterator<Item = Isa> {
+    spelled().filter(move |&isa| !crate::plan::spells(isa, format).is_empty())
 }
 
 /// The ISAs that have a spelling table and can exist on an architecture (as in `target_arch`).

@@ -72,11 +72,6 @@ pub enum Op {
         /// Byte offset.
         at: TokenStream,
     },
-    /// Activations of two consecutive blocks: 32 bytes at `at` and 32 bytes at `at + 128` (W = 64).
-    LoadTwoBlocks {
-        /// Byte offset.
-        at: TokenStream,
-    },
     /// The 16-byte table at `at` of the activations, repeated in every 16-byte lane.
     Table {
         /// Byte offset.
@@ -95,6 +90,28 @@ pub enum Op {
         shift: u32,
         /// The bits kept.
         mask: u8,
+    },
+    /// Bytes times 3, modulo 256.
+    Triple {
+        /// The operand.
+        a: Var,
+    },
+    /// Bytes with the top bit inverted.
+    Flip {
+        /// The operand.
+        a: Var,
+    },
+    /// The leading base-3 digit of flipped bytes: with `x = a ^ 0x80`, `3 x / 256`.
+    Digit {
+        /// A [`Op::Flip`], or its [`Op::Triple`].
+        a: Var,
+    },
+    /// Bytes through a table of 256.
+    Map {
+        /// The operand.
+        a: Var,
+        /// The name of the table in `trilut_kernels::lanes::base3`.
+        table: &'static str,
     },
     /// Pairs of unsigned `codes` times signed `q`, added to int16 (|sum of a pair| < 2^15).
     MulAddPairs {

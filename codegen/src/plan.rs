@@ -52,6 +52,9 @@ pub struct Plan {
     /// The int16 banks of the inner loop, in the order in which they are listed in [`Plan::report`].
     /// Empty when products go straight to int32.
     pub banks: Vec<Bank>,
+    /// Base 3 by `dot` alone: steps after which its int32 sums of fractions are merged. What must fit
+    /// int32 is `256 sum(digit q)` of one lane; the sums themselves may wrap.
+    pub merge_steps: Option<u32>,
 }
 
 impl Plan {
@@ -69,6 +72,21 @@ impl Plan {
                 algorithm: name.algorithm,
                 format: name.format,
                 legal: words(algorithms(name.format)),
+            });
+        }
+        if crate::lattice::spelled().all(|isa| isa != name.isa) {
+            return Err(Error::Isa(name.isa));
+        }
+        let spelled = spells(name.isa, name.format);
+        if !spelled.contains(&name.algorithm) {
+            return Err(Error::Spelling {
+                isa: name.isa,
+                algorithm: name.algorithm,
+                legal: if spelled.is_empty() {
+                    "none for this format, CPUs with it run the kernels of a lesser isa".to_owned()
+                } else {
+                    words(&spelled)
+                },
             });
         }
         let width = width(spec)?;
@@ -105,9 +123,15 @@ impl Plan {
                     tight: false,
                 },
             ],
-            (Format::I2S, _) => vec![],
+            (Format::Base3, Algorithm::Madd) => {
+                vec![Bank::longest("pairs of digits 0..2 times q", 2 * 2 * 128, false, 5 * loads)]
+            }
+            (Format::I2S | Format::Base3, _) => vec![],
         };
-        Ok(Self { spec: *spec, width, banks })
+        // A lane adds four products of each of the five planes per load, each at most 256 * 2 * 128.
+        let fractions = name.format == Format::Base3 && name.algorithm == Algorithm::Dot;
+        let merge_steps = fractions.then(|| ((1 << 31) - 1) / (256 * 2 * 128) / (4 * 5 * loads));
+        Ok(Self { spec: *spec, width, banks, merge_steps })
     }
 
     /// The same plan with bank `index` widened one step too late. It is wrong on purpose: tests show
@@ -127,7 +151,7 @@ impl Plan {
             format!(
                 "tile       {} {}",
                 name.micro.rows,
-                if name.format == Format::I2S {
+                if matches!(name.format, Format::I2S | Format::Base3) {
                     "rows per pass"
                 } else {
                     "groups of 32 rows per pass"
@@ -150,6 +174,11 @@ impl Plan {
         if self.banks.is_empty() {
             lines.push("int16      none: products go straight to int32".to_owned());
         }
+        if let Some(steps) = self.merge_steps {
+            lines.push(format!(
+                "int32      sums of fractions: merged to sums of digits every {steps} steps"
+            ));
+        }
         lines.push(format!(
             "cost       {:.4} vector instructions per weight",
             crate::emit::cost(self)
@@ -163,7 +192,23 @@ const fn algorithms(format: Format) -> &'static [Algorithm] {
     match format {
         Format::I2S => &[Algorithm::Madd, Algorithm::MaddX4, Algorithm::Dot],
         Format::Tl1 | Format::Tl2 => &[Algorithm::Lut],
+        Format::Base3 => &[Algorithm::Madd, Algorithm::Dot, Algorithm::Lut],
     }
+}
+
+/// The algorithms that an ISA's table spells for a format; none where it has no table. An ISA that adds
+/// instructions to another spells only what those are good for: its CPUs run the other's kernels too.
+pub(crate) fn spells(isa: Isa, format: Format) -> Vec<Algorithm> {
+    let spelled: &[Algorithm] = match isa {
+        Isa::Scalar | Isa::Emulated => Algorithm::ALL,
+        Isa::Avx2 if format == Format::Base3 => &[Algorithm::Madd],
+        Isa::Avx2 => &[Algorithm::Madd, Algorithm::MaddX4, Algorithm::Lut],
+        Isa::AvxVnni | Isa::Avx512 => &[Algorithm::Dot],
+        Isa::Avx512Vbmi if format == Format::Base3 => &[Algorithm::Lut],
+        Isa::Avx512Vbmi => &[],
+        Isa::Neon | Isa::Dotprod | Isa::I8mm => &[],
+    };
+    algorithms(format).iter().copied().filter(|a| spelled.contains(a)).collect()
 }
 
 fn words(algorithms: &[Algorithm]) -> String {
@@ -175,14 +220,13 @@ fn width(spec: &Spec) -> Result<usize, Error> {
     let name = spec.name;
     let (legal, text): (&[(Option<usize>, usize)], &str) = match (name.isa, name.algorithm) {
         (Isa::Scalar, _) => (&[(None, 16)], "none (it is 16)"),
-        (Isa::Avx2, Algorithm::Dot) => {
-            let (isa, algorithm) = (name.isa, name.algorithm);
-            let legal = words(&[Algorithm::Madd, Algorithm::MaddX4]);
-            return Err(Error::Spelling { isa, algorithm, legal });
+        (Isa::Avx2 | Isa::AvxVnni, _) => (&[(None, 32)], "none (it is 32)"),
+        (Isa::Avx512 | Isa::Avx512Vbmi, _) => (&[(None, 64)], "none (it is 64)"),
+        (Isa::Emulated, Algorithm::Lut) if name.format == Format::Base3 => {
+            (&[(Some(64), 64)], "w64")
         }
-        (Isa::Avx2, _) => (&[(None, 32)], "none (it is 32)"),
-        (Isa::Emulated, Algorithm::Lut) => (&[(Some(16), 16)], "w16"),
-        (Isa::Emulated, _) => (&[(Some(16), 16), (Some(64), 64)], "w16, w64"),
+        (Isa::Emulated, Algorithm::Dot) => (&[(Some(16), 16), (Some(64), 64)], "w16, w64"),
+        (Isa::Emulated, _) => (&[(Some(16), 16)], "w16"),
         (isa, _) => return Err(Error::Isa(isa)),
     };
     let found = legal.iter().find(|(given, _)| *given == name.micro.width);
@@ -197,8 +241,8 @@ fn width(spec: &Spec) -> Result<usize, Error> {
 /// Rows and unroll must be among the values whose code stays small.
 fn check_micro(spec: &Spec) -> Result<(), Error> {
     let name = spec.name;
-    let (rows, legal): (&[usize], _) = match name.algorithm {
-        Algorithm::Lut => (&[1, 2, 4], "1, 2, 4 (groups of 32)"),
+    let (rows, legal): (&[usize], _) = match name.format {
+        Format::Tl1 | Format::Tl2 => (&[1, 2, 4], "1, 2, 4 (groups of 32)"),
         _ => (&[1, 2, 4, 8], "1, 2, 4, 8"),
     };
     let nearest = |legal: &[usize], n: usize| {
@@ -238,7 +282,9 @@ mod tests {
             ("gemv_i2s_maddx4_r1u1_avx2", 0, 64),
             ("gemv_i2s_maddx4_r1u1_avx2", 1, 16),
             ("gemv_i2s_madd_r1u1w16_emulated", 0, 64),
-            ("gemv_i2s_maddx4_r1u1w64_emulated", 1, 16),
+            ("gemv_i2s_maddx4_r1u1w16_emulated", 1, 16),
+            ("gemv_b3_madd_r1u1_avx2", 0, 60),
+            ("gemv_b3_madd_r1u1w16_emulated", 0, 60),
             ("gemv_tl1_lut_r1u1_avx2", 0, 126),
             ("gemv_tl2_lut_r1u1_avx2", 0, 84),
         ] {
@@ -259,8 +305,11 @@ mod tests {
             ("gemv_i2s_madd_r1u3_avx2", "nearest: 2"),
             ("gemv_tl2_lut_r8u1_avx2", "nearest: 4"),
             ("gemv_i2s_madd_r1u1w16_avx2", "none (it is 32)"),
-            ("gemv_i2s_madd_r1u1_emulated", "w16, w64"),
+            ("gemv_i2s_madd_r1u1_emulated", "w16"),
+            ("gemv_i2s_dot_r1u1_emulated", "w16, w64"),
             ("gemv_i2s_dot_r1u1_avx2", "madd, maddx4"),
+            ("gemv_i2s_madd_r1u1_avx512", "legal: dot"),
+            ("gemv_tl2_lut_r1u1_avx512", "a lesser isa"),
             ("gemv_i2s_madd_r1u1_neon", "scalar, emulated, avx2"),
         ] {
             let error = plan(name).unwrap_err().to_string();

@@ -17,10 +17,10 @@ impl Spec {
     /// # Errors
     /// When the ISA has no spelling table.
     pub fn representative(shape: Shape, format: Format, isa: Isa) -> Result<Self, Error> {
-        let (algorithm, rows, unroll) = default_point(format);
+        let (algorithm, rows, unroll) = default_point(format, isa);
         // Array vectors gain nothing from a wider tile.
         let (rows, unroll, width) = match isa {
-            Isa::Avx2 => (rows, unroll, None),
+            Isa::Avx2 | Isa::AvxVnni | Isa::Avx512 | Isa::Avx512Vbmi => (rows, unroll, None),
             Isa::Scalar => (1, 1, None),
             Isa::Emulated => (1, 1, Some(16)),
             _ => return Err(Error::Isa(isa)),

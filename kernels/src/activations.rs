@@ -6,22 +6,31 @@ use crate::packed::Tl2Split;
 /// The form in which a kernel reads activations.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Activation {
-    /// The int8 values, padded with 0 to a multiple of 256.
+    /// The int8 values, padded with 0 to whole pairs of blocks of 128 and of 160.
     Plain,
     /// TL1: per pair a table of 16 int16 sums (9 used) as 16 low bytes then 16 high bytes.
     PairTables,
     /// TL2: per triple a table of 16 int16 sums (14 used), then pair tables for the tail, as above.
     TripleTables,
+    /// For 64-byte vectors over I2_S: of every two 128-value blocks, 32 values of the first, 32 of the
+    /// second, and so on.
+    WideI2s,
+    /// For 64-byte vectors over base 3: the same with 160-value blocks.
+    WideBase3,
 }
 
 impl Activation {
     /// Every form.
-    pub const ALL: &[Self] = &[Self::Plain, Self::PairTables, Self::TripleTables];
+    pub const ALL: &[Self] =
+        &[Self::Plain, Self::PairTables, Self::TripleTables, Self::WideI2s, Self::WideBase3];
 
     /// Bytes of the prepared form of `k` activations.
     pub const fn bytes(self, k: usize) -> usize {
+        let (i2s, base3) = (k.next_multiple_of(256), k.next_multiple_of(320));
         match self {
-            Self::Plain => k.next_multiple_of(256),
+            Self::Plain if i2s > base3 => i2s,
+            Self::Plain | Self::WideBase3 => base3,
+            Self::WideI2s => i2s,
             Self::PairTables => k.next_multiple_of(4) / 2 * 32,
             Self::TripleTables => {
                 let Tl2Split { three, two } = Tl2Split::of(k);
@@ -36,11 +45,10 @@ impl Activation {
 pub struct Activations {
     k: usize,
     sum: i32,
-    plain: AlignedBytes,
-    pair: AlignedBytes,
-    triple: AlignedBytes,
-    /// Which forms are current, by position in [`Activation::ALL`].
-    ready: [bool; 3],
+    /// By position in [`Activation::ALL`].
+    forms: [AlignedBytes; Activation::ALL.len()],
+    /// Which forms are current.
+    ready: [bool; Activation::ALL.len()],
 }
 
 impl Activations {
@@ -66,23 +74,25 @@ impl Activations {
     /// Resizes the plain buffer for `k` values, zeroes its padding and lends the values.
     fn begin(&mut self, k: usize) -> &mut [i8] {
         let bytes = Activation::Plain.bytes(k);
-        if self.plain.len() != bytes {
-            self.plain.resize(bytes);
+        let plain = &mut self.forms[Activation::Plain as usize];
+        if plain.len() != bytes {
+            plain.resize(bytes);
         }
         self.k = k;
-        self.plain[k..].fill(0);
-        as_i8_mut(&mut self.plain[..k])
+        plain[k..].fill(0);
+        as_i8_mut(&mut plain[..k])
     }
 
     /// Sums the new values and marks the plain form as the only current one.
     fn finish(&mut self) {
         self.sum = self.q().iter().map(|&q| i32::from(q)).sum();
-        self.ready = [true, false, false];
+        self.ready = [false; Activation::ALL.len()];
+        self.ready[Activation::Plain as usize] = true;
     }
 
     /// The int8 values.
     pub fn q(&self) -> &[i8] {
-        as_i8(&self.plain[..self.k])
+        as_i8(&self.forms[Activation::Plain as usize][..self.k])
     }
 
     /// The exact sum of the values.
@@ -96,47 +106,60 @@ impl Activations {
             return;
         }
         let bytes = form.bytes(self.k);
-        let out = match form {
-            Activation::Plain => return,
-            Activation::PairTables => &mut self.pair,
-            Activation::TripleTables => &mut self.triple,
-        };
+        let mut out = std::mem::take(&mut self.forms[form as usize]);
         if out.len() != bytes {
             out.resize(bytes);
         }
-        // Reading a little past k is reading zeros: the plain form is padded to 256.
-        let q = as_i8(&self.plain);
-        let three = match form {
-            Activation::TripleTables => Tl2Split::of(self.k).three,
-            _ => 0,
-        };
-        let (triples, pairs) = out.split_at_mut(three / 3 * 32);
-        for (table, q) in triples.chunks_exact_mut(32).zip(q.chunks_exact(3)) {
-            write_table(table, &triple_sums(q[0].into(), q[1].into(), q[2].into()));
-        }
-        let tail = pairs.len() / 32 * 2;
-        let mut padded = [0i8; 8];
-        let q = match q.get(three..three + tail) {
-            Some(q) => q,
-            None => {
-                padded[..q.len() - three].copy_from_slice(&q[three..]);
-                &padded[..tail]
+        let plain = &self.forms[Activation::Plain as usize];
+        match form {
+            Activation::Plain => unreachable!("the plain form is always ready"),
+            Activation::PairTables => write_tables(&mut out, as_i8(plain), 0),
+            Activation::TripleTables => {
+                write_tables(&mut out, as_i8(plain), Tl2Split::of(self.k).three);
             }
-        };
-        for (table, q) in pairs.chunks_exact_mut(32).zip(q.chunks_exact(2)) {
-            write_table(table, &pair_sums(q[0].into(), q[1].into()));
+            Activation::WideI2s => interleave_blocks::<128>(&mut out, plain),
+            Activation::WideBase3 => interleave_blocks::<160>(&mut out, plain),
         }
+        self.forms[form as usize] = out;
         self.ready[form as usize] = true;
     }
 
     /// A prepared form of `k` values, if that is what is held and prepared.
     pub fn get(&self, form: Activation, k: usize) -> Option<&[u8]> {
-        let bytes = match form {
-            Activation::Plain => &self.plain,
-            Activation::PairTables => &self.pair,
-            Activation::TripleTables => &self.triple,
-        };
-        (self.k == k && self.ready[form as usize]).then_some(&**bytes)
+        (self.k == k && self.ready[form as usize]).then_some(&*self.forms[form as usize])
+    }
+}
+
+/// Tables of the first `three` values in triples, then of the rest in pairs. Reading a little past k is
+/// reading zeros: `q` is padded.
+fn write_tables(out: &mut [u8], q: &[i8], three: usize) {
+    let (triples, pairs) = out.split_at_mut(three / 3 * 32);
+    for (table, q) in triples.chunks_exact_mut(32).zip(q.chunks_exact(3)) {
+        write_table(table, &triple_sums(q[0].into(), q[1].into(), q[2].into()));
+    }
+    let tail = pairs.len() / 32 * 2;
+    let mut padded = [0i8; 8];
+    let q = match q.get(three..three + tail) {
+        Some(q) => q,
+        None => {
+            padded[..q.len() - three].copy_from_slice(&q[three..]);
+            &padded[..tail]
+        }
+    };
+    for (table, q) in pairs.chunks_exact_mut(32).zip(q.chunks_exact(2)) {
+        write_table(table, &pair_sums(q[0].into(), q[1].into()));
+    }
+}
+
+/// Of every two blocks of `BLOCK` values, 32 values of one and of the other in turn.
+fn interleave_blocks<const BLOCK: usize>(out: &mut [u8], q: &[u8]) {
+    for (out, pair) in out.chunks_exact_mut(2 * BLOCK).zip(q.chunks_exact(2 * BLOCK)) {
+        let (first, second) = pair.split_at(BLOCK);
+        let planes = first.chunks_exact(32).zip(second.chunks_exact(32));
+        for (out, (first, second)) in out.chunks_exact_mut(64).zip(planes) {
+            out[..32].copy_from_slice(first);
+            out[32..].copy_from_slice(second);
+        }
     }
 }
 

@@ -26,6 +26,10 @@ impl Supported {
                     && is_x86_feature_detected!("avx512vl")
                     && is_x86_feature_detected!("avx512vnni")
             }
+            #[cfg(target_arch = "x86_64")]
+            Isa::Avx512Vbmi => {
+                Self::detect(Isa::Avx512).is_some() && is_x86_feature_detected!("avx512vbmi")
+            }
             #[cfg(target_arch = "aarch64")]
             Isa::Neon => std::arch::is_aarch64_feature_detected!("neon"),
             #[cfg(target_arch = "aarch64")]
@@ -123,7 +127,7 @@ impl Cpu {
         let rank = |r: &Runnable| {
             let name = r.kernel().name;
             let point = (name.algorithm, name.micro.rows, name.micro.unroll);
-            (name.fixed.k.is_none(), name.isa, point == default_point(name.format))
+            (name.fixed.k.is_none(), name.isa, point == default_point(name.format, name.isa))
         };
         self.candidates(format, shape)
             .max_by_key(rank)

@@ -3,6 +3,7 @@
 //! | layout | unit | bytes |
 //! |---|---|---|
 //! | `I2s` | row of K padded to 128 | per 128 weights 32 bytes; byte j holds weights j, j+32, j+64, j+96 from the high bits down, as codes t + 1 |
+//! | `Base3` | row of K padded to 160 | per 160 weights 32 bytes; byte j holds weights j, j+32, .. j+128 as digits t + 1 of a base-3 number v, most significant first, stored as ceil(256 v / 243) |
 //! | `Tl1` | group of 32 rows | per 4 weights 32 bytes; byte r holds row r's first pair index in its low nibble, the second in its high nibble |
 //! | `Tl2` | group of 32 rows | triple indices (32 bytes per 6 weights, nibbles as TL1), sign words (4 bytes per triple, bit r = row r), pair indices as TL1 for the tail; after all groups one i32 per row: its number of negative triples |
 //!
@@ -24,6 +25,8 @@ pub enum Layout {
     Tl1,
     /// 32-row groups of triple indices, signs and a pair tail.
     Tl2,
+    /// Rows of 160-weight blocks, five base-3 digits to a byte.
+    Base3,
 }
 
 /// Rows per group of the lookup layouts.
@@ -48,7 +51,7 @@ impl Tl2Split {
 
 impl Layout {
     /// Every layout.
-    pub const ALL: &[Self] = &[Self::I2s, Self::Tl1, Self::Tl2];
+    pub const ALL: &[Self] = &[Self::I2s, Self::Tl1, Self::Tl2, Self::Base3];
 
     /// The stored codec that this layout arranges.
     pub const fn format(self) -> Format {
@@ -56,22 +59,34 @@ impl Layout {
             Self::I2s => Format::I2S,
             Self::Tl1 => Format::Tl1,
             Self::Tl2 => Format::Tl2,
+            Self::Base3 => Format::Base3,
         }
     }
 
-    /// The form of activations that kernels of this layout read.
-    pub const fn activation(self) -> Activation {
+    /// The forms of activations that kernels of this layout read, each kernel one of them.
+    pub const fn activations(self) -> &'static [Activation] {
         match self {
-            Self::I2s => Activation::Plain,
-            Self::Tl1 => Activation::PairTables,
-            Self::Tl2 => Activation::TripleTables,
+            Self::I2s => &[Activation::Plain, Activation::WideI2s],
+            Self::Tl1 => &[Activation::PairTables],
+            Self::Tl2 => &[Activation::TripleTables],
+            Self::Base3 => &[Activation::Plain, Activation::WideBase3],
         }
     }
 
-    /// Bytes of one unit: a row (`I2s`) or a group of 32 rows, without TL2's row constants.
+    /// Weights of a block of 32 bytes, for layouts that store row after row.
+    const fn row_block(self) -> Option<usize> {
+        match self {
+            Self::I2s => Some(128),
+            Self::Base3 => Some(160),
+            Self::Tl1 | Self::Tl2 => None,
+        }
+    }
+
+    /// Bytes of one unit: a row (`I2s`, `Base3`) or a group of 32 rows, without TL2's row constants.
     pub const fn unit_bytes(self, k: usize) -> usize {
         match self {
             Self::I2s => k.div_ceil(128) * 32,
+            Self::Base3 => k.div_ceil(160) * 32,
             Self::Tl1 => k.div_ceil(4) * GROUP,
             Self::Tl2 => {
                 let Tl2Split { three, two } = Tl2Split::of(k);
@@ -85,7 +100,7 @@ impl Layout {
         let unit = self.unit_bytes(shape.k);
         let groups = shape.m.div_ceil(GROUP);
         match self {
-            Self::I2s => shape.m * unit,
+            Self::I2s | Self::Base3 => shape.m * unit,
             Self::Tl1 => groups * unit,
             Self::Tl2 => groups * (unit + GROUP * 4),
         }
@@ -226,11 +241,7 @@ impl Packed {
         if layout == Layout::I2s && shape.k.is_multiple_of(128) {
             bytes.copy_from_slice(file);
         } else {
-            fill(layout, shape, &mut bytes, &|row, out| {
-                for (index, t) in (row * shape.k..).zip(out) {
-                    *t = file_weight(file, index);
-                }
-            });
+            fill(layout, shape, &mut bytes, &|row, out| read_file(file, row * shape.k, out));
         }
         Ok(Self { layout, shape, store: Store::Owned(bytes) })
     }
@@ -287,6 +298,7 @@ impl PackedView<'_> {
                 unpack_pairs(group, row % GROUP, out);
             }
             Layout::Tl2 => unpack_tl2(self.bytes, k, row, out),
+            Layout::Base3 => unpack_base3(self.bytes, row, out),
         });
         ternary
     }
@@ -326,16 +338,36 @@ fn file_weight(file: &[u8], index: usize) -> i8 {
     (byte >> (6 - 2 * (index % 128 / 32)) & 3) as i8 - 1
 }
 
+/// Weights of the flattened file form from `first` on.
+fn read_file(file: &[u8], first: usize, out: &mut [i8]) {
+    if !first.is_multiple_of(128) || !out.len().is_multiple_of(128) {
+        for (index, t) in (first..).zip(out) {
+            *t = file_weight(file, index);
+        }
+        return;
+    }
+    // Whole blocks, plane by plane: a loop that the compiler makes vectors of.
+    let blocks = file[first / 4..].chunks_exact(32).zip(out.chunks_exact_mut(128));
+    for (block, out) in blocks {
+        for (plane, out) in out.chunks_exact_mut(32).enumerate() {
+            for (byte, t) in block.iter().zip(out) {
+                *t = (byte >> (6 - 2 * plane) & 3) as i8 - 1;
+            }
+        }
+    }
+}
+
 /// Fills packed bytes unit by unit, on all of rayon's threads; `read(row, out)` gives a row's weights.
 fn fill(layout: Layout, shape: Shape, bytes: &mut [u8], read: &(impl Fn(usize, &mut [i8]) + Sync)) {
     let Shape { m, k } = shape;
     let unit = layout.unit_bytes(k);
-    if layout == Layout::I2s {
+    if let Some(block) = layout.row_block() {
+        let pack = if layout == Layout::I2s { pack_i2s } else { pack_base3 };
         bytes.par_chunks_exact_mut(unit).enumerate().for_each_init(
-            || vec![0i8; k.next_multiple_of(128)],
+            || vec![0i8; k.next_multiple_of(block)],
             |weights, (row, out)| {
                 read(row, &mut weights[..k]);
-                pack_i2s(weights, out);
+                pack(weights, out);
             },
         );
         return;
@@ -357,7 +389,7 @@ fn fill(layout: Layout, shape: Shape, bytes: &mut [u8], read: &(impl Fn(usize, &
             }
             let rows = weights.chunks_exact(k).enumerate();
             match layout {
-                Layout::I2s => unreachable!("packed by rows above"),
+                Layout::I2s | Layout::Base3 => unreachable!("packed by rows above"),
                 Layout::Tl1 => rows.for_each(|(row, weights)| pack_pairs(weights, row, out)),
                 Layout::Tl2 => rows.for_each(|(row, weights)| {
                     let count = pack_tl2(weights, row, out);
@@ -381,6 +413,26 @@ fn unpack_i2s(bytes: &[u8], row: usize, out: &mut [i8]) {
     let row = &bytes[row * Layout::I2s.unit_bytes(out.len())..];
     for (index, t) in out.iter_mut().enumerate() {
         *t = file_weight(row, index);
+    }
+}
+
+/// One row of whole 160-weight blocks.
+fn pack_base3(weights: &[i8], out: &mut [u8]) {
+    for (block, out) in weights.chunks_exact(160).zip(out.chunks_exact_mut(32)) {
+        for (j, byte) in out.iter_mut().enumerate() {
+            let number = (0..5).fold(0, |v, plane| v * 3 + (block[plane * 32 + j] + 1) as u16);
+            // Rounded up, so that no digit is lost: it comes out as the integer part of 3 x / 256.
+            *byte = (number * 256).div_ceil(243) as u8;
+        }
+    }
+}
+
+fn unpack_base3(bytes: &[u8], row: usize, out: &mut [i8]) {
+    let row = &bytes[row * Layout::Base3.unit_bytes(out.len())..];
+    for (index, t) in out.iter_mut().enumerate() {
+        let fraction = (0..index % 160 / 32)
+            .fold(row[index / 160 * 32 + index % 32], |x, _| x.wrapping_mul(3));
+        *t = ((u16::from(fraction) * 3) >> 8) as i8 - 1;
     }
 }
 

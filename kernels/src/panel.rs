@@ -240,19 +240,8 @@ fn unpack_codes(weights: PackedView<'_>, row: usize, out: &mut [u8]) {
     let k = out.len();
     let unit = weights.layout().unit_bytes(k);
     match weights.layout() {
-        Layout::I2s => {
-            let row = &weights.bytes()[row * unit..][..unit];
-            let (blocks, rest) = out.as_chunks_mut::<128>();
-            let (bytes, _) = row.as_chunks::<32>();
-            for (bytes, out) in bytes.iter().zip(blocks.iter_mut()) {
-                i2s_block(bytes, out);
-            }
-            if !rest.is_empty() {
-                let mut last = [0; 128];
-                i2s_block(&bytes[blocks.len()], &mut last);
-                rest.copy_from_slice(&last[..rest.len()]);
-            }
-        }
+        Layout::I2s => blocks(&weights.bytes()[row * unit..][..unit], out, i2s_block),
+        Layout::Base3 => blocks(&weights.bytes()[row * unit..][..unit], out, base3_block),
         Layout::Tl1 => pairs(&weights.bytes()[row / 32 * unit..], row % 32, out),
         Layout::Tl2 => {
             let Tl2Split { three, .. } = Tl2Split::of(k);
@@ -267,6 +256,40 @@ fn unpack_codes(weights: PackedView<'_>, row: usize, out: &mut [u8]) {
                 *out = TRIPLES[usize::from(index | sign << 4)];
             }
             pairs(tail, row, rest);
+        }
+    }
+}
+
+/// A row stored as blocks of 32 bytes that hold `N` weights each.
+#[inline(always)]
+fn blocks<const N: usize>(row: &[u8], out: &mut [u8], block: impl Fn(&[u8; 32], &mut [u8; N])) {
+    let (whole, rest) = out.as_chunks_mut::<N>();
+    let (bytes, _) = row.as_chunks::<32>();
+    for (bytes, out) in bytes.iter().zip(whole.iter_mut()) {
+        block(bytes, out);
+    }
+    if !rest.is_empty() {
+        let mut last = [0; N];
+        block(&bytes[whole.len()], &mut last);
+        rest.copy_from_slice(&last[..rest.len()]);
+    }
+}
+
+/// The five planes of 32 bytes of base 3, eight bytes at a time: each digit is the integer part of three
+/// times the fraction that is left.
+#[inline(always)]
+fn base3_block(bytes: &[u8; 32], out: &mut [u8; 160]) {
+    const LOW: u64 = 0x00ff_00ff_00ff_00ff;
+    let (out, _) = out.as_chunks_mut::<8>();
+    for (at, bytes) in bytes.as_chunks::<8>().0.iter().enumerate() {
+        let word = u64::from_le_bytes(*bytes);
+        // In lanes of 16 bits, so that three times a byte has room.
+        let (mut even, mut odd) = (word & LOW, word >> 8 & LOW);
+        for plane in 0..5 {
+            (even, odd) = (even * 3, odd * 3);
+            let digits = even >> 8 & LOW | odd & !LOW;
+            out[plane * 4 + at] = digits.to_le_bytes();
+            (even, odd) = (even & LOW, odd & LOW);
         }
     }
 }

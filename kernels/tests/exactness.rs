@@ -60,6 +60,18 @@ fn whole_layers_of_the_3b_model_are_exact() {
     }
 }
 
+/// Where int32 sums of base-3 `dot` kernels are merged in time (every 819 steps of 160 weights at 16
+/// bytes, every 1638 of 320 at 64), on the inputs that drive them furthest.
+#[test]
+fn very_long_rows_are_exact() {
+    for (t, q) in [(1i8, -128i8), (1, 127), (-1, -128)] {
+        for k in [140_000, 560_000] {
+            let shape = shape(1, k);
+            check(&Case::new("long", shape, vec![t; k], vec![q; k]));
+        }
+    }
+}
+
 /// Any split of the rows gives the same sums as one call.
 #[test]
 fn rows_can_be_split_anywhere_at_the_quantum() {

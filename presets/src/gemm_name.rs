@@ -63,6 +63,7 @@ impl GemmAlgorithm {
 /// The algorithm of the gemm kernel that an ISA gets where nothing was tuned.
 pub const fn default_gemm_point(isa: Isa) -> GemmAlgorithm {
     match isa {
+        Isa::AvxVnni => GemmAlgorithm::Mix { tables: 8, steps: 8, rows: 4 },
         Isa::Avx512 => GemmAlgorithm::Mix { tables: 8, steps: 16, rows: 8 },
         _ => GemmAlgorithm::Vlut { group: 4, tables: 8 },
     }

@@ -13,6 +13,8 @@ pub enum Isa {
     AvxVnni,
     /// x86-64 with AVX-512 F, BW, VL and VNNI.
     Avx512,
+    /// x86-64 with AVX-512 as above, and VBMI (byte permutations).
+    Avx512Vbmi,
     /// AArch64 with NEON.
     Neon,
     /// AArch64 with the dot-product extension (`sdot`).
@@ -29,6 +31,7 @@ impl Isa {
         Self::Avx2,
         Self::AvxVnni,
         Self::Avx512,
+        Self::Avx512Vbmi,
         Self::Neon,
         Self::Dotprod,
         Self::I8mm,
@@ -42,6 +45,7 @@ impl Isa {
             Self::Avx2 => "avx2",
             Self::AvxVnni => "avxvnni",
             Self::Avx512 => "avx512",
+            Self::Avx512Vbmi => "avx512vbmi",
             Self::Neon => "neon",
             Self::Dotprod => "dotprod",
             Self::I8mm => "i8mm",
@@ -52,7 +56,7 @@ impl Isa {
     pub const fn target_arch(self) -> Option<&'static str> {
         match self {
             Self::Scalar | Self::Emulated => None,
-            Self::Avx2 | Self::AvxVnni | Self::Avx512 => Some("x86_64"),
+            Self::Avx2 | Self::AvxVnni | Self::Avx512 | Self::Avx512Vbmi => Some("x86_64"),
             Self::Neon | Self::Dotprod | Self::I8mm => Some("aarch64"),
         }
     }
@@ -64,6 +68,9 @@ impl Isa {
             Self::Avx2 => &["avx2", "f16c"],
             Self::AvxVnni => &["avx2", "f16c", "avxvnni"],
             Self::Avx512 => &["avx2", "f16c", "avx512f", "avx512bw", "avx512vl", "avx512vnni"],
+            Self::Avx512Vbmi => {
+                &["avx2", "f16c", "avx512f", "avx512bw", "avx512vl", "avx512vnni", "avx512vbmi"]
+            }
             Self::Neon => &["neon"],
             Self::Dotprod => &["neon", "dotprod"],
             Self::I8mm => &["neon", "dotprod", "i8mm"],

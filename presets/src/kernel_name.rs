@@ -3,7 +3,7 @@
 //! ```text
 //! name      = op "_" format "_" algorithm "_" micro "_" isa [ "_" fixed ]
 //! op        = "gemv" | "gemm"
-//! format    = "i2s" | "tl1" | "tl2"
+//! format    = "i2s" | "tl1" | "tl2" | "b3"
 //! algorithm = "madd" | "maddx4" | "dot" | "lut"
 //! micro     = "r" ROWS "u" UNROLL [ "w" WIDTH ]     rows per call, blocks per step, vector bytes
 //! isa       = "scalar" | "emulated" | "avx2" | ...
@@ -22,9 +22,10 @@ pub enum Algorithm {
     Madd,
     /// As `madd`, two of the four bit planes left in place (values x4): one shift instead of three.
     MaddX4,
-    /// Groups of four products added straight to int32; no plane is shifted.
+    /// Groups of four products added straight to int32; no plane is shifted, no base-3 digit extracted.
     Dot,
-    /// Weight indices looked up in tables of signed activation sums.
+    /// Weight indices looked up in tables of signed activation sums; for base 3, bytes looked up in tables
+    /// of their digits.
     Lut,
 }
 
@@ -47,11 +48,15 @@ crate::named!(Algorithm, "algorithm");
 
 /// Algorithm, rows and unroll of the kernel that a format gets where nothing was tuned: fastest, or near
 /// it, on every x86-64 machine measured so far (`trilut tune --shape 6912x2560`). One row at a time keeps
-/// one stream per thread for I2_S; four groups share each table load of the lookup formats.
-pub const fn default_point(format: Format) -> (Algorithm, usize, usize) {
-    match format {
-        Format::I2S => (Algorithm::MaddX4, 1, 2),
-        Format::Tl1 | Format::Tl2 => (Algorithm::Lut, 4, 2),
+/// one stream per thread for the formats that store row after row; four groups share each table load of
+/// the lookup formats.
+pub const fn default_point(format: Format, isa: Isa) -> (Algorithm, usize, usize) {
+    match (format, isa) {
+        (Format::Base3, Isa::Avx512Vbmi) => (Algorithm::Lut, 1, 2),
+        (Format::I2S | Format::Base3, Isa::AvxVnni | Isa::Avx512) => (Algorithm::Dot, 1, 2),
+        (Format::I2S, _) => (Algorithm::MaddX4, 1, 2),
+        (Format::Base3, _) => (Algorithm::Madd, 1, 2),
+        (Format::Tl1 | Format::Tl2, _) => (Algorithm::Lut, 4, 2),
     }
 }
 
@@ -167,7 +172,7 @@ impl std::str::FromStr for KernelName {
         };
         Ok(Self {
             op: head[0].parse()?,
-            format: format.ok_or_else(|| bad("the format must be i2s, tl1 or tl2"))?,
+            format: format.ok_or_else(|| bad("the format must be i2s, tl1, tl2 or b3"))?,
             algorithm: head[2].parse()?,
             micro: micro.ok_or_else(|| bad("the micro tile must read r<N>u<N>[w<N>]"))?,
             isa: head[4].parse()?,
@@ -186,6 +191,7 @@ mod tests {
             "gemv_i2s_maddx4_r4u2_avx2",
             "gemv_i2s_dot_r1u1w64_emulated",
             "gemv_tl2_lut_r1u1_avx2_k6912",
+            "gemv_b3_dot_r2u4_avx512",
             "gemm_i2s_madd_r4u2_avx2_m6912k2560",
         ] {
             let name: KernelName = text.parse().unwrap();

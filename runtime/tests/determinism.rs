@@ -37,8 +37,8 @@ fn logits(model: &Model, tokens: &[u32], block: usize) -> Vec<u32> {
 fn isa_format_and_threads_change_nothing() {
     let tokens = tokens(9, load(|_| ()).config().vocab, 1);
     let expected = logits(&load(|_| ()), &tokens, 9);
-    for cap in [Some(Isa::Scalar), Some(Isa::Avx2), None] {
-        for format in [Format::I2S, Format::Tl1, Format::Tl2] {
+    for cap in [Some(Isa::Scalar), Some(Isa::Avx2), Some(Isa::AvxVnni), Some(Isa::Avx512), None] {
+        for &format in Format::ALL {
             for threads in [1, 2, 3] {
                 let model = load(|o| {
                     o.cpu = Some(Cpu::capped(cap));

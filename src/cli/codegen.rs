@@ -12,10 +12,10 @@ pub(crate) struct Args {
     /// Size of the layer, outputs x inputs.
     #[arg(long, value_name = "MxK", required_unless_present_any = ["kernel", "emit"])]
     shape: Option<Shape>,
-    /// Weight format: i2_s, tl1, tl2.
+    /// Weight format: i2_s, tl1, tl2, base3.
     #[arg(long, default_value = "i2_s")]
     format: Format,
-    /// Instruction set: scalar, emulated, avx2.
+    /// Instruction set: scalar, emulated, avx2, avxvnni, avx512, avx512vbmi.
     #[arg(long, default_value = "avx2")]
     isa: Isa,
     /// A gemv or gemm kernel by its whole name, in place of shape, format and isa.

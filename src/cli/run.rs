@@ -74,7 +74,7 @@ pub(crate) struct Engine {
     /// Positions of the context; the model's own number without it.
     #[arg(short, long = "ctx", value_name = "N")]
     context: Option<usize>,
-    /// Weight format to run in: i2_s, tl1, tl2; the preset's choice without it.
+    /// Weight format to run in: i2_s, tl1, tl2, base3; the preset's choice without it.
     #[arg(long)]
     format: Option<Format>,
     /// Preset file to use before all others.

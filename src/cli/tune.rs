@@ -24,7 +24,7 @@ pub(crate) struct Args {
     /// Layer size in place of a model, outputs x inputs; repeatable.
     #[arg(long, value_name = "MxK")]
     shape: Vec<Shape>,
-    /// Weight format: i2_s, tl1, tl2; all are raced without it. Repeatable.
+    /// Weight format: i2_s, tl1, tl2, base3; all are raced without it. Repeatable.
     #[arg(long)]
     format: Vec<Format>,
     /// How much to do: estimate (seconds) or measure.

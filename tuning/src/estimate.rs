@@ -25,7 +25,7 @@ fn per_cycle(isa: Isa) -> f64 {
         Isa::Scalar => 3.0,
         Isa::Emulated => 0.05,
         // 512-bit operations have fewer ports than narrower ones on most cores.
-        Isa::Avx512 => 1.8,
+        Isa::Avx512 | Isa::Avx512Vbmi => 1.8,
         Isa::Avx2 | Isa::AvxVnni | Isa::Neon | Isa::Dotprod | Isa::I8mm => 2.5,
     }
 }

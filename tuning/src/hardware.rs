@@ -130,7 +130,7 @@ fn prepare_times(
     q: &[i8],
     layouts: &[Layout],
 ) -> HashMap<Activation, f64> {
-    let forms = layouts.iter().map(|layout| layout.activation());
+    let forms = layouts.iter().flat_map(|layout| layout.activations()).copied();
     let forms: Vec<Activation> = forms.filter(|form| *form != Activation::Plain).collect();
     let mut times = HashMap::new();
     for &form in &forms {

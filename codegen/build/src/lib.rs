@@ -30,6 +30,7 @@ pub struct Kernels {
     isas: Option<Vec<Isa>>,
     lattice: bool,
     raised: Option<usize>,
+    raised_gemms: bool,
 }
 
 /// Why a kernel set could not be generated.
@@ -96,6 +97,13 @@ impl Kernels {
         self
     }
 
+    /// The same for every gemm kernel that has an int16 bank.
+    #[must_use]
+    pub fn raised_gemms(mut self) -> Self {
+        self.raised_gemms = true;
+        self
+    }
+
     /// Generates everything into `OUT_DIR/file`.
     ///
     /// # Errors
@@ -110,7 +118,7 @@ impl Kernels {
         std::fs::write(&path, text).map_err(|source| Error::Write { path, source })
     }
 
-    /// The gemm kernels of this set for a target architecture: those of the lattice.
+    /// The gemm kernels of this set for a target architecture: those of the lattice, or the raised ones.
     ///
     /// # Errors
     /// When a kernel is illegal.
@@ -119,7 +127,7 @@ impl Kernels {
         let mut kernels = Vec::new();
         for name in lattice::isas(arch).into_iter().filter(wanted).flat_map(lattice::gemms) {
             let plan = GemmPlan::new(&name)?;
-            if self.raised == Some(0) {
+            if self.raised_gemms {
                 kernels.extend(plan.raised().map(|plan| emit_gemm(&plan)));
             } else if self.lattice {
                 kernels.push(emit_gemm(&plan));
@@ -144,7 +152,8 @@ impl Kernels {
             }
             for &(m, k) in &self.shapes {
                 let shape = Shape::new(m, k)?;
-                for &format in formats {
+                let spelled = |format: &&Format| lattice::spelled_for(**format).any(|i| i == isa);
+                for &format in formats.iter().filter(spelled) {
                     specs.push(Spec::representative(shape, format, isa)?);
                 }
             }

@@ -51,7 +51,7 @@ fn expand(input: &Input) -> syn::Result<TokenStream> {
     for (shape, span) in &input.shapes {
         if ks.insert(shape.k) {
             // The emulated ISA is for tests of the generator itself.
-            for isa in lattice::spelled().filter(|isa| *isa != Isa::Emulated) {
+            for isa in lattice::spelled_for(input.format).filter(|isa| *isa != Isa::Emulated) {
                 let generated = Spec::representative(*shape, input.format, isa)
                     .and_then(|spec| generate(&spec))
                     .map_err(|error| syn::Error::new(*span, error))?;

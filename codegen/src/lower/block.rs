@@ -33,7 +33,12 @@ fn pass(plan: &GemmPlan, rows: usize, b: &mut Builder) {
     let levels: Vec<Level> = plan
         .banks
         .iter()
-        .map(|bank| Level { steps: bank.steps, hint: "bank", count: rows * vectors })
+        .map(|bank| Level {
+            steps: bank.steps,
+            hint: "bank",
+            count: rows * vectors,
+            lane: Lane::I16,
+        })
         .collect();
     let steps = Tile { plan, rows, sums: &sums };
     steps::emit(b, &levels, quote!(groups), 1, &steps);

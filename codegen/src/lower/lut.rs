@@ -86,7 +86,8 @@ fn pass(plan: &Plan, groups: usize, b: &mut Builder) {
             let mut step = 0;
         });
         let bank = plan.banks[section.bank];
-        let level = Level { steps: bank.steps, hint: "bank", count: groups * vectors * 2 };
+        let level =
+            Level { steps: bank.steps, hint: "bank", lane: Lane::I16, count: groups * vectors * 2 };
         // The tail is at most two steps: not worth unrolling.
         let unroll = if section.bank == 0 { plan.spec.name.micro.unroll } else { 1 };
         let steps = Groups { plan, section, groups, sums: &sums };

@@ -3,10 +3,12 @@
 //! Names that the lowered code may use, defined by [`crate::emit`]: `call` (the arguments), `weights`
 //! and `q` (slices), `k` and, inside a row loop, `row` and `end`.
 
+mod base3;
 mod block;
 mod lut;
 mod madd;
 mod mix;
+mod rows;
 mod steps;
 mod vlut;
 
@@ -19,7 +21,8 @@ use trilut_presets::{Format, GemmAlgorithm};
 pub(crate) fn body(plan: &Plan) -> Vec<Stmt> {
     let mut b = Builder::new();
     match plan.spec.name.format {
-        Format::I2S => madd::rows(plan, &mut b),
+        Format::I2S => rows::emit(plan, &madd::I2s(plan), &mut b),
+        Format::Base3 => rows::emit(plan, &base3::Base3(plan), &mut b),
         Format::Tl1 | Format::Tl2 => lut::groups(plan, &mut b),
     }
     b.finish()
@@ -45,7 +48,8 @@ pub(crate) fn gemm(plan: &GemmPlan) -> Vec<Stmt> {
 pub(crate) fn inner_step(plan: &Plan) -> (Vec<Stmt>, usize) {
     let mut b = Builder::new();
     let weights = match plan.spec.name.format {
-        Format::I2S => madd::counted_step(plan, &mut b),
+        Format::I2S => rows::counted_step(plan, &madd::I2s(plan), &mut b),
+        Format::Base3 => rows::counted_step(plan, &base3::Base3(plan), &mut b),
         Format::Tl1 | Format::Tl2 => lut::counted_step(plan, &mut b),
     };
     (b.finish(), weights)

@@ -4,12 +4,14 @@ use crate::op::{Builder, Lane, Op, Var};
 use proc_macro2::TokenStream;
 use quote::{format_ident, quote};
 
-/// An int16 bank of the loop: its variables and the interval after which they are widened.
+/// A bank of the loop: its variables and the interval after which they are widened.
 pub(super) struct Level {
     /// Steps between two widenings.
     pub(super) steps: u32,
     /// Name of its variables.
     pub(super) hint: &'static str,
+    /// Element type of its variables: int16, or int32 that are merged in time.
+    pub(super) lane: Lane,
     /// Number of its variables.
     pub(super) count: usize,
 }
@@ -63,12 +65,12 @@ impl Nest<'_> {
             });
             return;
         };
-        let Level { steps, hint, count } = self.levels[level];
+        let Level { steps, hint, lane, count } = self.levels[level];
         let steps = steps as usize;
         let end = format_ident!("{}_end", hint.trim_end_matches('_'));
         b.repeat(quote!(step < #limit), |b| {
             b.scalar(quote!(let #end = usize::min(step + #steps, #limit);));
-            self.banks[level] = b.sums(hint, Lane::I16, count);
+            self.banks[level] = b.sums(hint, lane, count);
             self.emit(b, inner, quote!(#end));
             self.steps.widen(b, level, &self.banks[level]);
         });

@@ -3,7 +3,7 @@
 //! `portable` is the scalar ISA. `neon` and `avx512` do with arrays what those ISAs' instructions do,
 //! so that their op sequences are executed on every host (the emulated ISA).
 
-use super::{Spelling, buffer, slice};
+use super::{Spelling, buffer, map_table, slice};
 use crate::op::{Buffer, Half, Lane, Op, Var};
 use proc_macro2::{Ident, Span, TokenStream};
 use quote::quote;
@@ -35,10 +35,16 @@ impl Spelling for Arrays {
                 let from = slice(*from);
                 quote!(v::load_low::<#w>(#from, #at))
             }
-            Op::LoadTwoBlocks { at } => quote!(v::load_two_blocks::<#w>(q, #at)),
             Op::Table { at } => quote!(v::table::<#w>(q, #at)),
             Op::Signs { at } => quote!(v::expand_bits::<#w>(weights, #at)),
             Op::Field { a, shift, mask } => quote!(v::field::<#w>(#a, #shift, #mask)),
+            Op::Triple { a } => quote!(v::triple::<#w>(#a)),
+            Op::Flip { a } => quote!(v::flip::<#w>(#a)),
+            Op::Digit { a } => quote!(v::digit::<#w>(#a)),
+            Op::Map { a, table } => {
+                let table = map_table(table);
+                quote!(v::map::<#w>(#a, &#table))
+            }
             Op::MulAddPairs { codes, q } => quote!(v::mul_add_pairs::<#w, #h>(#codes, #q)),
             Op::Dot { acc, codes, q } => quote!(v::dot::<#w, #d>(#acc, #codes, #q)),
             Op::Lookup { table, index } => quote!(v::lookup::<#w>(#table, #index)),
@@ -92,8 +98,9 @@ impl Spelling for Arrays {
         match op {
             Op::Zero(_) => 0.0,
             // Table lookups go byte by byte.
-            Op::Lookup { .. } | Op::Signs { .. } => 2.0 * self.width as f64,
+            Op::Lookup { .. } | Op::Signs { .. } | Op::Map { .. } => 2.0 * self.width as f64,
             Op::MulAddPairs { .. } | Op::Dot { .. } => 8.0,
+            Op::Triple { .. } | Op::Digit { .. } => 4.0,
             _ => 2.0,
         }
     }

@@ -27,8 +27,8 @@ impl Spelling for Avx2 {
                 // SAFETY of the generated block: the offset is inside the slice, see above.
                 quote!(unsafe { _mm256_loadu_si256(#from.as_ptr().add(#at).cast()) })
             }
-            Op::LoadLow { .. } | Op::LoadTwoBlocks { .. } => {
-                unreachable!("the plan gives 64-byte vectors to no AVX2 kernel")
+            Op::LoadLow { .. } | Op::Map { .. } => {
+                unreachable!("only kernels with 64-byte vectors need it")
             }
             // SAFETY of the generated block: the offset is inside the slice, see above.
             Op::Table { at } => quote!(unsafe {
@@ -45,6 +45,13 @@ impl Spelling for Avx2 {
                 let shift = *shift as i32;
                 quote!(_mm256_and_si256(_mm256_srli_epi16::<#shift>(#a), _mm256_set1_epi8(#mask as i8)))
             }
+            Op::Triple { a } => quote!(::trilut_kernels::lanes::avx2::triple(#a)),
+            Op::Flip { a } => quote!(_mm256_xor_si256(#a, _mm256_set1_epi8(-128))),
+            // x > 85 and x > 170 of x = a ^ 0x80, as signed comparisons; each gives -1.
+            Op::Digit { a } => quote!(_mm256_abs_epi8(_mm256_add_epi8(
+                _mm256_cmpgt_epi8(#a, _mm256_set1_epi8(-43)),
+                _mm256_cmpgt_epi8(#a, _mm256_set1_epi8(42))
+            ))),
             Op::MulAddPairs { codes, q } => quote!(_mm256_maddubs_epi16(#codes, #q)),
             Op::Dot { .. } => unreachable!("the plan refuses `dot` on AVX2"),
             Op::Lookup { table, index } => quote!(_mm256_shuffle_epi8(#table, #index)),
@@ -103,7 +110,8 @@ impl Spelling for Avx2 {
             Op::Field { shift: 0, .. } => 1.0,
             // The shifted vector is shared by two masks.
             Op::Field { .. } => 1.5,
-            Op::Signs { .. } => 4.0,
+            Op::Signs { .. } | Op::Digit { .. } => 4.0,
+            Op::Triple { .. } => 2.0,
             Op::WidenPairs { .. } => 2.0,
             Op::WidenHalf { .. } => 2.5,
             _ => 1.0,

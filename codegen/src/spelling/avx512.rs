@@ -1,6 +1,8 @@
-//! AVX-512 (F, BW, VL, VNNI): 64-byte vectors of `core::arch::x86_64`.
+//! AVX-512 (F, BW, VL, VNNI, and VBMI for [`Op::Map`]): 64-byte vectors for kernels that end in `vpdpbusd`.
+//!
+//! Loads are the only unsafe expressions; their offsets are inside the slices as argued for AVX2.
 
-use super::{Spelling, slice, tokens};
+use super::{Spelling, map_table, slice, tokens};
 use crate::op::{Buffer, Half, Lane, Op, Var};
 use proc_macro2::TokenStream;
 use quote::quote;
@@ -23,13 +25,24 @@ impl Spelling for Avx512 {
                 // SAFETY of the generated block: the offset is inside the slice, see above.
                 quote!(unsafe { _mm512_loadu_si512(#from.as_ptr().add(#at).cast()) })
             }
-            Op::MulAddPairs { codes, q } => quote!(_mm512_maddubs_epi16(#codes, #q)),
+            Op::LoadLow { from, at } => {
+                let from = slice(*from);
+                // SAFETY of the generated block: as for `Load`, half as long.
+                quote!(_mm512_zextsi256_si512(unsafe {
+                    _mm256_loadu_si256(#from.as_ptr().add(#at).cast())
+                }))
+            }
+            Op::Field { a, shift: 0, mask } => {
+                quote!(_mm512_and_si512(#a, _mm512_set1_epi8(#mask as i8)))
+            }
+            Op::Triple { a } => quote!(::trilut_kernels::lanes::zmm::triple(#a)),
+            Op::Map { a, table } => {
+                let table = map_table(table);
+                quote!(::trilut_kernels::lanes::zmm::map(#a, &#table))
+            }
             Op::Dot { acc, codes, q } => quote!(_mm512_dpbusd_epi32(#acc, #codes, #q)),
             Op::Add { lane: Lane::I16, a, b } => quote!(_mm512_add_epi16(#a, #b)),
             Op::Add { lane: Lane::I32, a, b } => quote!(_mm512_add_epi32(#a, #b)),
-            Op::WidenPairs { acc, a } => {
-                quote!(_mm512_add_epi32(#acc, _mm512_madd_epi16(#a, _mm512_set1_epi16(1))))
-            }
             Op::WidenHalf { acc, a, half } => {
                 let half = match half {
                     Half::Low => quote!(_mm512_castsi512_si256(#a)),
@@ -37,7 +50,12 @@ impl Spelling for Avx512 {
                 };
                 quote!(_mm512_add_epi32(#acc, _mm512_cvtepi16_epi32(#half)))
             }
-            _ => tokens::op(512, op),
+            Op::Sub { .. }
+            | Op::LoadTokens { .. }
+            | Op::LoadLanes { .. }
+            | Op::Broadcast { .. } => tokens::op(512, op),
+            Op::ShiftRight { a, bits } => quote!(_mm512_srai_epi32::<#bits>(#a)),
+            other => unreachable!("no algorithm that the plan allows here needs {other:?}"),
         }
     }
 
@@ -45,9 +63,8 @@ impl Spelling for Avx512 {
         quote!(_mm512_reduce_add_epi32(#a))
     }
 
-    fn store(&self, at: usize, a: &Var) -> TokenStream {
-        // SAFETY of the generated block: `sums` has a vector's room at every `at` that is lowered.
-        quote!(unsafe { _mm512_storeu_si512(sums.as_mut_ptr().add(#at).cast(), #a) };)
+    fn store(&self, _: usize, _: &Var) -> TokenStream {
+        unreachable!("lanes of one row are summed")
     }
 
     fn keep(&self, to: Buffer, at: &TokenStream, a: &Var) -> TokenStream {
@@ -55,14 +72,16 @@ impl Spelling for Avx512 {
     }
 
     fn prefetch(&self, at: &TokenStream) -> TokenStream {
+        // A prefetch of any address is safe; the pointer is never dereferenced.
         quote!(_mm_prefetch::<_MM_HINT_T0>(weights.as_ptr().wrapping_add(#at).cast());)
     }
 
     fn instructions(&self, op: &Op) -> f64 {
         match op {
             Op::Zero(_) => 0.0,
-            Op::WidenPairs { .. } => 2.0,
-            Op::WidenHalf { .. } => 2.5,
+            Op::Triple { .. } => 2.0,
+            // Two maps of the same bytes share a mask.
+            Op::Map { .. } => 3.5,
             _ => 1.0,
         }
     }

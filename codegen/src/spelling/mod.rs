@@ -3,11 +3,12 @@
 mod arrays;
 mod avx2;
 mod avx512;
+mod avxvnni;
 mod tokens;
 
 use crate::op::{Buffer, Op, Source, Stmt, Var};
 use crate::{Error, Plan};
-use proc_macro2::TokenStream;
+use proc_macro2::{Ident, Span, TokenStream};
 use quote::quote;
 use trilut_presets::Isa;
 
@@ -90,7 +91,8 @@ pub fn of(plan: &Plan) -> Result<Box<dyn Spelling>, Error> {
 pub fn table(isa: Isa, width: usize) -> Result<Box<dyn Spelling>, Error> {
     match isa {
         Isa::Avx2 => Ok(Box::new(avx2::Avx2)),
-        Isa::Avx512 => Ok(Box::new(avx512::Avx512)),
+        Isa::AvxVnni => Ok(Box::new(avxvnni::AvxVnni)),
+        Isa::Avx512 | Isa::Avx512Vbmi => Ok(Box::new(avx512::Avx512)),
         Isa::Scalar => Ok(Box::new(arrays::Arrays { module: "portable", width })),
         Isa::Emulated if width == 16 => Ok(Box::new(arrays::Arrays { module: "neon", width })),
         Isa::Emulated => Ok(Box::new(arrays::Arrays { module: "avx512", width })),
@@ -113,4 +115,10 @@ fn slice(source: Source) -> TokenStream {
         Source::Weights => quote!(weights),
         Source::Activations => quote!(q),
     }
+}
+
+/// A table that bytes are mapped through.
+fn map_table(name: &str) -> TokenStream {
+    let name = Ident::new(name, Span::call_site());
+    quote!(::trilut_kernels::lanes::base3::#name)
 }

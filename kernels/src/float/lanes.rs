@@ -196,7 +196,7 @@ mod x86 {
     /// Whether the proof covers AVX2 and F16C: each x86-64 ISA of the vocabulary includes them.
     #[inline(always)]
     pub(crate) fn has_avx2(isa: Supported) -> bool {
-        matches!(isa.isa(), Isa::Avx2 | Isa::AvxVnni | Isa::Avx512)
+        matches!(isa.isa(), Isa::Avx2 | Isa::AvxVnni | Isa::Avx512 | Isa::Avx512Vbmi)
     }
 
     /// The lanes as two 256-bit registers.

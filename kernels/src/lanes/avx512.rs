@@ -1,6 +1,5 @@
-//! The op sequences of AVX-512 (BW and VNNI) on 64-byte arrays, instruction by instruction.
-//!
-//! An AVX-512 kernel will spell the same sequences with intrinsics; here every host executes them.
+//! The op sequences of AVX-512 (BW and VNNI) on 64-byte arrays, instruction by instruction, so that every
+//! host executes what an AVX-512 kernel does.
 
 pub use super::portable::{
     add_i16, add_i32, broadcast, load, load_lanes, load_tokens, shift_right, sub_i16, sub_i32, sum,
@@ -8,7 +7,7 @@ pub use super::portable::{
 };
 use std::array::from_fn;
 
-/// `vmovdqu64` of the lower 32 bytes under a zeroing mask.
+/// `vmovdqu` of the lower 32 bytes, which clears the upper ones.
 #[inline(always)]
 pub fn load_low<const W: usize>(bytes: &[u8], at: usize) -> [u8; W] {
     let mut v = [0; W];
@@ -16,29 +15,27 @@ pub fn load_low<const W: usize>(bytes: &[u8], at: usize) -> [u8; W] {
     v
 }
 
-/// `vmovdqu`, then `vinserti64x4` from the next block.
-#[inline(always)]
-pub fn load_two_blocks<const W: usize>(bytes: &[u8], at: usize) -> [u8; W] {
-    let mut v = [0; W];
-    v[..32].copy_from_slice(&bytes[at..at + 32]);
-    v[32..].copy_from_slice(&bytes[at + 128..at + 160]);
-    v
-}
-
-/// `vpsrlw` and `vpandq`: the shift is on 16-bit lanes, the mask drops what the neighbour shifts in.
+/// `vpandq`. No kernel of this width shifts.
 #[inline(always)]
 pub fn field<const W: usize>(a: [u8; W], shift: u32, mask: u8) -> [u8; W] {
-    from_fn(|i| {
-        let word = u16::from_le_bytes([a[i & !1], a[i | 1]]) >> shift;
-        word.to_le_bytes()[i & 1] & mask
-    })
+    assert_eq!(shift, 0, "masks alone");
+    a.map(|a| a & mask)
 }
 
-/// `vpmaddubsw`: sums of two products, saturating.
+/// `vpaddb` twice: sums modulo 256.
 #[inline(always)]
-pub fn mul_add_pairs<const W: usize, const H: usize>(codes: [u8; W], q: [u8; W]) -> [i16; H] {
-    let product = |i: usize| i32::from(codes[i]) * i32::from(q[i] as i8);
-    from_fn(|i| (product(2 * i) + product(2 * i + 1)).clamp(-32768, 32767) as i16)
+pub fn triple<const W: usize>(a: [u8; W]) -> [u8; W] {
+    let twice: [u8; W] = from_fn(|i| a[i].wrapping_add(a[i]));
+    from_fn(|i| twice[i].wrapping_add(a[i]))
+}
+
+/// `vpermi2b` in each half of the table, by the low 7 bits; `vpmovb2m` and `vpblendmb` by the top bit.
+#[inline(always)]
+pub fn map<const W: usize>(a: [u8; W], table: &[u8; 256]) -> [u8; W] {
+    let (low, high) = table.split_at(128);
+    let permute = |half: &[u8]| -> [u8; W] { from_fn(|i| half[usize::from(a[i] & 127)]) };
+    let (low, high) = (permute(low), permute(high));
+    from_fn(|i| if a[i] >> 7 == 1 { high[i] } else { low[i] })
 }
 
 /// `vpdpbusd`: sums of four products added to int32, not saturating.
@@ -46,11 +43,4 @@ pub fn mul_add_pairs<const W: usize, const H: usize>(codes: [u8; W], q: [u8; W])
 pub fn dot<const W: usize, const D: usize>(acc: [i32; D], codes: [u8; W], q: [u8; W]) -> [i32; D] {
     let product = |i: usize| i32::from(codes[i]) * i32::from(q[i] as i8);
     from_fn(|i| acc[i].wrapping_add((0..4).map(|j| product(4 * i + j)).sum()))
-}
-
-/// `vpmaddwd` with ones, `vpaddd`.
-#[inline(always)]
-pub fn widen_pairs<const H: usize, const D: usize>(acc: [i32; D], a: [i16; H]) -> [i32; D] {
-    let madd: [i32; D] = from_fn(|i| i32::from(a[2 * i]) + i32::from(a[2 * i + 1]));
-    from_fn(|i| acc[i].wrapping_add(madd[i]))
 }

@@ -6,7 +6,7 @@
 // top plane shifted down first), `sadalp`, `saddw` and `saddw2`, `add`, `sub`, `eor`, `sshr`, `addv`,
 // `ld1`, `ld1r`, `sxtl` after `ld1`, `zip1` and `zip2`.
 pub use super::portable::{
-    add_i16, add_i32, broadcast, dot, expand_bits, field, interleave, load, load_lanes,
+    add_i16, add_i32, broadcast, dot, expand_bits, field, flip, interleave, load, load_lanes,
     load_tokens, shift_right, sub_i16, sub_i32, sum, table, widen_half, widen_pairs, xor,
 };
 use std::array::from_fn;
@@ -27,6 +27,20 @@ fn addp<const H: usize>(a: [i16; H], b: [i16; H]) -> [i16; H] {
 #[inline(always)]
 pub fn mul_add_pairs<const W: usize, const H: usize>(codes: [u8; W], q: [u8; W]) -> [i16; H] {
     addp::<H>(smull(codes, q, false), smull(codes, q, true))
+}
+
+/// `add` twice: sums modulo 256.
+#[inline(always)]
+pub fn triple<const W: usize>(a: [u8; W]) -> [u8; W] {
+    let twice: [u8; W] = from_fn(|i| a[i].wrapping_add(a[i]));
+    from_fn(|i| twice[i].wrapping_add(a[i]))
+}
+
+/// `cmgt` twice, -1 where x > 85 and where x > 170 of x = a ^ 0x80; `add`, `abs`.
+#[inline(always)]
+pub fn digit<const W: usize>(a: [u8; W]) -> [u8; W] {
+    let above = |a: u8, limit: i8| -i8::from(a as i8 > limit);
+    a.map(|a| (above(a, -43) + above(a, 42)).unsigned_abs())
 }
 
 /// `tbl`: an index past the table gives 0.

@@ -31,6 +31,30 @@ pub fn field<const W: usize>(a: [u8; W], shift: u32, mask: u8) -> [u8; W] {
     a.map(|a| a >> shift & mask)
 }
 
+/// Bytes times 3, modulo 256.
+#[inline(always)]
+pub fn triple<const W: usize>(a: [u8; W]) -> [u8; W] {
+    a.map(|a| a.wrapping_mul(3))
+}
+
+/// Bytes with the top bit inverted.
+#[inline(always)]
+pub fn flip<const W: usize>(a: [u8; W]) -> [u8; W] {
+    a.map(|a| a ^ 0x80)
+}
+
+/// The leading base-3 digit of flipped bytes: with `x = a ^ 0x80`, `3 x / 256`.
+#[inline(always)]
+pub fn digit<const W: usize>(a: [u8; W]) -> [u8; W] {
+    a.map(|a| ((u16::from(a ^ 0x80) * 3) >> 8) as u8)
+}
+
+/// Bytes through a table.
+#[inline(always)]
+pub fn map<const W: usize>(a: [u8; W], table: &[u8; 256]) -> [u8; W] {
+    a.map(|a| table[usize::from(a)])
+}
+
 /// Sums of neighbouring products of unsigned `codes` and signed `q`.
 #[inline(always)]
 pub fn mul_add_pairs<const W: usize, const H: usize>(codes: [u8; W], q: [u8; W]) -> [i16; H] {
@@ -38,11 +62,11 @@ pub fn mul_add_pairs<const W: usize, const H: usize>(codes: [u8; W], q: [u8; W])
     from_fn(|i| product(2 * i).wrapping_add(product(2 * i + 1)))
 }
 
-/// `acc` plus sums of four neighbouring products of unsigned `codes` and signed `q`.
+/// `acc` plus sums of four neighbouring products of unsigned `codes` and signed `q`, wrapping.
 #[inline(always)]
 pub fn dot<const W: usize, const D: usize>(acc: [i32; D], codes: [u8; W], q: [u8; W]) -> [i32; D] {
     let product = |i: usize| i32::from(codes[i]) * i32::from(q[i] as i8);
-    from_fn(|i| acc[i] + (4 * i..4 * i + 4).map(product).sum::<i32>())
+    from_fn(|i| acc[i].wrapping_add((4 * i..4 * i + 4).map(product).sum()))
 }
 
 /// `table[index]` within each 16-byte lane; indices are 0..=15.
@@ -82,6 +106,12 @@ pub fn add_i32<const D: usize>(a: [i32; D], b: [i32; D]) -> [i32; D] {
     from_fn(|i| a[i].wrapping_add(b[i]))
 }
 
+/// Lanewise difference, wrapping.
+#[inline(always)]
+pub fn sub_i32<const D: usize>(a: [i32; D], b: [i32; D]) -> [i32; D] {
+    from_fn(|i| a[i].wrapping_sub(b[i]))
+}
+
 /// `acc` plus sums of neighbouring int16 lanes.
 #[inline(always)]
 pub fn widen_pairs<const H: usize, const D: usize>(acc: [i32; D], a: [i16; H]) -> [i32; D] {
@@ -101,12 +131,6 @@ pub fn widen_half<const H: usize, const D: usize>(
 /// Lanewise difference, wrapping.
 #[inline(always)]
 pub fn sub_i16<const H: usize>(a: [i16; H], b: [i16; H]) -> [i16; H] {
-    from_fn(|i| a[i].wrapping_sub(b[i]))
-}
-
-/// Lanewise difference.
-#[inline(always)]
-pub fn sub_i32<const D: usize>(a: [i32; D], b: [i32; D]) -> [i32; D] {
     from_fn(|i| a[i].wrapping_sub(b[i]))
 }
 

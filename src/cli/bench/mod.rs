@@ -66,7 +66,7 @@ pub(crate) struct Args {
     /// Output format.
     #[arg(short, long, value_enum, default_value = "md")]
     output: Output,
-    /// Weight format to run in: i2_s, tl1, tl2; the preset's choice without it.
+    /// Weight format to run in: i2_s, tl1, tl2, base3; the preset's choice without it.
     #[arg(long)]
     format: Option<trilut_presets::Format>,
     /// Preset file to use before all others.
