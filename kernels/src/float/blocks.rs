@@ -47,8 +47,8 @@ impl BlockFormat {
     /// When `block` is shorter than a block.
     pub fn factor(self, block: &[u8]) -> f16 {
         f16::from_le_bytes(match self {
-            Self::Q8_0 => array(block, 0),
-            Self::Q6K => array(block, 208),
+            Self::Q8_0 => *part(block, 0),
+            Self::Q6K => *part(block, 208),
         })
     }
 
@@ -126,8 +126,8 @@ fn rows_q6_k_body<L: Lanes>(rows: &[u8], x: &[f32], out: &mut [f32]) {
 trait Block<L: Lanes, const CHUNKS: usize, const BYTES: usize> {
     /// What is known of the scales before a chunk is chosen.
     type Scales: Copy;
-    /// The codes, chunk by chunk.
-    fn codes(block: &[u8; BYTES]) -> [[i8; 16]; CHUNKS];
+    /// Writes the codes, chunk by chunk.
+    fn codes(block: &[u8; BYTES], codes: &mut [[i8; 16]; CHUNKS]);
     fn scales(block: &[u8; BYTES]) -> Self::Scales;
     /// `d * scale` of a chunk.
     fn scale(scales: &Self::Scales, chunk: usize) -> L;
@@ -139,13 +139,14 @@ impl<L: Lanes> Block<L, 2, 34> for Q8_0 {
     type Scales = L;
 
     #[inline(always)]
-    fn codes(block: &[u8; 34]) -> [[i8; 16]; 2] {
-        [2, 18].map(|at| array(block, at)).map(as_i8)
+    fn codes(block: &[u8; 34], codes: &mut [[i8; 16]; 2]) {
+        codes[0] = *as_i8(part(block, 2));
+        codes[1] = *as_i8(part(block, 18));
     }
 
     #[inline(always)]
     fn scales(block: &[u8; 34]) -> L {
-        L::splat_f16(f16::from_le_bytes(array(block, 0)))
+        L::splat_f16(f16::from_le_bytes(*part(block, 0)))
     }
 
     #[inline(always)]
@@ -160,20 +161,18 @@ impl<L: Lanes> Block<L, 16, 210> for Q6K {
     type Scales = [f32; 16];
 
     #[inline(always)]
-    fn codes(block: &[u8; 210]) -> [[i8; 16]; 16] {
-        let first = L::codes_q6(&array(block, 0), &array(block, 128));
-        let second = L::codes_q6(&array(block, 64), &array(block, 160));
-        let mut codes = [[0; 16]; 16];
-        codes[..8].copy_from_slice(&first);
-        codes[8..].copy_from_slice(&second);
-        codes
+    fn codes(block: &[u8; 210], codes: &mut [[i8; 16]; 16]) {
+        let (halves, _) = codes.as_chunks_mut();
+        let [first, second] = halves else { unreachable!("16 is twice 8") };
+        L::codes_q6(part(block, 0), part(block, 128), first);
+        L::codes_q6(part(block, 64), part(block, 160), second);
     }
 
     #[inline(always)]
     fn scales(block: &[u8; 210]) -> [f32; 16] {
-        let d = L::splat_f16(f16::from_le_bytes(array(block, 208)));
+        let d = L::splat_f16(f16::from_le_bytes(*part(block, 208)));
         let mut scales = [0.0; 16];
-        d.mul(L::widen_i8(&as_i8(array(block, 192)))).store(&mut scales);
+        d.mul(L::widen_i8(as_i8(part(block, 192)))).store(&mut scales);
         scales
     }
 
@@ -185,13 +184,14 @@ impl<L: Lanes> Block<L, 16, 210> for Q6K {
 
 /// The `N` bytes from `at` on.
 #[inline(always)]
-fn array<const N: usize>(bytes: &[u8], at: usize) -> [u8; N] {
-    bytes[at..at + N].try_into().expect("the slice has this length")
+fn part<const N: usize>(bytes: &[u8], at: usize) -> &[u8; N] {
+    bytes[at..].first_chunk().expect("the block is longer")
 }
 
 #[inline(always)]
-fn as_i8<const N: usize>(bytes: [u8; N]) -> [i8; N] {
-    bytes.map(|byte| byte as i8)
+fn as_i8<const N: usize>(bytes: &[u8; N]) -> &[i8; N] {
+    // SAFETY: u8 and i8 have the same size, alignment and validity.
+    unsafe { &*std::ptr::from_ref(bytes).cast() }
 }
 
 #[inline(always)]
@@ -202,8 +202,10 @@ fn widen<L: Lanes, B: Block<L, CHUNKS, BYTES>, const CHUNKS: usize, const BYTES:
     let (blocks, rest) = blocks.as_chunks::<BYTES>();
     let (out, out_rest) = out.as_chunks_mut().0.as_chunks_mut::<CHUNKS>();
     assert!(rest.is_empty() && out_rest.is_empty() && blocks.len() == out.len());
+    let mut codes = [[0; 16]; CHUNKS];
     for (block, out) in blocks.iter().zip(out) {
-        let (codes, scales) = (B::codes(block), B::scales(block));
+        B::codes(block, &mut codes);
+        let scales = B::scales(block);
         for (chunk, (codes, out)) in codes.iter().zip(out).enumerate() {
             B::scale(&scales, chunk).mul(L::widen_i8(codes)).store(out);
         }
@@ -227,14 +229,18 @@ fn times<L: Lanes, B: Block<L, CHUNKS, BYTES>, const CHUNKS: usize, const BYTES:
     let row = |r: usize| &rows[r * x.len()..][..x.len()];
     let (groups, singles) = out.as_chunks_mut::<ROWS>();
     for (group, out) in groups.iter_mut().enumerate() {
-        let rows = std::array::from_fn(|r| row(group * ROWS + r));
-        *out = dots::<L, B, CHUNKS, BYTES, ROWS>(rows, x);
+        let [a, b, c, d] = [0, 1, 2, 3].map(|r| group * ROWS + r);
+        *out = dots::<L, B, CHUNKS, BYTES, ROWS>([row(a), row(b), row(c), row(d)], x);
     }
     let done = groups.len() * ROWS;
     for (r, out) in singles.iter_mut().enumerate() {
         [*out] = dots::<L, B, CHUNKS, BYTES, 1>([row(done + r)], x);
     }
 }
+
+/// Something that begins at a cache line, so that vectors in it do not lie across two.
+#[repr(align(64))]
+struct Lines<T>(T);
 
 /// The dot products of some rows with `x`; all have its number of blocks.
 #[inline(always)]
@@ -249,25 +255,32 @@ fn dots<
     x: &[[[f32; 16]; CHUNKS]],
 ) -> [f32; N] {
     let mut sums = [L::splat(0.0); N];
+    let mut codes = Lines([[[0; 16]; CHUNKS]; N]);
+    // Nothing but a value to begin with.
+    let mut scales = Lines([B::scales(&[0; BYTES]); N]);
     for (i, x) in x.iter().enumerate() {
-        let blocks = rows.map(|row| &row[i]);
-        for block in blocks {
+        for r in 0..N {
+            let block = &rows[r][i];
             // The same place of the row that this lane of the pass takes next.
             for line in (0..BYTES).step_by(64) {
                 prefetch(block.as_ptr().wrapping_add(N * size_of_val(rows[0]) + line));
             }
+            B::codes(block, &mut codes.0[r]);
+            scales.0[r] = B::scales(block);
         }
-        let codes = blocks.map(B::codes);
-        let scales = blocks.map(B::scales);
         for (chunk, x) in x.iter().enumerate() {
             let x = L::load(x);
-            for ((sum, codes), scales) in sums.iter_mut().zip(&codes).zip(&scales) {
-                let weights = B::scale(scales, chunk).mul(L::widen_i8(&codes[chunk]));
-                *sum = sum.add(weights.mul(x));
+            for r in 0..N {
+                let weights = B::scale(&scales.0[r], chunk).mul(L::widen_i8(&codes.0[r][chunk]));
+                sums[r] = sums[r].add(weights.mul(x));
             }
         }
     }
-    sums.map(L::sum)
+    let mut out = [0.0; N];
+    for (out, sum) in out.iter_mut().zip(sums) {
+        *out = sum.sum();
+    }
+    out
 }
 
 #[cfg(test)]

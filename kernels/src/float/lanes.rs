@@ -27,8 +27,8 @@ pub(crate) trait Lanes: Copy {
     fn splat_f16(value: f16) -> Self;
     /// Lane `i` from `x[i]`, which is exact.
     fn widen_i8(x: &[i8; 16]) -> Self;
-    /// The codes of 128 weights of Q6_K, each from a nibble of `low` and two bits of `high`, less 32.
-    fn codes_q6(low: &[u8; 64], high: &[u8; 32]) -> [[i8; 16]; 8];
+    /// Writes the codes of 128 weights of Q6_K, each from a nibble of `low` and two bits of `high`, less 32.
+    fn codes_q6(low: &[u8; 64], high: &[u8; 32], codes: &mut [[i8; 16]; 8]);
     /// `out[i]` from lane `i`.
     fn store(self, out: &mut [f32; 16]);
     /// `out[i]` from lane `i`, rounded to nearest even.
@@ -145,8 +145,7 @@ impl Lanes for Array {
     }
 
     #[inline(always)]
-    fn codes_q6(low: &[u8; 64], high: &[u8; 32]) -> [[i8; 16]; 8] {
-        let mut codes = [[0; 16]; 8];
+    fn codes_q6(low: &[u8; 64], high: &[u8; 32], codes: &mut [[i8; 16]; 8]) {
         // Quarter `i` has its nibbles in half `i % 2` of `low`, its pairs at bit 2 i of `high`.
         for (i, out) in codes.as_flattened_mut().chunks_exact_mut(32).enumerate() {
             let low = &low[i % 2 * 32..][..32];
@@ -155,7 +154,6 @@ impl Lanes for Array {
                 *out = code as i8 - 32;
             }
         }
-        codes
     }
 
     #[inline(always)]

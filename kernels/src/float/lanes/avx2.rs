@@ -177,8 +177,7 @@ impl Lanes for Ymm {
     }
 
     #[inline(always)]
-    fn codes_q6(low: &[u8; 64], high: &[u8; 32]) -> [[i8; 16]; 8] {
-        let mut codes = [[0i8; 16]; 8];
+    fn codes_q6(low: &[u8; 64], high: &[u8; 32], codes: &mut [[i8; 16]; 8]) {
         // SAFETY: AVX2 was proven, see the type; the loads are of 32 of the 64 and of all 32 bytes,
         // the stores of 32 of the 128.
         unsafe {
@@ -201,7 +200,6 @@ impl Lanes for Ymm {
                 _mm256_storeu_si256(at, _mm256_sub_epi8(code, offset));
             }
         }
-        codes
     }
 }
 

@@ -69,8 +69,7 @@ impl Lanes for Zmm {
     }
 
     #[inline(always)]
-    fn codes_q6(low: &[u8; 64], high: &[u8; 32]) -> [[i8; 16]; 8] {
-        let mut codes = [[0i8; 16]; 8];
+    fn codes_q6(low: &[u8; 64], high: &[u8; 32], codes: &mut [[i8; 16]; 8]) {
         // SAFETY: AVX-512 was proven, see the type; the loads are of all bytes, the stores of 64 of
         // the 128.
         unsafe {
@@ -95,7 +94,6 @@ impl Lanes for Zmm {
                 _mm512_storeu_si512(at, _mm512_sub_epi8(code, offset));
             }
         }
-        codes
     }
 
     #[inline(always)]
