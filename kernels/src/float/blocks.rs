@@ -11,6 +11,7 @@
 //! of an f32, at magnitudes between 2^-24 and 2^28. So a weight is one number, however it is computed,
 //! and a row times a vector is the [dot product](super::reduce::dot) with these numbers.
 
+use super::lanes::{as_i8, part};
 use super::matvec::prefetch;
 use super::{Lanes, instantiate};
 use half::f16;
@@ -124,74 +125,46 @@ fn rows_q6_k_body<L: Lanes>(rows: &[u8], x: &[f32], out: &mut [f32]) {
 
 /// How a block of `BYTES` bytes holds `CHUNKS` chunks of 16 weights.
 trait Block<L: Lanes, const CHUNKS: usize, const BYTES: usize> {
-    /// What is known of the scales before a chunk is chosen.
-    type Scales: Copy;
-    /// Writes the codes, chunk by chunk.
-    fn codes(block: &[u8; BYTES], codes: &mut [[i8; 16]; CHUNKS]);
-    fn scales(block: &[u8; BYTES]) -> Self::Scales;
-    /// `d * scale` of a chunk.
-    fn scale(scales: &Self::Scales, chunk: usize) -> L;
+    /// A block on its way to weights.
+    type Unpacked: Copy + Default;
+    /// Does what is done once for a block.
+    fn unpack(block: &[u8; BYTES], unpacked: &mut Self::Unpacked);
+    /// The weights of a chunk; the sign of a zero may be any.
+    fn weights(unpacked: &Self::Unpacked, chunk: usize) -> L;
 }
 
 struct Q8_0;
 
 impl<L: Lanes> Block<L, 2, 34> for Q8_0 {
-    type Scales = L;
+    /// d and the codes
+    type Unpacked = (f16, [[i8; 16]; 2]);
 
     #[inline(always)]
-    fn codes(block: &[u8; 34], codes: &mut [[i8; 16]; 2]) {
-        codes[0] = *as_i8(part(block, 2));
-        codes[1] = *as_i8(part(block, 18));
+    fn unpack(block: &[u8; 34], (d, codes): &mut Self::Unpacked) {
+        *d = f16::from_le_bytes(*part(block, 0));
+        *codes = [*as_i8(part(block, 2)), *as_i8(part(block, 18))];
     }
 
     #[inline(always)]
-    fn scales(block: &[u8; 34]) -> L {
-        L::splat_f16(f16::from_le_bytes(*part(block, 0)))
-    }
-
-    #[inline(always)]
-    fn scale(scales: &L, _chunk: usize) -> L {
-        *scales
+    fn weights((d, codes): &Self::Unpacked, chunk: usize) -> L {
+        L::splat_f16(*d).mul(L::widen_i8(&codes[chunk]))
     }
 }
 
 struct Q6K;
 
 impl<L: Lanes> Block<L, 16, 210> for Q6K {
-    type Scales = [f32; 16];
+    type Unpacked = L::Q6;
 
     #[inline(always)]
-    fn codes(block: &[u8; 210], codes: &mut [[i8; 16]; 16]) {
-        let (halves, _) = codes.as_chunks_mut();
-        let [first, second] = halves else { unreachable!("16 is twice 8") };
-        L::codes_q6(part(block, 0), part(block, 128), first);
-        L::codes_q6(part(block, 64), part(block, 160), second);
+    fn unpack(block: &[u8; 210], unpacked: &mut L::Q6) {
+        L::unpack_q6(block, unpacked);
     }
 
     #[inline(always)]
-    fn scales(block: &[u8; 210]) -> [f32; 16] {
-        let d = L::splat_f16(f16::from_le_bytes(*part(block, 208)));
-        let mut scales = [0.0; 16];
-        d.mul(L::widen_i8(as_i8(part(block, 192)))).store(&mut scales);
-        scales
+    fn weights(unpacked: &L::Q6, chunk: usize) -> L {
+        L::weights_q6(unpacked, chunk)
     }
-
-    #[inline(always)]
-    fn scale(scales: &[f32; 16], chunk: usize) -> L {
-        L::splat(scales[chunk])
-    }
-}
-
-/// The `N` bytes from `at` on.
-#[inline(always)]
-fn part<const N: usize>(bytes: &[u8], at: usize) -> &[u8; N] {
-    bytes[at..].first_chunk().expect("the block is longer")
-}
-
-#[inline(always)]
-fn as_i8<const N: usize>(bytes: &[u8; N]) -> &[i8; N] {
-    // SAFETY: u8 and i8 have the same size, alignment and validity.
-    unsafe { &*std::ptr::from_ref(bytes).cast() }
 }
 
 #[inline(always)]
@@ -202,18 +175,21 @@ fn widen<L: Lanes, B: Block<L, CHUNKS, BYTES>, const CHUNKS: usize, const BYTES:
     let (blocks, rest) = blocks.as_chunks::<BYTES>();
     let (out, out_rest) = out.as_chunks_mut().0.as_chunks_mut::<CHUNKS>();
     assert!(rest.is_empty() && out_rest.is_empty() && blocks.len() == out.len());
-    let mut codes = [[0; 16]; CHUNKS];
+    let mut unpacked = B::Unpacked::default();
     for (block, out) in blocks.iter().zip(out) {
-        B::codes(block, &mut codes);
-        let scales = B::scales(block);
-        for (chunk, (codes, out)) in codes.iter().zip(out).enumerate() {
-            B::scale(&scales, chunk).mul(L::widen_i8(codes)).store(out);
+        B::unpack(block, &mut unpacked);
+        for (chunk, out) in out.iter_mut().enumerate() {
+            // A zero of any sign and +0 make +0.
+            B::weights(&unpacked, chunk).add(L::splat(0.0)).store(out);
         }
     }
 }
 
 /// Rows per pass, as for [float rows](super::matvec).
 const ROWS: usize = 4;
+
+/// Chunks that are unrolled.
+const GROUP: usize = 4;
 
 #[inline(always)]
 fn times<L: Lanes, B: Block<L, CHUNKS, BYTES>, const CHUNKS: usize, const BYTES: usize>(
@@ -238,10 +214,6 @@ fn times<L: Lanes, B: Block<L, CHUNKS, BYTES>, const CHUNKS: usize, const BYTES:
     }
 }
 
-/// Something that begins at a cache line, so that vectors in it do not lie across two.
-#[repr(align(64))]
-struct Lines<T>(T);
-
 /// The dot products of some rows with `x`; all have its number of blocks.
 #[inline(always)]
 fn dots<
@@ -255,9 +227,7 @@ fn dots<
     x: &[[[f32; 16]; CHUNKS]],
 ) -> [f32; N] {
     let mut sums = [L::splat(0.0); N];
-    let mut codes = Lines([[[0; 16]; CHUNKS]; N]);
-    // Nothing but a value to begin with.
-    let mut scales = Lines([B::scales(&[0; BYTES]); N]);
+    let mut unpacked = [B::Unpacked::default(); N];
     for (i, x) in x.iter().enumerate() {
         for r in 0..N {
             let block = &rows[r][i];
@@ -265,14 +235,15 @@ fn dots<
             for line in (0..BYTES).step_by(64) {
                 prefetch(block.as_ptr().wrapping_add(N * size_of_val(rows[0]) + line));
             }
-            B::codes(block, &mut codes.0[r]);
-            scales.0[r] = B::scales(block);
+            B::unpack(block, &mut unpacked[r]);
         }
-        for (chunk, x) in x.iter().enumerate() {
-            let x = L::load(x);
-            for r in 0..N {
-                let weights = B::scale(&scales.0[r], chunk).mul(L::widen_i8(&codes.0[r][chunk]));
-                sums[r] = sums[r].add(weights.mul(x));
+        // In groups, inside which the compiler knows the place of a chunk.
+        for group in (0..CHUNKS).step_by(GROUP) {
+            for chunk in group..group + GROUP.min(CHUNKS) {
+                let x = L::load(&x[chunk]);
+                for (sum, unpacked) in sums.iter_mut().zip(&unpacked) {
+                    *sum = sum.add(B::weights(unpacked, chunk).mul(x));
+                }
             }
         }
     }

@@ -27,8 +27,12 @@ pub(crate) trait Lanes: Copy {
     fn splat_f16(value: f16) -> Self;
     /// Lane `i` from `x[i]`, which is exact.
     fn widen_i8(x: &[i8; 16]) -> Self;
-    /// Writes the codes of 128 weights of Q6_K, each from a nibble of `low` and two bits of `high`, less 32.
-    fn codes_q6(low: &[u8; 64], high: &[u8; 32], codes: &mut [[i8; 16]; 8]);
+    /// A block of Q6_K on its way to weights.
+    type Q6: Copy + Default;
+    /// Takes a block of Q6_K apart, see [`super::blocks`].
+    fn unpack_q6(block: &[u8; 210], unpacked: &mut Self::Q6);
+    /// Weights `16 * chunk..` of 16 of the block, which are exact; the sign of a zero may be any.
+    fn weights_q6(unpacked: &Self::Q6, chunk: usize) -> Self;
     /// `out[i]` from lane `i`.
     fn store(self, out: &mut [f32; 16]);
     /// `out[i]` from lane `i`, rounded to nearest even.
@@ -66,6 +70,46 @@ pub(crate) fn padded<T: Copy + Default>(tail: &[T]) -> [T; 16] {
     let mut chunk = [T::default(); 16];
     chunk[..tail.len()].copy_from_slice(tail);
     chunk
+}
+
+/// The codes of a block of Q6_K as bytes, and `d * scale` for each 16.
+#[derive(Clone, Copy, Default)]
+#[repr(align(64))]
+pub(crate) struct CodesQ6 {
+    codes: [[i8; 16]; 16],
+    scales: [f32; 16],
+}
+
+impl CodesQ6 {
+    #[inline(always)]
+    fn set_scales<L: Lanes>(&mut self, block: &[u8; 210]) {
+        scales_q6::<L>(block).store(&mut self.scales);
+    }
+
+    #[inline(always)]
+    fn weights<L: Lanes>(&self, chunk: usize) -> L {
+        L::splat(self.scales[chunk]).mul(L::widen_i8(&self.codes[chunk]))
+    }
+}
+
+/// `d * scale` for each 16 weights of a block of Q6_K.
+#[inline(always)]
+fn scales_q6<L: Lanes>(block: &[u8; 210]) -> L {
+    let d = f16::from_le_bytes(*part(block, 208));
+    L::splat_f16(d).mul(L::widen_i8(as_i8(part(block, 192))))
+}
+
+/// The `N` bytes from `at` on.
+#[inline(always)]
+pub(super) fn part<const N: usize>(bytes: &[u8], at: usize) -> &[u8; N] {
+    bytes[at..].first_chunk().expect("the bytes go on that far")
+}
+
+/// Bytes as numbers with a sign.
+#[inline(always)]
+pub(super) fn as_i8<const N: usize>(bytes: &[u8; N]) -> &[i8; N] {
+    // SAFETY: u8 and i8 have the same size, alignment and validity.
+    unsafe { &*std::ptr::from_ref(bytes).cast() }
 }
 
 /// The value of an f16.
@@ -144,16 +188,28 @@ impl Lanes for Array {
         Self(x.map(f32::from))
     }
 
+    type Q6 = CodesQ6;
+
     #[inline(always)]
-    fn codes_q6(low: &[u8; 64], high: &[u8; 32], codes: &mut [[i8; 16]; 8]) {
-        // Quarter `i` has its nibbles in half `i % 2` of `low`, its pairs at bit 2 i of `high`.
-        for (i, out) in codes.as_flattened_mut().chunks_exact_mut(32).enumerate() {
-            let low = &low[i % 2 * 32..][..32];
-            for ((out, low), high) in out.iter_mut().zip(low).zip(high) {
-                let code = low >> (i / 2 * 4) & 0x0F | (high >> (2 * i) & 3) << 4;
-                *out = code as i8 - 32;
+    fn unpack_q6(block: &[u8; 210], unpacked: &mut CodesQ6) {
+        for (half, codes) in unpacked.codes.as_chunks_mut::<8>().0.iter_mut().enumerate() {
+            let low: &[u8; 64] = part(block, 64 * half);
+            let high: &[u8; 32] = part(block, 128 + 32 * half);
+            // Quarter `i` has its nibbles in half `i % 2` of `low`, its pairs at bit 2 i of `high`.
+            for (i, out) in codes.as_flattened_mut().chunks_exact_mut(32).enumerate() {
+                let low = &low[i % 2 * 32..][..32];
+                for ((out, low), high) in out.iter_mut().zip(low).zip(high) {
+                    let code = low >> (i / 2 * 4) & 0x0F | (high >> (2 * i) & 3) << 4;
+                    *out = code as i8 - 32;
+                }
             }
         }
+        unpacked.set_scales::<Self>(block);
+    }
+
+    #[inline(always)]
+    fn weights_q6(unpacked: &CodesQ6, chunk: usize) -> Self {
+        unpacked.weights(chunk)
     }
 
     #[inline(always)]

@@ -1,6 +1,6 @@
 //! The lanes as two 256-bit registers: AVX2 and F16C.
 
-use super::Lanes;
+use super::{CodesQ6, Lanes, part};
 use crate::{Isa, Supported};
 use half::f16;
 use std::arch::x86_64::*;
@@ -167,39 +167,50 @@ impl Lanes for Ymm {
 
     #[inline(always)]
     fn widen_i8(x: &[i8; 16]) -> Self {
-        // SAFETY: AVX2 was proven, see the type; the load is of the 16 elements.
+        // SAFETY: AVX2 was proven, see the type; the loads are of 8 of the 16 elements.
         unsafe {
-            let bytes = _mm_loadu_si128(x.as_ptr().cast());
-            let low = _mm256_cvtepi8_epi32(bytes);
-            let high = _mm256_cvtepi8_epi32(_mm_unpackhi_epi64(bytes, bytes));
+            let eight = |at: *const i8| _mm256_cvtepi8_epi32(_mm_loadl_epi64(at.cast()));
+            let (low, high) = (eight(x.as_ptr()), eight(x.as_ptr().add(8)));
             Self(_mm256_cvtepi32_ps(low), _mm256_cvtepi32_ps(high))
         }
     }
 
+    type Q6 = CodesQ6;
+
     #[inline(always)]
-    fn codes_q6(low: &[u8; 64], high: &[u8; 32], codes: &mut [[i8; 16]; 8]) {
-        // SAFETY: AVX2 was proven, see the type; the loads are of 32 of the 64 and of all 32 bytes,
-        // the stores of 32 of the 128.
-        unsafe {
-            let load = |at: *const u8| _mm256_loadu_si256(at.cast());
-            let (nibble, pair) = (_mm256_set1_epi8(0x0F), _mm256_set1_epi8(0x30));
-            let offset = _mm256_set1_epi8(32);
-            let (first, second) = (load(low.as_ptr()), load(low.as_ptr().add(32)));
-            let high = load(high.as_ptr());
-            // Words are shifted: what crosses into a neighbouring byte is masked away.
-            let parts = [
-                (first, _mm256_slli_epi16::<4>(high)),
-                (second, _mm256_slli_epi16::<2>(high)),
-                (_mm256_srli_epi16::<4>(first), high),
-                (_mm256_srli_epi16::<4>(second), _mm256_srli_epi16::<2>(high)),
-            ];
-            for (i, (low, high)) in parts.into_iter().enumerate() {
-                let low = _mm256_and_si256(low, nibble);
-                let code = _mm256_or_si256(low, _mm256_and_si256(high, pair));
-                let at = codes.as_mut_ptr().add(2 * i).cast();
-                _mm256_storeu_si256(at, _mm256_sub_epi8(code, offset));
+    fn unpack_q6(block: &[u8; 210], unpacked: &mut CodesQ6) {
+        for (half, codes) in unpacked.codes.as_chunks_mut::<8>().0.iter_mut().enumerate() {
+            let low: &[u8; 64] = part(block, 64 * half);
+            let high: &[u8; 32] = part(block, 128 + 32 * half);
+            // SAFETY: AVX2 was proven, see the type; the loads are of 32 of the 64 and of all 32
+            // bytes, the stores of 32 of the 128.
+            unsafe {
+                let load = |at: *const u8| _mm256_loadu_si256(at.cast());
+                let (nibble, pair) = (_mm256_set1_epi8(0x0F), _mm256_set1_epi8(0x30));
+                let offset = _mm256_set1_epi8(32);
+                let (first, second) = (load(low.as_ptr()), load(low.as_ptr().add(32)));
+                let high = load(high.as_ptr());
+                // Words are shifted: what crosses into a neighbouring byte is masked away.
+                let parts = [
+                    (first, _mm256_slli_epi16::<4>(high)),
+                    (second, _mm256_slli_epi16::<2>(high)),
+                    (_mm256_srli_epi16::<4>(first), high),
+                    (_mm256_srli_epi16::<4>(second), _mm256_srli_epi16::<2>(high)),
+                ];
+                for (i, (low, high)) in parts.into_iter().enumerate() {
+                    let low = _mm256_and_si256(low, nibble);
+                    let code = _mm256_or_si256(low, _mm256_and_si256(high, pair));
+                    let at = codes.as_mut_ptr().add(2 * i).cast();
+                    _mm256_storeu_si256(at, _mm256_sub_epi8(code, offset));
+                }
             }
         }
+        unpacked.set_scales::<Self>(block);
+    }
+
+    #[inline(always)]
+    fn weights_q6(unpacked: &CodesQ6, chunk: usize) -> Self {
+        unpacked.weights(chunk)
     }
 }
 

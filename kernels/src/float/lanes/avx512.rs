@@ -1,7 +1,7 @@
 //! The lanes as one 512-bit register: AVX-512 F, BW and VL.
 
-use super::Lanes;
 use super::avx2::{largest_of_eight, sum_of_eight};
+use super::{Lanes, part, scales_q6};
 use crate::{Isa, Supported};
 use half::f16;
 use std::arch::x86_64::*;
@@ -18,6 +18,30 @@ pub(crate) fn has_avx512(isa: Supported) -> bool {
 /// having been reached through a proof of AVX-512 F, BW and VL.
 #[derive(Clone, Copy)]
 pub(crate) struct Zmm(__m512);
+
+/// The codes of a block of Q6_K, not yet less 32, and `d * scale` for each 16.
+#[derive(Clone, Copy, Default)]
+#[repr(align(64))]
+pub(crate) struct TransposedQ6 {
+    /// Byte c of dword l of line g is the code of weight 64 g + 16 c + l in its low six bits.
+    codes: [[u32; 16]; 4],
+    scales: [f32; 16],
+    /// -160 times the scales, which is exact: 160 has three significant bits.
+    offsets: [f32; 16],
+}
+
+#[repr(align(64))]
+struct Order([i32; 16]);
+
+/// Orders of dwords after which a 4 x 4 transposition in each quarter brings byte 16 c + l of 64 to
+/// byte c of dword l.
+static ROWS: Order = Order([0, 4, 8, 12, 1, 5, 9, 13, 2, 6, 10, 14, 3, 7, 11, 15]);
+
+/// The same for 32 bytes of each half, of which each dword gets its two bytes twice.
+static PAIRS: [Order; 2] = [
+    Order([0, 4, 0, 4, 1, 5, 1, 5, 2, 6, 2, 6, 3, 7, 3, 7]),
+    Order([8, 12, 8, 12, 9, 13, 9, 13, 10, 14, 10, 14, 11, 15, 11, 15]),
+];
 
 impl Zmm {
     /// Lanes 0..8 and 8..16.
@@ -68,31 +92,67 @@ impl Lanes for Zmm {
         }
     }
 
+    type Q6 = TransposedQ6;
+
     #[inline(always)]
-    fn codes_q6(low: &[u8; 64], high: &[u8; 32], codes: &mut [[i8; 16]; 8]) {
-        // SAFETY: AVX-512 was proven, see the type; the loads are of all bytes, the stores of 64 of
-        // the 128.
+    fn unpack_q6(block: &[u8; 210], unpacked: &mut TransposedQ6) {
+        // SAFETY: AVX-512 was proven, see the type; each load and store is of all 64 bytes of an array.
         unsafe {
-            let low = _mm512_loadu_si512(low.as_ptr().cast());
-            let high = _mm512_broadcast_i64x4(_mm256_loadu_si256(high.as_ptr().cast()));
-            let (nibble, pair) = (_mm512_set1_epi8(0x0F), _mm512_set1_epi8(0x30));
-            let offset = _mm512_set1_epi8(32);
-            // Each half of `high` has its own pair of bits. Words are shifted: what crosses into a
-            // neighbouring byte is masked away.
-            let shifts = |first, second| {
-                _mm512_inserti64x4::<1>(_mm512_set1_epi16(first), _mm256_set1_epi16(second))
+            let load = |bytes: &[u8; 64]| _mm512_loadu_si512(bytes.as_ptr().cast());
+            // Volatile, because the compiler would turn shuffles that it knows into many more.
+            let order =
+                |order: &[i32; 16]| std::ptr::from_ref(order).cast::<__m512i>().read_volatile();
+            let turn = _mm512_broadcast_i32x4(_mm_setr_epi8(
+                0, 4, 8, 12, 1, 5, 9, 13, 2, 6, 10, 14, 3, 7, 11, 15,
+            ));
+            let permuted = |order: __m512i, bytes| {
+                _mm512_shuffle_epi8(_mm512_permutexvar_epi32(order, bytes), turn)
             };
-            let parts = [
-                (low, _mm512_sllv_epi16(high, shifts(4, 2))),
-                (_mm512_srli_epi16::<4>(low), _mm512_srlv_epi16(high, shifts(0, 2))),
-            ];
-            for (i, (low, high)) in parts.into_iter().enumerate() {
-                // high | (low & nibble)
-                let high = _mm512_and_si512(high, pair);
-                let code = _mm512_ternarylogic_epi32::<0xF8>(high, low, nibble);
-                let at = codes.as_mut_ptr().add(4 * i).cast();
-                _mm512_storeu_si512(at, _mm512_sub_epi8(code, offset));
+            let high = load(part(block, 128));
+            let rows = order(&ROWS.0);
+            for (half, codes) in unpacked.codes.as_chunks_mut::<2>().0.iter_mut().enumerate() {
+                let low = permuted(rows, load(part(block, 64 * half)));
+                let high = permuted(order(&PAIRS[half].0), high);
+                // Words are shifted, the lower one of each dword by its own number of bits: what
+                // crosses into a neighbouring byte and the top bits are masked away later.
+                let parts = [
+                    (low, _mm512_sllv_epi16(high, _mm512_set1_epi32(0x0002_0004))),
+                    (
+                        _mm512_srli_epi16::<4>(low),
+                        _mm512_srlv_epi16(high, _mm512_set1_epi32(0x0002_0000)),
+                    ),
+                ];
+                for (codes, (low, high)) in codes.iter_mut().zip(parts) {
+                    // mask ? low : high, bit by bit
+                    let mask = _mm512_set1_epi8(0x0F);
+                    let code = _mm512_ternarylogic_epi32::<0xCA>(mask, low, high);
+                    _mm512_store_si512(std::ptr::from_mut(codes).cast(), code);
+                }
             }
+            let scales = scales_q6::<Self>(block);
+            scales.store(&mut unpacked.scales);
+            scales.mul(Self::splat(-160.0)).store(&mut unpacked.offsets);
+        }
+    }
+
+    #[inline(always)]
+    fn weights_q6(unpacked: &TransposedQ6, chunk: usize) -> Self {
+        let (scale, offset) = (unpacked.scales[chunk], unpacked.offsets[chunk]);
+        // SAFETY: AVX-512 was proven, see the type; the load is of a line of 64 bytes, aligned.
+        unsafe {
+            let codes = _mm512_load_si512((&raw const unpacked.codes[chunk / 4]).cast());
+            // The code as the top bits of a mantissa: with the exponent of 128, the float 128 + code.
+            let placed = match chunk % 4 {
+                0 => _mm512_slli_epi32::<16>(codes),
+                1 => _mm512_slli_epi32::<8>(codes),
+                2 => codes,
+                _ => _mm512_srli_epi32::<8>(codes),
+            };
+            let (mask, exponent) = (_mm512_set1_epi32(0x003F_0000), _mm512_set1_epi32(0x4300_0000));
+            let float = _mm512_ternarylogic_epi32::<0xEA>(placed, mask, exponent);
+            let (scale, offset) = (_mm512_set1_ps(scale), _mm512_set1_ps(offset));
+            // scale * (128 + code) - scale * 160 in one rounding, which has nothing to round.
+            Self(_mm512_fmadd_ps(scale, _mm512_castsi512_ps(float), offset))
         }
     }
 
