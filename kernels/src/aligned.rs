@@ -1,5 +1,7 @@
 //! Bytes that begin at a cache line.
 
+use std::alloc::Layout;
+
 /// A growable byte buffer whose first byte is aligned to 64 bytes.
 #[derive(Clone, Default)]
 pub struct AlignedBytes {
@@ -14,7 +16,22 @@ struct Line([u8; 64]);
 impl AlignedBytes {
     /// `len` zero bytes.
     pub fn zeroed(len: usize) -> Self {
-        Self { lines: vec![Line([0; 64]); len.div_ceil(64)], len }
+        let count = len.div_ceil(64);
+        if count == 0 {
+            return Self::default();
+        }
+        let layout = Layout::array::<Line>(count).expect("fewer bytes than addresses");
+        // Zeros from the system cost nothing before they are used; a vector would write them.
+        // SAFETY: the layout is that of `count` lines, not empty, and so the one that a vector of this
+        // capacity frees; zero bytes are lines.
+        let lines = unsafe {
+            let memory = std::alloc::alloc_zeroed(layout).cast::<Line>();
+            if memory.is_null() {
+                std::alloc::handle_alloc_error(layout);
+            }
+            Vec::from_raw_parts(memory, count, count)
+        };
+        Self { lines, len }
     }
 
     /// Changes the length; new bytes are zero, kept bytes keep their values.

@@ -36,7 +36,7 @@ pub mod trace;
 
 pub use cache::Cache;
 pub use error::Error;
-pub use model::{Config, Model, ModelOptions, Row, State};
+pub use model::{Config, Load, Model, ModelOptions, Row, State};
 pub use sampler::{Sampler, SamplerOptions};
 pub use session::{Finish, GenerateOptions, Generation, Session};
 pub use trace::Trace;

@@ -4,7 +4,7 @@
 //! out. Tests of several thread counts run one after the other, each after a warm-up.
 
 use super::failure::{Failure, printable};
-use super::model::Source;
+use super::model::{LoadMode, Source};
 use super::output::{count, out, outln};
 use super::run::Engine;
 use super::table::Table;
@@ -15,7 +15,7 @@ use std::time::Instant;
 use trilut_kernels::pool::Pool;
 use trilut_presets::Machine;
 use trilut_runtime::gguf::Gguf;
-use trilut_runtime::{Model, Session};
+use trilut_runtime::{Load, Model, Session};
 use trilut_tuning::bandwidth::{self, Bandwidth};
 
 /// Passes of the bandwidth measurement; the best one counts.
@@ -48,6 +48,9 @@ pub(crate) struct Args {
     /// Preset file to use before all others.
     #[arg(long, value_name = "FILE")]
     preset: Option<PathBuf>,
+    /// Where the weights are kept.
+    #[arg(long, value_enum, default_value = "map")]
+    load: LoadMode,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
@@ -72,6 +75,7 @@ struct Measured {
     model_size: usize,
     model_n_params: u64,
     backend: String,
+    load: String,
     n_threads: usize,
     n_prompt: usize,
     n_gen: usize,
@@ -156,7 +160,7 @@ pub(crate) fn bench(args: Args) -> Result<(), Failure> {
     };
     let mut results = Vec::new();
     for threads in threads {
-        let engine = Engine::new(threads, args.format, args.preset.clone());
+        let engine = Engine::new(threads, args.format, args.preset.clone(), args.load);
         let model = engine.load(&gguf)?;
         let bandwidth = {
             let bytes = bandwidth::sensible_bytes(&machine);
@@ -246,6 +250,7 @@ fn measure(
         model_size: gguf.file_len(),
         model_n_params: gguf.tensors().iter().map(|tensor| tensor.elements()).sum(),
         backend: formats.join("+"),
+        load: Load::from(args.load).to_string(),
         n_threads: model.threads(),
         n_prompt,
         n_gen,
@@ -293,9 +298,10 @@ fn footer(results: &[Measured]) {
     for r in results {
         if let Some(share) = r.bandwidth_share {
             eprintln!(
-                "{} with {} reads {:.0} MB per token: {:.0} % of the {:.1} GB/s measured in this run",
+                "{} with {} (load: {}) reads {:.0} MB per token: {:.0} % of the {:.1} GB/s measured in this run",
                 r.test,
                 count(r.n_threads, "thread"),
+                r.load,
                 r.bytes_per_token as f64 / 1e6,
                 share * 100.0,
                 r.bandwidth_gbps,

@@ -9,11 +9,13 @@ mod attention;
 mod bitnet;
 mod config;
 mod linear;
+mod matrix;
 mod scratch;
 mod weights;
 
 pub use config::Config;
 pub use linear::Choice;
+pub use weights::Load;
 
 use crate::gguf::Gguf;
 use crate::tokenizer::Tokenizer;
@@ -45,6 +47,8 @@ pub struct ModelOptions<'a> {
     pub cpu: Option<Cpu>,
     /// Positions of a session; `None` takes what the model was made for.
     pub context: Option<usize>,
+    /// Where the weights are kept.
+    pub load: Load,
 }
 
 /// One token of a batch.
@@ -122,8 +126,8 @@ impl Model {
         Self::open_with(&Gguf::from_static(embedded::model())?, &ModelOptions::default())
     }
 
-    /// Loads a model from an open file. Weights whose kernel reads the file's own layout are executed
-    /// in place; the file stays mapped as long as the model needs it.
+    /// Loads a model from an open file. With [`Load::Map`], weights whose kernel reads the file's own
+    /// layout are executed in place; the file stays mapped as long as the model needs it.
     ///
     /// # Errors
     /// When the file is not a usable model, an option is out of range, or the machine's memory does not
@@ -151,7 +155,7 @@ impl Model {
             let (tokenizer, model) = (tokenizer.vocab_size(), config.vocab);
             return Err(Error::Vocabulary { tokenizer, model });
         }
-        let weights = Weights::load(gguf, &config, &choices)?;
+        let weights = Weights::load(gguf, &config, &choices, options.load)?;
         let pool = Pool::new(threads);
         let inner = Inner { config, weights, tokenizer, choices, cpu, context, pool };
         Ok(Self { inner: Arc::new(inner) })
