@@ -42,15 +42,16 @@ impl BlockFormat {
         }
     }
 
-    /// The factor `d` of a block.
+    /// The first of whole blocks whose factor `d` is infinite or NaN; all weights of the others are
+    /// finite.
     ///
     /// # Panics
-    /// When `block` is shorter than a block.
-    pub fn factor(self, block: &[u8]) -> f16 {
-        f16::from_le_bytes(match self {
-            Self::Q8_0 => *part(block, 0),
-            Self::Q6K => *part(block, 208),
-        })
+    /// When the length is not of whole blocks.
+    pub fn first_not_finite(self, blocks: &[u8]) -> Option<usize> {
+        match self {
+            Self::Q8_0 => first_not_finite::<34>(blocks, 0),
+            Self::Q6K => first_not_finite::<210>(blocks, 208),
+        }
     }
 
     /// Writes the weights of whole blocks.
@@ -75,6 +76,12 @@ impl BlockFormat {
             Self::Q6K => rows_q6_k(isa, rows, x, out),
         }
     }
+}
+
+fn first_not_finite<const BYTES: usize>(blocks: &[u8], factor: usize) -> Option<usize> {
+    let (blocks, rest) = blocks.as_chunks::<BYTES>();
+    assert!(rest.is_empty());
+    blocks.iter().position(|block| !f16::from_le_bytes(*part(block, factor)).is_finite())
 }
 
 instantiate! {
@@ -282,7 +289,8 @@ mod tests {
     fn plain(format: BlockFormat, blocks: &[u8]) -> Vec<f64> {
         let mut out = Vec::new();
         for block in blocks.chunks_exact(format.bytes()) {
-            let d = f16::to_f64(format.factor(block));
+            let factor = if format == BlockFormat::Q8_0 { 0 } else { 208 };
+            let d = f16::from_le_bytes([block[factor], block[factor + 1]]).to_f64();
             match format {
                 BlockFormat::Q8_0 => out.extend(block[2..].iter().map(|&b| d * f64::from(b as i8))),
                 BlockFormat::Q6K => out.extend((0..256).map(|i| {
@@ -348,6 +356,18 @@ mod tests {
                         out
                     });
                 }
+            }
+        }
+    }
+
+    #[test]
+    fn factors_that_are_not_finite_are_found() {
+        for (format, high) in [(BlockFormat::Q8_0, 1), (BlockFormat::Q6K, 209)] {
+            let mut blocks = blocks(format, 9, 5);
+            assert_eq!(format.first_not_finite(&blocks), None);
+            for at in [8, 3] {
+                blocks[at * format.bytes() + high] = 0xFC;
+                assert_eq!(format.first_not_finite(&blocks), Some(at));
             }
         }
     }

@@ -17,6 +17,8 @@ use half::f16;
 
 /// Sixteen f32 values that are computed on side by side.
 pub(crate) trait Lanes: Copy {
+    /// Whether there are registers for more than sixteen of these.
+    const WIDE: bool;
     /// The same value in every lane.
     fn splat(value: f32) -> Self;
     /// Lane `i` from `x[i]`.
@@ -57,6 +59,8 @@ pub(crate) trait Lanes: Copy {
     fn keep_at_least(self, key: Self, limit: f32) -> Self;
     /// The sum of all lanes: i + (i + 8), then + 4, + 2, + 1.
     fn sum(self) -> f32;
+    /// Lane `i` is the [`Lanes::sum`] of vector `i`.
+    fn sums(vectors: &[Self; 16]) -> Self;
     /// The largest lane; folded like [`Lanes::sum`].
     fn largest(self) -> f32;
 }
@@ -159,6 +163,8 @@ impl Array {
 }
 
 impl Lanes for Array {
+    const WIDE: bool = false;
+
     #[inline(always)]
     fn splat(value: f32) -> Self {
         Self([value; 16])
@@ -274,6 +280,15 @@ impl Lanes for Array {
     #[inline(always)]
     fn sum(self) -> f32 {
         self.fold(|a, b| a + b)
+    }
+
+    #[inline(always)]
+    fn sums(vectors: &[Self; 16]) -> Self {
+        let mut sums = [0.0; 16];
+        for (sum, vector) in sums.iter_mut().zip(vectors) {
+            *sum = vector.sum();
+        }
+        Self(sums)
     }
 
     #[inline(always)]

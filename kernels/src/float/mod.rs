@@ -13,9 +13,11 @@
 //! | [`matvec`] | float rows times a vector: the LM head, attention scores |
 //! | [`blocks`] | rows of quantised blocks: embeddings and heads in Q8_0 and Q6_K |
 //! | [`softmax`] | exp, softmax weights, weighted sum of rows |
+//! | [`attention`] | scores and weighted sums of several query heads at once |
 //! | [`elementwise`] | add, scale, relu²·up, f32 to f16 and back |
 //! | [`rope`] | rotary position tables and their application |
 
+pub mod attention;
 pub mod blocks;
 pub mod elementwise;
 mod lanes;

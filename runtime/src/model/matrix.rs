@@ -10,8 +10,8 @@ use trilut_kernels::float::blocks::BlockFormat;
 use trilut_kernels::float::{elementwise, matvec};
 use trilut_kernels::{AlignedBytes, Supported};
 
-/// Bytes that are copied before the file's pages behind them are let go: a multiple of a page.
-const PART: usize = 4 << 20;
+/// Bytes that one task copies, letting the file's pages behind them go, or checks.
+const PART: usize = 1 << 20;
 
 /// A matrix that the forward pass takes rows of and multiplies with.
 pub(crate) struct Matrix {
@@ -165,10 +165,13 @@ fn check_blocks(tensor: &Tensor<'_>, format: BlockFormat, k: usize) -> Result<()
         let kind = tensor.type_name();
         return Err(GgufError::Rows { tensor: name(), k, kind, block }.into());
     }
-    let finite = |block: &[u8]| format.factor(block).is_finite();
-    let blocks = tensor.data().par_chunks_exact(format.bytes());
-    match blocks.position_first(|block| !finite(block)) {
+    let part = PART / format.bytes();
+    let parts = tensor.data().par_chunks(part * format.bytes()).enumerate();
+    let bad = parts.find_map_first(|(index, blocks)| {
+        format.first_not_finite(blocks).map(|at| (index * part + at) * block)
+    });
+    match bad {
         None => Ok(()),
-        Some(at) => Err(Error::NotFiniteWeight { tensor: name(), index: at * block }),
+        Some(index) => Err(Error::NotFiniteWeight { tensor: name(), index }),
     }
 }

@@ -149,13 +149,18 @@ impl Model {
         let choices = config
             .linears()
             .map(|(_, shape)| Choice::make(shape, options.format, threads, options.plan, &cpu));
-        let tokenizer = Tokenizer::from_gguf(gguf)?;
+        // Side by side: neither uses all cores all the time.
+        let (weights, tokenizer) = rayon::join(
+            || Weights::load(gguf, &config, &choices, options.load),
+            || Tokenizer::from_gguf(gguf),
+        );
+        let tokenizer = tokenizer?;
         // A padded embedding may have more rows than there are tokens, but not fewer.
         if tokenizer.vocab_size() > config.vocab {
             let (tokenizer, model) = (tokenizer.vocab_size(), config.vocab);
             return Err(Error::Vocabulary { tokenizer, model });
         }
-        let weights = Weights::load(gguf, &config, &choices, options.load)?;
+        let weights = weights?;
         let pool = Pool::new(threads);
         let inner = Inner { config, weights, tokenizer, choices, cpu, context, pool };
         Ok(Self { inner: Arc::new(inner) })

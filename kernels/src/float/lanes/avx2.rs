@@ -19,6 +19,8 @@ pub(crate) fn has_avx2(isa: Supported) -> bool {
 pub(crate) struct Ymm(__m256, __m256);
 
 impl Lanes for Ymm {
+    const WIDE: bool = false;
+
     #[inline(always)]
     fn splat(value: f32) -> Self {
         // SAFETY: AVX2 was proven, see the type.
@@ -147,6 +149,32 @@ impl Lanes for Ymm {
     fn sum(self) -> f32 {
         // SAFETY: AVX2 was proven, see the type.
         unsafe { sum_of_eight(_mm256_add_ps(self.0, self.1)) }
+    }
+
+    #[inline(always)]
+    fn sums(v: &[Self; 16]) -> Self {
+        // SAFETY: AVX2 was proven, see the type.
+        unsafe {
+            // Each step folds two vectors into the halves of one.
+            let eight = |i: usize| _mm256_add_ps(v[i].0, v[i].1);
+            let four = |a, b| {
+                let low = _mm256_permute2f128_ps::<0x20>(a, b);
+                _mm256_add_ps(low, _mm256_permute2f128_ps::<0x31>(a, b))
+            };
+            let two = |a, b| {
+                let low = _mm256_shuffle_ps::<0x44>(a, b);
+                _mm256_add_ps(low, _mm256_shuffle_ps::<0xEE>(a, b))
+            };
+            let one = |a, b| {
+                let low = _mm256_shuffle_ps::<0x88>(a, b);
+                _mm256_add_ps(low, _mm256_shuffle_ps::<0xDD>(a, b))
+            };
+            let sums = |first: usize| {
+                let part = |i: usize| four(eight(first + i), eight(first + 4 + i));
+                one(two(part(0), part(1)), two(part(2), part(3)))
+            };
+            Self(sums(0), sums(8))
+        }
     }
 
     #[inline(always)]

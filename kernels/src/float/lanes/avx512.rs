@@ -56,6 +56,8 @@ impl Zmm {
 }
 
 impl Lanes for Zmm {
+    const WIDE: bool = true;
+
     #[inline(always)]
     fn splat(value: f32) -> Self {
         // SAFETY: AVX-512 was proven, see the type.
@@ -241,6 +243,32 @@ impl Lanes for Zmm {
         let (low, high) = self.halves();
         // SAFETY: AVX-512 was proven, see the type.
         unsafe { sum_of_eight(_mm256_add_ps(low, high)) }
+    }
+
+    #[inline(always)]
+    fn sums(v: &[Self; 16]) -> Self {
+        // SAFETY: AVX-512 was proven, see the type.
+        unsafe {
+            // Each step folds two vectors into the halves of one.
+            let eight = |a: Self, b: Self| {
+                let low = _mm512_shuffle_f32x4::<0x44>(a.0, b.0);
+                _mm512_add_ps(low, _mm512_shuffle_f32x4::<0xEE>(a.0, b.0))
+            };
+            let four = |a, b| {
+                let low = _mm512_shuffle_f32x4::<0x88>(a, b);
+                _mm512_add_ps(low, _mm512_shuffle_f32x4::<0xDD>(a, b))
+            };
+            let two = |a, b| {
+                let low = _mm512_shuffle_ps::<0x44>(a, b);
+                _mm512_add_ps(low, _mm512_shuffle_ps::<0xEE>(a, b))
+            };
+            let one = |a, b| {
+                let low = _mm512_shuffle_ps::<0x88>(a, b);
+                _mm512_add_ps(low, _mm512_shuffle_ps::<0xDD>(a, b))
+            };
+            let part = |i: usize| four(eight(v[i], v[i + 4]), eight(v[i + 8], v[i + 12]));
+            Self(one(two(part(0), part(1)), two(part(2), part(3))))
+        }
     }
 
     #[inline(always)]

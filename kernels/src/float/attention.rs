@@ -1,0 +1,248 @@
+//! Several query heads over the keys and values of one head: each f16 is widened once for all of them.
+//!
+//! The results are those of [`matvec`](super::matvec) and [`softmax`](super::softmax) for each query
+//! head by itself, bit for bit.
+
+use super::{Lanes, instantiate, padded};
+use half::f16;
+
+instantiate! {
+    /// `out[h * n + j] = sum_i queries[h * width + i] * keys[j * width + i]` for `n` keys, in the order
+    /// of [`super::reduce::dot`].
+    ///
+    /// # Panics
+    /// When `width` is 0, `keys` or `queries` are not whole rows of it, or `out` has another length.
+    pub fn scores_f16(keys: &[f16], queries: &[f32], width: usize, out: &mut [f32]) = scores_body;
+
+    /// `out[h * width + c] = sum_j weights[h * n + j] * rows[j * width + c]` for `n` rows, added in
+    /// ascending `j`.
+    ///
+    /// # Panics
+    /// When `width` is 0, `rows` or `out` are not whole rows of it, or `weights` has another length.
+    pub fn weighted_sums_f16(weights: &[f32], rows: &[f16], width: usize, out: &mut [f32]) = weighted_body;
+}
+
+#[inline(always)]
+fn scores_body<L: Lanes>(keys: &[f16], queries: &[f32], width: usize, out: &mut [f32]) {
+    let (n, heads) = (keys.len() / width, queries.len() / width);
+    assert!(keys.len() == n * width && queries.len() == heads * width && out.len() == heads * n);
+    let mut done = 0;
+    // Sixteen products at a time: of as many heads as there are, with as many keys as that leaves.
+    while heads - done >= 4 {
+        let (queries, out) = (&queries[done * width..], &mut out[done * n..]);
+        scores::<L, 4, 4, 1>(keys, queries, width, out);
+        done += 4;
+    }
+    while heads - done >= 2 {
+        let (queries, out) = (&queries[done * width..], &mut out[done * n..]);
+        scores::<L, 2, 8, 2>(keys, queries, width, out);
+        done += 2;
+    }
+    if heads > done {
+        let (queries, out) = (&queries[done * width..], &mut out[done * n..]);
+        scores::<L, 1, 16, 4>(keys, queries, width, out);
+    }
+}
+
+/// The scores of the first `H` heads, `P` keys at a time; where registers are short, they are computed
+/// `S` keys at a time. `H * P` is 16.
+#[inline(always)]
+fn scores<L: Lanes, const H: usize, const P: usize, const S: usize>(
+    keys: &[f16],
+    queries: &[f32],
+    width: usize,
+    out: &mut [f32],
+) {
+    let n = keys.len() / width;
+    let mut at = 0;
+    while at + P <= n {
+        // By head, then by key.
+        let mut sums = [[L::splat(0.0); P]; H];
+        if L::WIDE {
+            products::<L, H, P, P>(&keys[at * width..], queries, width, 0, &mut sums);
+        } else {
+            for first in (0..P).step_by(S) {
+                let keys = &keys[(at + first) * width..];
+                products::<L, H, P, S>(keys, queries, width, first, &mut sums);
+            }
+        }
+        let mut all = [0.0; 16];
+        let flat = sums.as_flattened().first_chunk().expect("H * P is 16");
+        L::sums(flat).store(&mut all);
+        for h in 0..H {
+            out[h * n + at..][..P].copy_from_slice(&all[h * P..][..P]);
+        }
+        at += P;
+    }
+    for at in at..n {
+        let mut sums = [[L::splat(0.0); 1]; H];
+        products::<L, H, 1, 1>(&keys[at * width..], queries, width, 0, &mut sums);
+        for h in 0..H {
+            out[h * n + at] = sums[h][0].sum();
+        }
+    }
+}
+
+/// `sums[h][first + p]` = the lanes of query `h` times key `p`, for the first `S` keys.
+#[inline(always)]
+fn products<L: Lanes, const H: usize, const P: usize, const S: usize>(
+    keys: &[f16],
+    queries: &[f32],
+    width: usize,
+    first: usize,
+    sums: &mut [[L; P]; H],
+) {
+    let mut local = [[L::splat(0.0); S]; H];
+    let (keys, queries) = (&keys[..S * width], &queries[..H * width]);
+    let chunks = width / 16;
+    for c in 0..chunks {
+        let mut wide = [L::splat(0.0); S];
+        for p in 0..S {
+            wide[p] = L::widen(chunk(keys, p * width + c * 16));
+        }
+        for h in 0..H {
+            let x = L::load(chunk(queries, h * width + c * 16));
+            for p in 0..S {
+                local[h][p] = local[h][p].add(wide[p].mul(x));
+            }
+        }
+    }
+    if !width.is_multiple_of(16) {
+        for h in 0..H {
+            let x = L::load(&padded(&queries[h * width..][chunks * 16..width]));
+            for p in 0..S {
+                let key = L::widen(&padded(&keys[p * width..][chunks * 16..width]));
+                local[h][p] = local[h][p].add(key.mul(x));
+            }
+        }
+    }
+    for h in 0..H {
+        sums[h][first..first + S].copy_from_slice(&local[h]);
+    }
+}
+
+/// The 16 elements from `at` on.
+#[inline(always)]
+fn chunk<T>(x: &[T], at: usize) -> &[T; 16] {
+    x[at..].first_chunk().expect("rows hold whole chunks")
+}
+
+#[inline(always)]
+fn weighted_body<L: Lanes>(weights: &[f32], rows: &[f16], width: usize, out: &mut [f32]) {
+    let (n, heads) = (rows.len() / width, out.len() / width);
+    assert!(rows.len() == n * width && out.len() == heads * width && weights.len() == heads * n);
+    let mut done = 0;
+    while heads - done >= 4 {
+        weighted::<L, 4>(&weights[done * n..], rows, width, &mut out[done * width..]);
+        done += 4;
+    }
+    for done in done..heads {
+        weighted::<L, 1>(&weights[done * n..], rows, width, &mut out[done * width..]);
+    }
+}
+
+/// The weighted sums of the first `H` heads.
+#[inline(always)]
+fn weighted<L: Lanes, const H: usize>(
+    weights: &[f32],
+    rows: &[f16],
+    width: usize,
+    out: &mut [f32],
+) {
+    let mut at = 0;
+    // Sums stay in registers: of one head as many as of four.
+    while (L::WIDE || H == 1) && at + 64 <= width {
+        columns::<L, H, 4>(weights, rows, width, at, out);
+        at += 64;
+    }
+    while at + 16 <= width {
+        columns::<L, H, 1>(weights, rows, width, at, out);
+        at += 16;
+    }
+    if at < width {
+        let n = rows.len() / width;
+        for h in 0..H {
+            let mut sum = L::splat(0.0);
+            for (w, row) in weights[h * n..][..n].iter().zip(rows.chunks_exact(width)) {
+                sum = sum.add(L::splat(*w).mul(L::widen(&padded(&row[at..]))));
+            }
+            let mut last = [0.0; 16];
+            sum.store(&mut last);
+            out[h * width + at..][..width - at].copy_from_slice(&last[..width - at]);
+        }
+    }
+}
+
+/// Columns `at..at + 16 * C` of the weighted sums of `H` heads.
+#[inline(always)]
+fn columns<L: Lanes, const H: usize, const C: usize>(
+    weights: &[f32],
+    rows: &[f16],
+    width: usize,
+    at: usize,
+    out: &mut [f32],
+) {
+    let n = rows.len() / width;
+    let mut by_head = [&weights[..n]; H];
+    for h in 0..H {
+        by_head[h] = &weights[h * n..][..n];
+    }
+    let mut sums = [[L::splat(0.0); C]; H];
+    for (j, row) in rows.chunks_exact(width).enumerate() {
+        let row = &row[at..at + 16 * C];
+        let mut wide = [L::splat(0.0); C];
+        for c in 0..C {
+            wide[c] = L::widen(chunk(row, 16 * c));
+        }
+        for h in 0..H {
+            let w = L::splat(by_head[h][j]);
+            for c in 0..C {
+                sums[h][c] = sums[h][c].add(w.mul(wide[c]));
+            }
+        }
+    }
+    for h in 0..H {
+        let (out, _) = out[h * width + at..][..16 * C].as_chunks_mut();
+        for c in 0..C {
+            sums[h][c].store(&mut out[c]);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::float::matvec::rows_f16;
+    use crate::float::softmax::weighted_sum_f16;
+    use crate::float::tests::{same_on_every_isa, values};
+
+    #[test]
+    fn each_head_is_as_by_itself_on_every_isa() {
+        for width in [1, 16, 30, 64, 100, 128] {
+            for heads in [0, 1, 2, 3, 4, 5, 7, 8] {
+                for n in [0, 1, 3, 4, 7, 16, 19, 40] {
+                    let halves = |seed| -> Vec<f16> {
+                        values(n * width, seed).into_iter().map(f16::from_f32).collect()
+                    };
+                    let (keys, rows) = (halves(1), halves(2));
+                    let (queries, weights) = (values(heads * width, 3), values(heads * n, 4));
+                    same_on_every_isa(|isa| {
+                        let (mut scores, mut sums) =
+                            (vec![7.0; heads * n], vec![7.0; heads * width]);
+                        scores_f16(isa, &keys, &queries, width, &mut scores);
+                        weighted_sums_f16(isa, &weights, &rows, width, &mut sums);
+                        for h in 0..heads {
+                            let mut alone = vec![0.0; n];
+                            rows_f16(isa, &keys, &queries[h * width..][..width], &mut alone);
+                            assert_eq!(scores[h * n..][..n], alone);
+                            let mut alone = vec![0.0; width];
+                            weighted_sum_f16(isa, &weights[h * n..][..n], &rows, &mut alone);
+                            assert_eq!(sums[h * width..][..width], alone);
+                        }
+                        [scores, sums].concat()
+                    });
+                }
+            }
+        }
+    }
+}
