@@ -57,68 +57,79 @@ fn scores<L: Lanes, const H: usize, const P: usize, const S: usize>(
     let mut at = 0;
     while at + P <= n {
         // By head, then by key.
-        let mut sums = [[L::splat(0.0); P]; H];
+        let mut sums = [L::splat(0.0); 16];
         if L::WIDE {
-            products::<L, H, P, P>(&keys[at * width..], queries, width, 0, &mut sums);
+            let products = products::<L, H, P>(&keys[at * width..], queries, width);
+            for h in 0..H {
+                for p in 0..P {
+                    sums[h * P + p] = products[h][p];
+                }
+            }
         } else {
             for first in (0..P).step_by(S) {
                 let keys = &keys[(at + first) * width..];
-                products::<L, H, P, S>(keys, queries, width, first, &mut sums);
+                let products = products::<L, H, S>(keys, queries, width);
+                for h in 0..H {
+                    for p in 0..S {
+                        sums[h * P + first + p] = products[h][p];
+                    }
+                }
             }
         }
         let mut all = [0.0; 16];
-        let flat = sums.as_flattened().first_chunk().expect("H * P is 16");
-        L::sums(flat).store(&mut all);
+        L::sums(&sums).store(&mut all);
         for h in 0..H {
             out[h * n + at..][..P].copy_from_slice(&all[h * P..][..P]);
         }
         at += P;
     }
     for at in at..n {
-        let mut sums = [[L::splat(0.0); 1]; H];
-        products::<L, H, 1, 1>(&keys[at * width..], queries, width, 0, &mut sums);
+        let products = products::<L, H, 1>(&keys[at * width..], queries, width);
         for h in 0..H {
-            out[h * n + at] = sums[h][0].sum();
+            out[h * n + at] = products[h][0].sum();
         }
     }
 }
 
-/// `sums[h][first + p]` = the lanes of query `h` times key `p`, for the first `S` keys.
+/// The lanes of query `h` times key `p`, for the first `H` queries and `S` keys.
 #[inline(always)]
-fn products<L: Lanes, const H: usize, const P: usize, const S: usize>(
+fn products<L: Lanes, const H: usize, const S: usize>(
     keys: &[f16],
     queries: &[f32],
     width: usize,
-    first: usize,
-    sums: &mut [[L; P]; H],
-) {
-    let mut local = [[L::splat(0.0); S]; H];
-    let (keys, queries) = (&keys[..S * width], &queries[..H * width]);
-    let chunks = width / 16;
-    for c in 0..chunks {
+) -> [[L; S]; H] {
+    let whole = width / 16;
+    let (mut key_rows, mut query_rows) = ([&[][..]; S], [&[][..]; H]);
+    for p in 0..S {
+        // One check of the length here instead of one in every step.
+        key_rows[p] = &keys[p * width..][..width].as_chunks::<16>().0[..whole];
+    }
+    for h in 0..H {
+        query_rows[h] = &queries[h * width..][..width].as_chunks::<16>().0[..whole];
+    }
+    let mut sums = [[L::splat(0.0); S]; H];
+    for c in 0..whole {
         let mut wide = [L::splat(0.0); S];
         for p in 0..S {
-            wide[p] = L::widen(chunk(keys, p * width + c * 16));
+            wide[p] = L::widen(&key_rows[p][c]);
         }
         for h in 0..H {
-            let x = L::load(chunk(queries, h * width + c * 16));
+            let x = L::load(&query_rows[h][c]);
             for p in 0..S {
-                local[h][p] = local[h][p].add(wide[p].mul(x));
+                sums[h][p] = sums[h][p].add(wide[p].mul(x));
             }
         }
     }
     if !width.is_multiple_of(16) {
         for h in 0..H {
-            let x = L::load(&padded(&queries[h * width..][chunks * 16..width]));
+            let x = L::load(&padded(&queries[h * width..][whole * 16..width]));
             for p in 0..S {
-                let key = L::widen(&padded(&keys[p * width..][chunks * 16..width]));
-                local[h][p] = local[h][p].add(key.mul(x));
+                let key = L::widen(&padded(&keys[p * width..][whole * 16..width]));
+                sums[h][p] = sums[h][p].add(key.mul(x));
             }
         }
     }
-    for h in 0..H {
-        sums[h][first..first + S].copy_from_slice(&local[h]);
-    }
+    sums
 }
 
 /// The 16 elements from `at` on.

@@ -152,29 +152,9 @@ impl Lanes for Ymm {
     }
 
     #[inline(always)]
-    fn sums(v: &[Self; 16]) -> Self {
+    fn sums(vectors: &[Self; 16]) -> Self {
         // SAFETY: AVX2 was proven, see the type.
-        unsafe {
-            // Each step folds two vectors into the halves of one.
-            let eight = |i: usize| _mm256_add_ps(v[i].0, v[i].1);
-            let four = |a, b| {
-                let low = _mm256_permute2f128_ps::<0x20>(a, b);
-                _mm256_add_ps(low, _mm256_permute2f128_ps::<0x31>(a, b))
-            };
-            let two = |a, b| {
-                let low = _mm256_shuffle_ps::<0x44>(a, b);
-                _mm256_add_ps(low, _mm256_shuffle_ps::<0xEE>(a, b))
-            };
-            let one = |a, b| {
-                let low = _mm256_shuffle_ps::<0x88>(a, b);
-                _mm256_add_ps(low, _mm256_shuffle_ps::<0xDD>(a, b))
-            };
-            let sums = |first: usize| {
-                let part = |i: usize| four(eight(first + i), eight(first + 4 + i));
-                one(two(part(0), part(1)), two(part(2), part(3)))
-            };
-            Self(sums(0), sums(8))
-        }
+        unsafe { sums(vectors) }
     }
 
     #[inline(always)]
@@ -197,8 +177,8 @@ impl Lanes for Ymm {
     fn widen_i8(x: &[i8; 16]) -> Self {
         // SAFETY: AVX2 was proven, see the type; the loads are of 8 of the 16 elements.
         unsafe {
-            let eight = |at: *const i8| _mm256_cvtepi8_epi32(_mm_loadl_epi64(at.cast()));
-            let (low, high) = (eight(x.as_ptr()), eight(x.as_ptr().add(8)));
+            let low = _mm256_cvtepi8_epi32(_mm_loadl_epi64(x.as_ptr().cast()));
+            let high = _mm256_cvtepi8_epi32(_mm_loadl_epi64(x.as_ptr().add(8).cast()));
             Self(_mm256_cvtepi32_ps(low), _mm256_cvtepi32_ps(high))
         }
     }
@@ -207,32 +187,8 @@ impl Lanes for Ymm {
 
     #[inline(always)]
     fn unpack_q6(block: &[u8; 210], unpacked: &mut CodesQ6) {
-        for (half, codes) in unpacked.codes.as_chunks_mut::<8>().0.iter_mut().enumerate() {
-            let low: &[u8; 64] = part(block, 64 * half);
-            let high: &[u8; 32] = part(block, 128 + 32 * half);
-            // SAFETY: AVX2 was proven, see the type; the loads are of 32 of the 64 and of all 32
-            // bytes, the stores of 32 of the 128.
-            unsafe {
-                let load = |at: *const u8| _mm256_loadu_si256(at.cast());
-                let (nibble, pair) = (_mm256_set1_epi8(0x0F), _mm256_set1_epi8(0x30));
-                let offset = _mm256_set1_epi8(32);
-                let (first, second) = (load(low.as_ptr()), load(low.as_ptr().add(32)));
-                let high = load(high.as_ptr());
-                // Words are shifted: what crosses into a neighbouring byte is masked away.
-                let parts = [
-                    (first, _mm256_slli_epi16::<4>(high)),
-                    (second, _mm256_slli_epi16::<2>(high)),
-                    (_mm256_srli_epi16::<4>(first), high),
-                    (_mm256_srli_epi16::<4>(second), _mm256_srli_epi16::<2>(high)),
-                ];
-                for (i, (low, high)) in parts.into_iter().enumerate() {
-                    let low = _mm256_and_si256(low, nibble);
-                    let code = _mm256_or_si256(low, _mm256_and_si256(high, pair));
-                    let at = codes.as_mut_ptr().add(2 * i).cast();
-                    _mm256_storeu_si256(at, _mm256_sub_epi8(code, offset));
-                }
-            }
-        }
+        // SAFETY: AVX2 was proven, see the type.
+        unsafe { codes(block, &mut unpacked.codes) };
         unpacked.set_scales::<Self>(block);
     }
 
@@ -240,6 +196,62 @@ impl Lanes for Ymm {
     fn weights_q6(unpacked: &CodesQ6, chunk: usize) -> Self {
         unpacked.weights(chunk)
     }
+}
+
+// Functions of their own, so that the closures in them have their target features too.
+
+/// Writes the codes of a block of Q6_K.
+#[inline]
+#[target_feature(enable = "avx2")]
+fn codes(block: &[u8; 210], codes: &mut [[i8; 16]; 16]) {
+    // SAFETY: each load is of all 32 bytes of an array.
+    let load = |bytes: &[u8; 32]| unsafe { _mm256_loadu_si256(bytes.as_ptr().cast()) };
+    let (nibble, pair) = (_mm256_set1_epi8(0x0F), _mm256_set1_epi8(0x30));
+    let offset = _mm256_set1_epi8(32);
+    for (half, codes) in codes.as_chunks_mut::<8>().0.iter_mut().enumerate() {
+        let first = load(part(block, 64 * half));
+        let second = load(part(block, 64 * half + 32));
+        let high = load(part(block, 128 + 32 * half));
+        // Words are shifted: what crosses into a neighbouring byte is masked away.
+        let parts = [
+            (first, _mm256_slli_epi16::<4>(high)),
+            (second, _mm256_slli_epi16::<2>(high)),
+            (_mm256_srli_epi16::<4>(first), high),
+            (_mm256_srli_epi16::<4>(second), _mm256_srli_epi16::<2>(high)),
+        ];
+        for (out, (low, high)) in codes.as_chunks_mut::<2>().0.iter_mut().zip(parts) {
+            let low = _mm256_and_si256(low, nibble);
+            let code = _mm256_or_si256(low, _mm256_and_si256(high, pair));
+            // SAFETY: the store is of all 32 bytes of two arrays.
+            unsafe {
+                _mm256_storeu_si256(out.as_mut_ptr().cast(), _mm256_sub_epi8(code, offset));
+            }
+        }
+    }
+}
+
+/// [`Lanes::sums`]; each step folds two vectors into the halves of one.
+#[inline]
+#[target_feature(enable = "avx2")]
+fn sums(v: &[Ymm; 16]) -> Ymm {
+    let eight = |i: usize| _mm256_add_ps(v[i].0, v[i].1);
+    let four = |a, b| {
+        let low = _mm256_permute2f128_ps::<0x20>(a, b);
+        _mm256_add_ps(low, _mm256_permute2f128_ps::<0x31>(a, b))
+    };
+    let two = |a, b| {
+        let low = _mm256_shuffle_ps::<0x44>(a, b);
+        _mm256_add_ps(low, _mm256_shuffle_ps::<0xEE>(a, b))
+    };
+    let one = |a, b| {
+        let low = _mm256_shuffle_ps::<0x88>(a, b);
+        _mm256_add_ps(low, _mm256_shuffle_ps::<0xDD>(a, b))
+    };
+    let sums = |first: usize| {
+        let part = |i: usize| four(eight(first + i), eight(first + 4 + i));
+        one(two(part(0), part(1)), two(part(2), part(3)))
+    };
+    Ymm(sums(0), sums(8))
 }
 
 /// The last steps of [`Lanes::sum`].

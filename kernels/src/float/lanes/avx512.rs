@@ -98,43 +98,11 @@ impl Lanes for Zmm {
 
     #[inline(always)]
     fn unpack_q6(block: &[u8; 210], unpacked: &mut TransposedQ6) {
-        // SAFETY: AVX-512 was proven, see the type; each load and store is of all 64 bytes of an array.
-        unsafe {
-            let load = |bytes: &[u8; 64]| _mm512_loadu_si512(bytes.as_ptr().cast());
-            // Volatile, because the compiler would turn shuffles that it knows into many more.
-            let order =
-                |order: &[i32; 16]| std::ptr::from_ref(order).cast::<__m512i>().read_volatile();
-            let turn = _mm512_broadcast_i32x4(_mm_setr_epi8(
-                0, 4, 8, 12, 1, 5, 9, 13, 2, 6, 10, 14, 3, 7, 11, 15,
-            ));
-            let permuted = |order: __m512i, bytes| {
-                _mm512_shuffle_epi8(_mm512_permutexvar_epi32(order, bytes), turn)
-            };
-            let high = load(part(block, 128));
-            let rows = order(&ROWS.0);
-            for (half, codes) in unpacked.codes.as_chunks_mut::<2>().0.iter_mut().enumerate() {
-                let low = permuted(rows, load(part(block, 64 * half)));
-                let high = permuted(order(&PAIRS[half].0), high);
-                // Words are shifted, the lower one of each dword by its own number of bits: what
-                // crosses into a neighbouring byte and the top bits are masked away later.
-                let parts = [
-                    (low, _mm512_sllv_epi16(high, _mm512_set1_epi32(0x0002_0004))),
-                    (
-                        _mm512_srli_epi16::<4>(low),
-                        _mm512_srlv_epi16(high, _mm512_set1_epi32(0x0002_0000)),
-                    ),
-                ];
-                for (codes, (low, high)) in codes.iter_mut().zip(parts) {
-                    // mask ? low : high, bit by bit
-                    let mask = _mm512_set1_epi8(0x0F);
-                    let code = _mm512_ternarylogic_epi32::<0xCA>(mask, low, high);
-                    _mm512_store_si512(std::ptr::from_mut(codes).cast(), code);
-                }
-            }
-            let scales = scales_q6::<Self>(block);
-            scales.store(&mut unpacked.scales);
-            scales.mul(Self::splat(-160.0)).store(&mut unpacked.offsets);
-        }
+        // SAFETY: AVX-512 was proven, see the type.
+        unsafe { transpose(block, &mut unpacked.codes) };
+        let scales = scales_q6::<Self>(block);
+        scales.store(&mut unpacked.scales);
+        scales.mul(Self::splat(-160.0)).store(&mut unpacked.offsets);
     }
 
     #[inline(always)]
@@ -246,29 +214,9 @@ impl Lanes for Zmm {
     }
 
     #[inline(always)]
-    fn sums(v: &[Self; 16]) -> Self {
+    fn sums(vectors: &[Self; 16]) -> Self {
         // SAFETY: AVX-512 was proven, see the type.
-        unsafe {
-            // Each step folds two vectors into the halves of one.
-            let eight = |a: Self, b: Self| {
-                let low = _mm512_shuffle_f32x4::<0x44>(a.0, b.0);
-                _mm512_add_ps(low, _mm512_shuffle_f32x4::<0xEE>(a.0, b.0))
-            };
-            let four = |a, b| {
-                let low = _mm512_shuffle_f32x4::<0x88>(a, b);
-                _mm512_add_ps(low, _mm512_shuffle_f32x4::<0xDD>(a, b))
-            };
-            let two = |a, b| {
-                let low = _mm512_shuffle_ps::<0x44>(a, b);
-                _mm512_add_ps(low, _mm512_shuffle_ps::<0xEE>(a, b))
-            };
-            let one = |a, b| {
-                let low = _mm512_shuffle_ps::<0x88>(a, b);
-                _mm512_add_ps(low, _mm512_shuffle_ps::<0xDD>(a, b))
-            };
-            let part = |i: usize| four(eight(v[i], v[i + 4]), eight(v[i + 8], v[i + 12]));
-            Self(one(two(part(0), part(1)), two(part(2), part(3))))
-        }
+        unsafe { sums(vectors) }
     }
 
     #[inline(always)]
@@ -277,4 +225,64 @@ impl Lanes for Zmm {
         // SAFETY: AVX-512 was proven, see the type.
         unsafe { largest_of_eight(_mm256_max_ps(low, high)) }
     }
+}
+
+// Functions of their own, so that the closures in them have their target features too.
+
+/// Brings the codes of a block of Q6_K to the order of [`TransposedQ6`].
+#[inline]
+#[target_feature(enable = "avx512f,avx512bw")]
+fn transpose(block: &[u8; 210], codes: &mut [[u32; 16]; 4]) {
+    // SAFETY: each load is of all 64 bytes of an array.
+    let load = |bytes: &[u8; 64]| unsafe { _mm512_loadu_si512(bytes.as_ptr().cast()) };
+    // Volatile, because the compiler would turn shuffles that it knows into many more.
+    // SAFETY: the order is as large as a vector and as aligned.
+    let order =
+        |order: &Order| unsafe { std::ptr::from_ref(order).cast::<__m512i>().read_volatile() };
+    let turn =
+        _mm512_broadcast_i32x4(_mm_setr_epi8(0, 4, 8, 12, 1, 5, 9, 13, 2, 6, 10, 14, 3, 7, 11, 15));
+    let permuted =
+        |order: __m512i, bytes| _mm512_shuffle_epi8(_mm512_permutexvar_epi32(order, bytes), turn);
+    let (rows, pairs) = (order(&ROWS), load(part(block, 128)));
+    for (half, codes) in codes.as_chunks_mut::<2>().0.iter_mut().enumerate() {
+        let low = permuted(rows, load(part(block, 64 * half)));
+        let high = permuted(order(&PAIRS[half]), pairs);
+        // Words are shifted, each of a dword by its own number of bits: what crosses into a
+        // neighbouring byte and the top bits are masked away later.
+        let parts = [
+            (low, _mm512_sllv_epi16(high, _mm512_set1_epi32(0x0002_0004))),
+            (_mm512_srli_epi16::<4>(low), _mm512_srlv_epi16(high, _mm512_set1_epi32(0x0002_0000))),
+        ];
+        for (codes, (low, high)) in codes.iter_mut().zip(parts) {
+            // mask ? low : high, bit by bit
+            let mask = _mm512_set1_epi8(0x0F);
+            let code = _mm512_ternarylogic_epi32::<0xCA>(mask, low, high);
+            // SAFETY: the store is of all 64 bytes of an array.
+            unsafe { _mm512_storeu_si512(codes.as_mut_ptr().cast(), code) };
+        }
+    }
+}
+
+/// [`Lanes::sums`]; each step folds two vectors into the halves of one.
+#[inline]
+#[target_feature(enable = "avx512f")]
+fn sums(v: &[Zmm; 16]) -> Zmm {
+    let eight = |a: Zmm, b: Zmm| {
+        let low = _mm512_shuffle_f32x4::<0x44>(a.0, b.0);
+        _mm512_add_ps(low, _mm512_shuffle_f32x4::<0xEE>(a.0, b.0))
+    };
+    let four = |a, b| {
+        let low = _mm512_shuffle_f32x4::<0x88>(a, b);
+        _mm512_add_ps(low, _mm512_shuffle_f32x4::<0xDD>(a, b))
+    };
+    let two = |a, b| {
+        let low = _mm512_shuffle_ps::<0x44>(a, b);
+        _mm512_add_ps(low, _mm512_shuffle_ps::<0xEE>(a, b))
+    };
+    let one = |a, b| {
+        let low = _mm512_shuffle_ps::<0x88>(a, b);
+        _mm512_add_ps(low, _mm512_shuffle_ps::<0xDD>(a, b))
+    };
+    let part = |i: usize| four(eight(v[i], v[i + 4]), eight(v[i + 8], v[i + 12]));
+    Zmm(one(two(part(0), part(1)), two(part(2), part(3))))
 }
