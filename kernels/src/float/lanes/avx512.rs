@@ -237,8 +237,7 @@ fn transpose(block: &[u8; 210], codes: &mut [[u32; 16]; 4]) {
     let load = |bytes: &[u8; 64]| unsafe { _mm512_loadu_si512(bytes.as_ptr().cast()) };
     // Volatile, because the compiler would turn shuffles that it knows into many more.
     // SAFETY: the order is as large as a vector and as aligned.
-    let order =
-        |order: &Order| unsafe { std::ptr::from_ref(order).cast::<__m512i>().read_volatile() };
+    let order = |order: &Order| unsafe { (&raw const order.0).cast::<__m512i>().read_volatile() };
     let turn =
         _mm512_broadcast_i32x4(_mm_setr_epi8(0, 4, 8, 12, 1, 5, 9, 13, 2, 6, 10, 14, 3, 7, 11, 15));
     let permuted =
