@@ -110,6 +110,6 @@ mod tests {
         bytes.resize(5 << 20);
         assert!(bytes[..64].iter().all(|&b| b == 5) && bytes[64..].iter().all(|&b| b == 0));
         let copy = bytes.clone();
-        assert!(*copy == *bytes && copy.as_ptr() as usize % 64 == 0);
+        assert!(*copy == *bytes && copy.as_ptr().addr().is_multiple_of(64));
     }
 }

@@ -132,12 +132,6 @@ fn products<L: Lanes, const H: usize, const S: usize>(
     sums
 }
 
-/// The 16 elements from `at` on.
-#[inline(always)]
-fn chunk<T>(x: &[T], at: usize) -> &[T; 16] {
-    x[at..].first_chunk().expect("rows hold whole chunks")
-}
-
 #[inline(always)]
 fn weighted_body<L: Lanes>(weights: &[f32], rows: &[f16], width: usize, out: &mut [f32]) {
     let (n, heads) = (rows.len() / width, out.len() / width);
@@ -202,8 +196,8 @@ fn columns<L: Lanes, const H: usize, const C: usize>(
     for (j, row) in rows.chunks_exact(width).enumerate() {
         let row = &row[at..at + 16 * C];
         let mut wide = [L::splat(0.0); C];
-        for c in 0..C {
-            wide[c] = L::widen(chunk(row, 16 * c));
+        for (wide, row) in wide.iter_mut().zip(row.as_chunks().0) {
+            *wide = L::widen(row);
         }
         for h in 0..H {
             let w = L::splat(by_head[h][j]);
