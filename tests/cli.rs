@@ -97,7 +97,12 @@ fn the_same_seed_tells_the_same_story_on_any_engine() {
     };
     let first = story(&[]);
     assert!(first.starts_with("Once upon a time"), "{first}");
-    for extra in [&["-t", "1"][..], &["--format", "tl1"], &["--format", "tl2", "-t", "3"]] {
+    for extra in [
+        &["-t", "1"][..],
+        &["--format", "tl1"],
+        &["--format", "tl2", "-t", "3"],
+        &["--load", "copy"],
+    ] {
         assert_eq!(story(extra), first, "{extra:?}");
     }
     let scalar = sandbox
@@ -232,6 +237,7 @@ fn bench_speaks_llama_bench() {
     let rows: serde_json::Value = serde_json::from_str(&json).unwrap();
     assert_eq!(rows.as_array().unwrap().len(), 4);
     assert_eq!(rows[1]["n_gen"], 4);
+    assert_eq!(rows[1]["load"], "map");
     assert_eq!(rows[0]["samples_ns"].as_array().unwrap().len(), 2);
     assert_eq!(sandbox.ok(&[&args[..], &["-o", "csv"]].concat()).lines().count(), 5);
     assert!(sandbox.fails(2, &["bench", "-p", "0", "-n", "0"]).contains("nothing to measure"));
@@ -244,6 +250,14 @@ fn dummies_run() {
     sandbox.ok(&["dummy", "--model", "demo", "-o", text(&file)]);
     let text_of = sandbox.ok(&["run", text(&file), "hello", "-n", "3"]);
     assert!(text_of.starts_with("hello"), "{text_of}");
+    for (head, name) in [("f32", "F32"), ("q8_0", "Q8_0"), ("q6_k", "Q6_K")] {
+        sandbox.ok(&["dummy", "--model", "demo", "--head", head, "-o", text(&file)]);
+        let types = sandbox.ok(&["inspect", text(&file)]);
+        assert!(types.contains(name) && types.contains("load: map"), "{types}");
+        for load in ["map", "copy"] {
+            sandbox.ok(&["run", text(&file), "hello", "-n", "2", "--load", load]);
+        }
+    }
     let error = sandbox.fails(2, &["dummy", "--model", "nope", "-o", text(&file)]);
     assert!(error.contains("bitnet-2b-4t") && error.contains("hint: "), "{error}");
 }

@@ -19,8 +19,16 @@ fn quantise_body<L: Lanes>(x: &[f32], q: &mut [i8]) -> f32 {
     assert_eq!(x.len(), q.len());
     let (chunks, tail) = x.as_chunks();
     let tail_chunk = padded(tail);
-    let mut largest = L::splat(1e-5);
-    for x in chunks {
+    // Four at a time, which hides the latency: the largest is the same in any order.
+    let (groups, rest) = chunks.as_chunks::<4>();
+    let mut parts = [L::splat(1e-5); 4];
+    for group in groups {
+        for (part, x) in parts.iter_mut().zip(group) {
+            *part = L::load(x).abs().max(*part);
+        }
+    }
+    let mut largest = parts[0].max(parts[1]).max(parts[2].max(parts[3]));
+    for x in rest {
         largest = L::load(x).abs().max(largest);
     }
     let amax = L::load(&tail_chunk).abs().max(largest).largest();

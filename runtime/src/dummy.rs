@@ -8,10 +8,12 @@ mod random;
 mod vocabulary;
 
 use crate::gguf::{AtomicFile, GgufWriter, TensorKind, TensorWriter, WriteError};
+use half::f16;
 use random::Stream;
 use rayon::prelude::*;
 use std::ops::ControlFlow;
 use std::path::Path;
+use trilut_kernels::float::blocks::BlockFormat;
 use trilut_presets::models::{Activation, ModelSpec};
 use vocabulary::Vocabulary;
 
@@ -30,6 +32,21 @@ pub enum Head {
     F16,
     /// 32-bit floats.
     F32,
+    /// 8-bit codes in blocks of 32.
+    Q8_0,
+    /// 6-bit codes in blocks of 256.
+    Q6K,
+}
+
+impl Head {
+    fn kind(self) -> TensorKind {
+        match self {
+            Self::F16 => TensorKind::F16,
+            Self::F32 => TensorKind::F32,
+            Self::Q8_0 => TensorKind::Q8_0,
+            Self::Q6K => TensorKind::Q6K,
+        }
+    }
 }
 
 /// What may vary between dummies of one model.
@@ -64,12 +81,16 @@ pub enum DummyError {
         rule: &'static str,
     },
     /// A matrix has rows that are not whole blocks.
-    #[error("{tensor} has {k} inputs, not a multiple of 128: I2_S files cannot hold its rows")]
+    #[error("{tensor} has {k} inputs, not a multiple of {block}: {kind} cannot hold its rows")]
     Blocks {
         /// The tensor.
         tensor: String,
         /// Its number of inputs.
         k: usize,
+        /// Inputs of a block.
+        block: usize,
+        /// The name of the type.
+        kind: &'static str,
     },
     /// No vocabulary of this size can be made.
     #[error("no vocabulary of {vocab} tokens can be made; {least} to {most} can")]
@@ -105,7 +126,7 @@ impl DummyError {
 enum Fill {
     Ones,
     Ternary { k: usize },
-    Gaussian { head: Head, deviation: f32 },
+    Random { head: Head, deviation: f32 },
 }
 
 /// A tensor to be written.
@@ -118,8 +139,8 @@ struct Plan {
 impl Plan {
     fn kind(&self) -> TensorKind {
         match self.fill {
-            Fill::Ones | Fill::Gaussian { head: Head::F32, .. } => TensorKind::F32,
-            Fill::Gaussian { head: Head::F16, .. } => TensorKind::F16,
+            Fill::Ones => TensorKind::F32,
+            Fill::Random { head, .. } => head.kind(),
             Fill::Ternary { .. } => TensorKind::I2S,
         }
     }
@@ -182,18 +203,24 @@ fn plan(spec: &ModelSpec, options: DummyOptions) -> Result<Vec<Plan>, DummyError
         |name: String, width: usize| Plan { name, dims: vec![width as u64], fill: Fill::Ones };
     let ternary = |name: String, m: usize, k: usize| {
         if !k.is_multiple_of(128) {
-            return Err(DummyError::Blocks { tensor: name, k });
+            return Err(DummyError::Blocks { tensor: name, k, block: 128, kind: "I2_S" });
         }
         Ok(Plan { name, dims: vec![k as u64, m as u64], fill: Fill::Ternary { k } })
     };
-    let embedding = |name: &str| {
-        let deviation = LOGIT_SPREAD / (spec.hidden as f32).sqrt();
-        let fill = Fill::Gaussian { head: options.head, deviation };
-        Plan { name: name.to_owned(), dims: vec![spec.hidden as u64, spec.vocab as u64], fill }
-    };
     let (hidden, ffn) = (spec.hidden, spec.ffn);
+    let embedding = |name: &str| {
+        let (head, tensor) = (options.head, name.to_owned());
+        let block = head.kind().block_format().map_or(1, BlockFormat::weights);
+        if !hidden.is_multiple_of(block) {
+            let kind = head.kind().name();
+            return Err(DummyError::Blocks { tensor, k: hidden, block, kind });
+        }
+        let deviation = LOGIT_SPREAD / (hidden as f32).sqrt();
+        let fill = Fill::Random { head, deviation };
+        Ok(Plan { name: tensor, dims: vec![hidden as u64, spec.vocab as u64], fill })
+    };
     let (q, kv) = (spec.q_width(), spec.kv_width());
-    let mut tensors = vec![embedding("token_embd.weight")];
+    let mut tensors = vec![embedding("token_embd.weight")?];
     for layer in 0..spec.layers {
         let name = |part: &str| format!("blk.{layer}.{part}.weight");
         tensors.extend([
@@ -212,7 +239,7 @@ fn plan(spec: &ModelSpec, options: DummyOptions) -> Result<Vec<Plan>, DummyError
     }
     tensors.push(norm("output_norm.weight".to_owned(), hidden));
     if !spec.tied {
-        tensors.push(embedding("output.weight"));
+        tensors.push(embedding("output.weight")?);
     }
     Ok(tensors)
 }
@@ -258,44 +285,71 @@ impl Output<'_> {
             Fill::Ones => self.part(&tensor.name, &1f32.to_le_bytes().repeat(elements)),
             Fill::Ternary { k } => {
                 let fill = |mut stream: Stream, out: &mut [u8]| stream.codes(out);
-                self.random(&tensor.name, elements / 4, seed, index, fill)?;
+                self.random(&tensor.name, elements / 4, CHUNK, seed, index, fill)?;
                 // The variance of a weight is 2/3, so each output has about its input's magnitude.
                 let mut tail = [0; 32];
                 tail[..4].copy_from_slice(&(1.5 / k as f32).sqrt().to_le_bytes());
                 self.part(&tensor.name, &tail)
             }
-            Fill::Gaussian { head, deviation } => {
-                let table = random::gaussian(deviation);
-                let f16s = table.map(|v| half::f16::from_f32(v).to_le_bytes());
-                let f32s = table.map(f32::to_le_bytes);
+            Fill::Random { head, deviation } => {
+                let name = &tensor.name;
                 match head {
                     Head::F16 => {
-                        let fill = |mut s: Stream, out: &mut [u8]| s.gaussian(&f16s, out);
-                        self.random(&tensor.name, elements * 2, seed, index, fill)
+                        let table = random::gaussian(deviation);
+                        let table = table.map(|v| f16::from_f32(v).to_le_bytes());
+                        let fill = |mut s: Stream, out: &mut [u8]| s.gaussian(&table, out);
+                        self.random(name, elements * 2, CHUNK, seed, index, fill)
                     }
                     Head::F32 => {
-                        let fill = |mut s: Stream, out: &mut [u8]| s.gaussian(&f32s, out);
-                        self.random(&tensor.name, elements * 4, seed, index, fill)
+                        let table = random::gaussian(deviation).map(f32::to_le_bytes);
+                        let fill = |mut s: Stream, out: &mut [u8]| s.gaussian(&table, out);
+                        self.random(name, elements * 4, CHUNK, seed, index, fill)
+                    }
+                    Head::Q8_0 => {
+                        let fill = |mut s: Stream, out: &mut [u8]| s.q8_0(deviation, out);
+                        self.blocks(name, BlockFormat::Q8_0, elements, seed, index, fill)
+                    }
+                    Head::Q6K => {
+                        let fill = |mut s: Stream, out: &mut [u8]| s.q6_k(deviation, out);
+                        self.blocks(name, BlockFormat::Q6K, elements, seed, index, fill)
                     }
                 }
             }
         }
     }
 
-    /// Writes `bytes` random bytes of tensor `index`, made chunk by chunk on all threads.
+    /// [`Output::random`] of `elements` weights in whole blocks.
+    fn blocks(
+        &mut self,
+        name: &str,
+        format: BlockFormat,
+        elements: usize,
+        seed: u64,
+        index: u64,
+        fill: impl Fn(Stream, &mut [u8]) + Sync,
+    ) -> Result<(), DummyError> {
+        let block = format.bytes();
+        let bytes = elements / format.weights() * block;
+        self.random(name, bytes, CHUNK / block * block, seed, index, fill)
+    }
+
+    /// Writes `bytes` random bytes of tensor `index`, made on all threads in chunks of `size` bytes, at
+    /// most [`CHUNK`].
     fn random(
         &mut self,
         name: &str,
         bytes: usize,
+        size: usize,
         seed: u64,
         index: u64,
         fill: impl Fn(Stream, &mut [u8]) + Sync,
     ) -> Result<(), DummyError> {
         let mut buffer = std::mem::take(&mut self.buffer);
-        for start in (0..bytes).step_by(BUFFER) {
-            let part = &mut buffer[..BUFFER.min(bytes - start)];
-            part.par_chunks_mut(CHUNK).enumerate().for_each(|(chunk, out)| {
-                let chunk = start / CHUNK + chunk;
+        let step = BUFFER / CHUNK * size;
+        for start in (0..bytes).step_by(step) {
+            let part = &mut buffer[..step.min(bytes - start)];
+            part.par_chunks_mut(size).enumerate().for_each(|(chunk, out)| {
+                let chunk = start / size + chunk;
                 fill(Stream::new(seed, index, chunk as u64), out);
             });
             self.part(name, part)?;

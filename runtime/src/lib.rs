@@ -37,7 +37,7 @@ pub mod trace;
 
 pub use cache::Cache;
 pub use error::Error;
-pub use model::{Config, Model, ModelOptions, Row, State};
+pub use model::{Config, Load, Model, ModelOptions, Row, State};
 pub use perplexity::{Perplexity, PerplexityError, perplexity};
 pub use sampler::{Sampler, SamplerOptions};
 pub use session::{Finish, GenerateOptions, Generation, Session};

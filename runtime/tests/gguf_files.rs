@@ -287,7 +287,7 @@ fn broken_tensors_are_refused() {
 #[test]
 fn unsupported_types_are_listed_but_not_used() {
     let expected = [
-        (14, "Q6_K", "llama.cpp"),
+        (12, "Q4_K", "llama.cpp"),
         (38, "TL1", "bitnet.cpp"),
         (39, "MXFP4", "llama.cpp"),
         (42, "TL2", "bitnet.cpp"),

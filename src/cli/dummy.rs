@@ -6,7 +6,7 @@ use indicatif::{ProgressBar, ProgressStyle};
 use std::ops::ControlFlow;
 use std::path::PathBuf;
 use trilut_presets::models;
-use trilut_runtime::dummy::{DummyError, DummyOptions, write_dummy};
+use trilut_runtime::dummy::{DummyError, DummyOptions, Head, write_dummy};
 
 /// Write a model file with random weights, in the shape of a known model.
 #[derive(Debug, clap::Args)]
@@ -17,9 +17,37 @@ pub(crate) struct Args {
     /// File to write.
     #[arg(short, long, value_name = "FILE")]
     output: PathBuf,
+    /// Type of the token embedding and the head.
+    #[arg(long, value_enum, default_value = "f16")]
+    head: HeadType,
     /// Random seed.
     #[arg(short, long, default_value_t = 0)]
     seed: u64,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+enum HeadType {
+    /// 16-bit floats, as official files have.
+    F16,
+    /// 32-bit floats.
+    F32,
+    /// 8-bit codes in blocks of 32.
+    #[value(name = "q8_0")]
+    Q8_0,
+    /// 6-bit codes in blocks of 256.
+    #[value(name = "q6_k")]
+    Q6K,
+}
+
+impl From<HeadType> for Head {
+    fn from(head: HeadType) -> Self {
+        match head {
+            HeadType::F16 => Self::F16,
+            HeadType::F32 => Self::F32,
+            HeadType::Q8_0 => Self::Q8_0,
+            HeadType::Q6K => Self::Q6K,
+        }
+    }
 }
 
 pub(crate) fn dummy(args: &Args) -> Result<(), Failure> {
@@ -33,7 +61,7 @@ pub(crate) fn dummy(args: &Args) -> Result<(), Failure> {
     let bar = ProgressBar::new(0);
     let style = ProgressStyle::with_template("[{bar:24}] {bytes} of {total_bytes}  left {eta}");
     bar.set_style(style.expect("the template is well-formed").progress_chars("=> "));
-    let options = DummyOptions { seed: args.seed, ..DummyOptions::default() };
+    let options = DummyOptions { seed: args.seed, head: args.head.into() };
     let written = write_dummy(spec, options, &args.output, &mut |done, total| {
         bar.set_length(total);
         bar.set_position(done);

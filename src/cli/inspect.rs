@@ -5,6 +5,7 @@ use super::model::Source;
 use super::output::{out, outln};
 use super::table::Table;
 use std::path::PathBuf;
+use trilut_runtime::Load;
 use trilut_runtime::gguf::{Gguf, Value};
 
 /// Show a model file's metadata and tensors.
@@ -31,6 +32,11 @@ pub(crate) fn inspect(args: &Args) -> Result<(), Failure> {
         metadata.row([key.to_owned(), show(value)]);
     }
     outln!("\n{}", metadata.plain());
+    outln!(
+        "load: {} unless --load says otherwise: weights are executed in the file's pages where the \
+         kernels read its layout, else repacked\n",
+        Load::default()
+    );
     let table = if args.tensors { tensors(&gguf) } else { types(&gguf) };
     out!("{}", table.plain());
     Ok(())

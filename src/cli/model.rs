@@ -4,8 +4,26 @@ use super::failure::Failure;
 use std::path::{Path, PathBuf};
 use trilut_presets::Shape;
 use trilut_runtime::gguf::Gguf;
-use trilut_runtime::{Config, embedded};
+use trilut_runtime::{Config, Load, embedded};
 use trilut_tuning::ShapeUse;
+
+/// Where weights are kept.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+pub(crate) enum LoadMode {
+    /// Execute them in the pages of the mapped file, where their layout allows.
+    Map,
+    /// Copy them into memory of the process and let the file's pages go.
+    Copy,
+}
+
+impl From<LoadMode> for Load {
+    fn from(mode: LoadMode) -> Self {
+        match mode {
+            LoadMode::Map => Self::Map,
+            LoadMode::Copy => Self::Copy,
+        }
+    }
+}
 
 /// The name under which the embedded model can be asked for.
 pub(crate) const EMBEDDED: &str = "demo";

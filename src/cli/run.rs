@@ -1,7 +1,7 @@
 //! `trilut run`: continues a prompt.
 
 use super::failure::Failure;
-use super::model::Source;
+use super::model::{LoadMode, Source};
 use super::planning::Here;
 use super::{environment, interrupt};
 use std::io::{IsTerminal, Read, Write};
@@ -80,12 +80,20 @@ pub(crate) struct Engine {
     /// Preset file to use before all others.
     #[arg(long, value_name = "FILE")]
     preset: Option<PathBuf>,
+    /// Where the weights are kept.
+    #[arg(long, value_enum, default_value = "map")]
+    load: LoadMode,
 }
 
 impl Engine {
     /// An engine with the model's own context.
-    pub(crate) fn new(threads: usize, format: Option<Format>, preset: Option<PathBuf>) -> Self {
-        Self { threads: Some(threads), context: None, format, preset }
+    pub(crate) fn new(
+        threads: usize,
+        format: Option<Format>,
+        preset: Option<PathBuf>,
+        load: LoadMode,
+    ) -> Self {
+        Self { threads: Some(threads), context: None, format, preset, load }
     }
 
     /// Loads a model with the kernels that the ladder names.
@@ -99,6 +107,7 @@ impl Engine {
             plan: Some(&plan),
             cpu: Some(here.cpu),
             context: self.context,
+            load: self.load.into(),
         };
         Ok(Model::open_with(gguf, &options)?)
     }

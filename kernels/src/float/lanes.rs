@@ -4,16 +4,37 @@
 //! Its methods are `inline(always)`: they vanish into the function that `instantiate!` makes, and that
 //! function carries the target features.
 
+#[cfg(target_arch = "x86_64")]
+mod avx2;
+#[cfg(target_arch = "x86_64")]
+mod avx512;
+
+#[cfg(target_arch = "x86_64")]
+pub(crate) use avx2::{Ymm, has_avx2};
+#[cfg(target_arch = "x86_64")]
+pub(crate) use avx512::{Zmm, has_avx512};
 use half::f16;
 
 /// Sixteen f32 values that are computed on side by side.
 pub(crate) trait Lanes: Copy {
+    /// Whether there are registers for more than sixteen of these.
+    const WIDE: bool;
     /// The same value in every lane.
     fn splat(value: f32) -> Self;
     /// Lane `i` from `x[i]`.
     fn load(x: &[f32; 16]) -> Self;
     /// Lane `i` from `x[i]`, which is exact.
     fn widen(x: &[f16; 16]) -> Self;
+    /// The value of `value`, which is exact, in every lane.
+    fn splat_f16(value: f16) -> Self;
+    /// Lane `i` from `x[i]`, which is exact.
+    fn widen_i8(x: &[i8; 16]) -> Self;
+    /// A block of Q6_K on its way to weights.
+    type Q6: Copy + Default;
+    /// Takes a block of Q6_K apart, see [`super::blocks`].
+    fn unpack_q6(block: &[u8; 210], unpacked: &mut Self::Q6);
+    /// Weights `16 * chunk..` of 16 of the block, which are exact; the sign of a zero may be any.
+    fn weights_q6(unpacked: &Self::Q6, chunk: usize) -> Self;
     /// `out[i]` from lane `i`.
     fn store(self, out: &mut [f32; 16]);
     /// `out[i]` from lane `i`, rounded to nearest even.
@@ -38,6 +59,8 @@ pub(crate) trait Lanes: Copy {
     fn keep_at_least(self, key: Self, limit: f32) -> Self;
     /// The sum of all lanes: i + (i + 8), then + 4, + 2, + 1.
     fn sum(self) -> f32;
+    /// Lane `i` is the [`Lanes::sum`] of vector `i`.
+    fn sums(vectors: &[Self; 16]) -> Self;
     /// The largest lane; folded like [`Lanes::sum`].
     fn largest(self) -> f32;
 }
@@ -51,6 +74,57 @@ pub(crate) fn padded<T: Copy + Default>(tail: &[T]) -> [T; 16] {
     let mut chunk = [T::default(); 16];
     chunk[..tail.len()].copy_from_slice(tail);
     chunk
+}
+
+/// The codes of a block of Q6_K as bytes, and `d * scale` for each 16.
+#[derive(Clone, Copy, Default)]
+#[repr(align(64))]
+pub(crate) struct CodesQ6 {
+    codes: [[i8; 16]; 16],
+    scales: [f32; 16],
+}
+
+impl CodesQ6 {
+    #[inline(always)]
+    fn set_scales<L: Lanes>(&mut self, block: &[u8; 210]) {
+        scales_q6::<L>(block).store(&mut self.scales);
+    }
+
+    #[inline(always)]
+    fn weights<L: Lanes>(&self, chunk: usize) -> L {
+        L::splat(self.scales[chunk]).mul(L::widen_i8(&self.codes[chunk]))
+    }
+}
+
+/// `d * scale` for each 16 weights of a block of Q6_K.
+#[inline(always)]
+fn scales_q6<L: Lanes>(block: &[u8; 210]) -> L {
+    let d = f16::from_le_bytes(*part(block, 208));
+    L::splat_f16(d).mul(L::widen_i8(as_i8(part(block, 192))))
+}
+
+/// The `N` bytes from `at` on.
+#[inline(always)]
+pub(super) fn part<const N: usize>(bytes: &[u8], at: usize) -> &[u8; N] {
+    bytes[at..].first_chunk().expect("the bytes go on that far")
+}
+
+/// Bytes as numbers with a sign.
+#[inline(always)]
+pub(super) fn as_i8<const N: usize>(bytes: &[u8; N]) -> &[i8; N] {
+    // SAFETY: u8 and i8 have the same size, alignment and validity.
+    unsafe { &*std::ptr::from_ref(bytes).cast() }
+}
+
+/// The value of an f16.
+#[inline(always)]
+fn wide(x: f16) -> f32 {
+    let bits = u32::from(x.to_bits());
+    // The exponent is rebased by an exact product, which also normalises subnormals; infinities and
+    // NaNs then need the full exponent back.
+    let magnitude = f32::from_bits((bits & 0x7FFF) << 13) * f32::from_bits(0x7780_0000);
+    let special = if bits & 0x7C00 == 0x7C00 { 0x7F80_0000 } else { 0 };
+    f32::from_bits(magnitude.to_bits() | special | (bits & 0x8000) << 16)
 }
 
 /// The lanes as an array: portable, and vectorised by the compiler to whatever the target has.
@@ -89,6 +163,8 @@ impl Array {
 }
 
 impl Lanes for Array {
+    const WIDE: bool = false;
+
     #[inline(always)]
     fn splat(value: f32) -> Self {
         Self([value; 16])
@@ -103,14 +179,43 @@ impl Lanes for Array {
     fn widen(x: &[f16; 16]) -> Self {
         let mut out = [0.0; 16];
         for (lane, x) in out.iter_mut().zip(x) {
-            let bits = u32::from(x.to_bits());
-            // The exponent is rebased by an exact product, which also normalises subnormals;
-            // infinities and NaNs then need the full exponent back.
-            let magnitude = f32::from_bits((bits & 0x7FFF) << 13) * f32::from_bits(0x7780_0000);
-            let special = if bits & 0x7C00 == 0x7C00 { 0x7F80_0000 } else { 0 };
-            *lane = f32::from_bits(magnitude.to_bits() | special | (bits & 0x8000) << 16);
+            *lane = wide(*x);
         }
         Self(out)
+    }
+
+    #[inline(always)]
+    fn splat_f16(value: f16) -> Self {
+        Self::splat(wide(value))
+    }
+
+    #[inline(always)]
+    fn widen_i8(x: &[i8; 16]) -> Self {
+        Self(x.map(f32::from))
+    }
+
+    type Q6 = CodesQ6;
+
+    #[inline(always)]
+    fn unpack_q6(block: &[u8; 210], unpacked: &mut CodesQ6) {
+        for (half, codes) in unpacked.codes.as_chunks_mut::<8>().0.iter_mut().enumerate() {
+            let low: &[u8; 64] = part(block, 64 * half);
+            let high: &[u8; 32] = part(block, 128 + 32 * half);
+            // Quarter `i` has its nibbles in half `i % 2` of `low`, its pairs at bit 2 i of `high`.
+            for (i, out) in codes.as_flattened_mut().chunks_exact_mut(32).enumerate() {
+                let low = &low[i % 2 * 32..][..32];
+                for ((out, low), high) in out.iter_mut().zip(low).zip(high) {
+                    let code = low >> (i / 2 * 4) & 0x0F | (high >> (2 * i) & 3) << 4;
+                    *out = code as i8 - 32;
+                }
+            }
+        }
+        unpacked.set_scales::<Self>(block);
+    }
+
+    #[inline(always)]
+    fn weights_q6(unpacked: &CodesQ6, chunk: usize) -> Self {
+        unpacked.weights(chunk)
     }
 
     #[inline(always)]
@@ -178,181 +283,16 @@ impl Lanes for Array {
     }
 
     #[inline(always)]
+    fn sums(vectors: &[Self; 16]) -> Self {
+        let mut sums = [0.0; 16];
+        for (sum, vector) in sums.iter_mut().zip(vectors) {
+            *sum = vector.sum();
+        }
+        Self(sums)
+    }
+
+    #[inline(always)]
     fn largest(self) -> f32 {
         self.fold(|a, b| if a > b { a } else { b })
-    }
-}
-
-#[cfg(target_arch = "x86_64")]
-pub(crate) use x86::{Ymm, has_avx2};
-
-#[cfg(target_arch = "x86_64")]
-mod x86 {
-    use super::Lanes;
-    use crate::{Isa, Supported};
-    use half::f16;
-    use std::arch::x86_64::*;
-
-    /// Whether the proof covers AVX2 and F16C: each x86-64 ISA of the vocabulary includes them.
-    #[inline(always)]
-    pub(crate) fn has_avx2(isa: Supported) -> bool {
-        matches!(isa.isa(), Isa::Avx2 | Isa::AvxVnni | Isa::Avx512 | Isa::Avx512Vbmi)
-    }
-
-    /// The lanes as two 256-bit registers.
-    ///
-    /// Private to instances made by `instantiate!`: every block below relies on the calling function
-    /// having been reached through a proof of AVX2 and F16C.
-    #[derive(Clone, Copy)]
-    pub(crate) struct Ymm(__m256, __m256);
-
-    impl Lanes for Ymm {
-        #[inline(always)]
-        fn splat(value: f32) -> Self {
-            // SAFETY: AVX2 was proven, see the type.
-            let v = unsafe { _mm256_set1_ps(value) };
-            Self(v, v)
-        }
-
-        #[inline(always)]
-        fn load(x: &[f32; 16]) -> Self {
-            // SAFETY: AVX2 was proven, see the type; both loads are within the 16 elements.
-            unsafe { Self(_mm256_loadu_ps(x.as_ptr()), _mm256_loadu_ps(x.as_ptr().add(8))) }
-        }
-
-        #[inline(always)]
-        fn widen(x: &[f16; 16]) -> Self {
-            let at = x.as_ptr().cast::<__m128i>();
-            // SAFETY: F16C was proven, see the type; both loads are within the 16 elements.
-            unsafe {
-                let (low, high) = (_mm_loadu_si128(at), _mm_loadu_si128(at.add(1)));
-                Self(_mm256_cvtph_ps(low), _mm256_cvtph_ps(high))
-            }
-        }
-
-        #[inline(always)]
-        fn store(self, out: &mut [f32; 16]) {
-            let at = out.as_mut_ptr();
-            // SAFETY: AVX2 was proven, see the type; both stores are within the 16 elements.
-            unsafe {
-                _mm256_storeu_ps(at, self.0);
-                _mm256_storeu_ps(at.add(8), self.1);
-            }
-        }
-
-        #[inline(always)]
-        fn narrow(self, out: &mut [f16; 16]) {
-            let at = out.as_mut_ptr().cast::<__m128i>();
-            // SAFETY: F16C was proven, see the type; both stores are within the 16 elements.
-            unsafe {
-                _mm_storeu_si128(at, _mm256_cvtps_ph::<_MM_FROUND_TO_NEAREST_INT>(self.0));
-                _mm_storeu_si128(at.add(1), _mm256_cvtps_ph::<_MM_FROUND_TO_NEAREST_INT>(self.1));
-            }
-        }
-
-        #[inline(always)]
-        fn round_i8(self, out: &mut [i8; 16]) {
-            // SAFETY: AVX2 was proven, see the type; the store is of 16 bytes. Conversion rounds to
-            // nearest even, the mode that Rust code always runs in.
-            unsafe {
-                let (low, high) = (_mm256_cvtps_epi32(self.0), _mm256_cvtps_epi32(self.1));
-                // Packing works within 128-bit halves; the permutation restores the order.
-                let words = _mm256_permute4x64_epi64::<0xD8>(_mm256_packs_epi32(low, high));
-                let bytes = _mm_packs_epi16(
-                    _mm256_castsi256_si128(words),
-                    _mm256_extracti128_si256::<1>(words),
-                );
-                _mm_storeu_si128(out.as_mut_ptr().cast(), bytes);
-            }
-        }
-
-        #[inline(always)]
-        fn add(self, other: Self) -> Self {
-            // SAFETY: AVX2 was proven, see the type.
-            unsafe { Self(_mm256_add_ps(self.0, other.0), _mm256_add_ps(self.1, other.1)) }
-        }
-
-        #[inline(always)]
-        fn sub(self, other: Self) -> Self {
-            // SAFETY: AVX2 was proven, see the type.
-            unsafe { Self(_mm256_sub_ps(self.0, other.0), _mm256_sub_ps(self.1, other.1)) }
-        }
-
-        #[inline(always)]
-        fn mul(self, other: Self) -> Self {
-            // SAFETY: AVX2 was proven, see the type.
-            unsafe { Self(_mm256_mul_ps(self.0, other.0), _mm256_mul_ps(self.1, other.1)) }
-        }
-
-        #[inline(always)]
-        fn max(self, other: Self) -> Self {
-            // SAFETY: AVX2 was proven, see the type.
-            unsafe { Self(_mm256_max_ps(self.0, other.0), _mm256_max_ps(self.1, other.1)) }
-        }
-
-        #[inline(always)]
-        fn min(self, other: Self) -> Self {
-            // SAFETY: AVX2 was proven, see the type.
-            unsafe { Self(_mm256_min_ps(self.0, other.0), _mm256_min_ps(self.1, other.1)) }
-        }
-
-        #[inline(always)]
-        fn abs(self) -> Self {
-            // SAFETY: AVX2 was proven, see the type.
-            unsafe {
-                let sign = _mm256_set1_ps(-0.0);
-                Self(_mm256_andnot_ps(sign, self.0), _mm256_andnot_ps(sign, self.1))
-            }
-        }
-
-        #[inline(always)]
-        fn power_of_two(self) -> Self {
-            // SAFETY: AVX2 was proven, see the type.
-            unsafe {
-                let one = _mm256_set1_epi32(0x3F80_0000);
-                let low = _mm256_slli_epi32::<23>(_mm256_castps_si256(self.0));
-                let high = _mm256_slli_epi32::<23>(_mm256_castps_si256(self.1));
-                Self(
-                    _mm256_castsi256_ps(_mm256_add_epi32(low, one)),
-                    _mm256_castsi256_ps(_mm256_add_epi32(high, one)),
-                )
-            }
-        }
-
-        #[inline(always)]
-        fn keep_at_least(self, key: Self, limit: f32) -> Self {
-            // SAFETY: AVX2 was proven, see the type.
-            unsafe {
-                let limit = _mm256_set1_ps(limit);
-                Self(
-                    _mm256_and_ps(self.0, _mm256_cmp_ps::<_CMP_GE_OQ>(key.0, limit)),
-                    _mm256_and_ps(self.1, _mm256_cmp_ps::<_CMP_GE_OQ>(key.1, limit)),
-                )
-            }
-        }
-
-        #[inline(always)]
-        fn sum(self) -> f32 {
-            // SAFETY: AVX2 was proven, see the type.
-            unsafe {
-                let eight = _mm256_add_ps(self.0, self.1);
-                let low = _mm256_castps256_ps128(eight);
-                let four = _mm_add_ps(low, _mm256_extractf128_ps::<1>(eight));
-                let two = _mm_add_ps(four, _mm_movehl_ps(four, four));
-                _mm_cvtss_f32(_mm_add_ss(two, _mm_movehdup_ps(two)))
-            }
-        }
-
-        #[inline(always)]
-        fn largest(self) -> f32 {
-            // SAFETY: AVX2 was proven, see the type.
-            unsafe {
-                let eight = _mm256_max_ps(self.0, self.1);
-                let low = _mm256_castps256_ps128(eight);
-                let four = _mm_max_ps(low, _mm256_extractf128_ps::<1>(eight));
-                let two = _mm_max_ps(four, _mm_movehl_ps(four, four));
-                _mm_cvtss_f32(_mm_max_ss(two, _mm_movehdup_ps(two)))
-            }
-        }
     }
 }

@@ -100,7 +100,7 @@ fn dots<L: Lanes, E: Element, const N: usize>(rows: [&[E]; N], x: &[f32]) -> [f3
 
 /// Asks for a cache line that will be read soon; any address is allowed.
 #[inline(always)]
-fn prefetch<T>(at: *const T) {
+pub(super) fn prefetch<T>(at: *const T) {
     #[cfg(target_arch = "x86_64")]
     // SAFETY: SSE is part of x86-64, and a prefetch accesses nothing.
     unsafe {

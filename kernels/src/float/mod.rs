@@ -11,10 +11,14 @@
 //! | [`reduce`] | dot product, sum of squares, largest value |
 //! | [`norm`] | root-mean-square norm |
 //! | [`matvec`] | float rows times a vector: the LM head, attention scores |
+//! | [`blocks`] | rows of quantised blocks: embeddings and heads in Q8_0 and Q6_K |
 //! | [`softmax`] | exp, softmax weights, weighted sum of rows |
+//! | [`attention`] | scores and weighted sums of several query heads at once |
 //! | [`elementwise`] | add, scale, relu²·up, f32 to f16 and back |
 //! | [`rope`] | rotary position tables and their application |
 
+pub mod attention;
+pub mod blocks;
 pub mod elementwise;
 mod lanes;
 pub mod matvec;
@@ -25,7 +29,7 @@ pub mod softmax;
 
 pub(crate) use lanes::{Array, Lanes, padded};
 #[cfg(target_arch = "x86_64")]
-pub(crate) use lanes::{Ymm, has_avx2};
+pub(crate) use lanes::{Ymm, Zmm, has_avx2, has_avx512};
 
 /// Makes public functions out of bodies that are generic over [`Lanes`]: one instance per ISA, and
 /// the dispatch between them by the proof that is passed first.
@@ -34,6 +38,15 @@ macro_rules! instantiate {
         $(
             $(#[$doc])*
             pub fn $name(isa: $crate::Supported, $($arg: $ty),*) $(-> $ret)? {
+                #[cfg(target_arch = "x86_64")]
+                if $crate::float::has_avx512(isa) {
+                    #[target_feature(enable = "avx2,f16c,avx512f,avx512bw,avx512vl")]
+                    fn avx512($($arg: $ty),*) $(-> $ret)? {
+                        $body::<$crate::float::Zmm>($($arg),*)
+                    }
+                    // SAFETY: `isa` is the proof that the CPU has all of them.
+                    return unsafe { avx512($($arg),*) };
+                }
                 #[cfg(target_arch = "x86_64")]
                 if $crate::float::has_avx2(isa) {
                     #[target_feature(enable = "avx2,f16c")]
@@ -58,9 +71,9 @@ pub(crate) mod tests {
     /// Lengths around every boundary of the sixteen lanes and of the row blocks.
     pub(crate) const LENGTHS: &[usize] = &[0, 1, 2, 7, 15, 16, 17, 31, 33, 64, 100, 127, 129, 640];
 
-    /// The scalar proof and, where the CPU has it, the vector one.
+    /// The proofs for every ISA that this CPU has, scalar first.
     pub(crate) fn isas() -> Vec<Supported> {
-        [Isa::Scalar, Isa::Avx2].into_iter().filter_map(Supported::detect).collect()
+        Isa::ALL.iter().copied().filter_map(Supported::detect).collect()
     }
 
     /// `n` values of mixed sign and magnitude.

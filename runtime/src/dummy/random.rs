@@ -1,5 +1,8 @@
 //! Random weights at the speed of memory: splitmix64, and tables that shape its output.
 
+use half::f16;
+use trilut_kernels::float::blocks::BlockFormat;
+
 /// The number of sums of four bytes.
 const SUMS: usize = 4 * 255 + 1;
 
@@ -40,6 +43,43 @@ impl Stream {
                 let part = random >> (16 * i) & 0xffff;
                 *byte = CODES[((part * 81) >> 16) as usize];
             }
+        }
+    }
+
+    /// Fills with blocks of Q8_0: codes from -127 to 127, equally likely, whose weights have the given deviation.
+    pub(super) fn q8_0(&mut self, deviation: f32, out: &mut [u8]) {
+        // 255 equally likely codes have variance (255^2 - 1) / 12.
+        let d = f16::from_f32(deviation / (65024.0f32 / 12.0).sqrt()).to_le_bytes();
+        for block in out.chunks_exact_mut(BlockFormat::Q8_0.bytes()) {
+            let (factor, codes) = block.split_at_mut(2);
+            factor.copy_from_slice(&d);
+            self.bytes(codes);
+            codes.iter_mut().filter(|code| **code == 0x80).for_each(|code| *code = 0x81);
+        }
+    }
+
+    /// Fills with blocks of Q6_K: codes from -32 to 31, scales from 64 to 127 of either sign, all equally
+    /// likely; the weights have about the given deviation.
+    pub(super) fn q6_k(&mut self, deviation: f32, out: &mut [u8]) {
+        // 64 equally likely codes have variance (64^2 - 1) / 12, the scales' mean square is about 97^2.
+        let d = f16::from_f32(deviation / (97.0 * (4095.0f32 / 12.0).sqrt())).to_le_bytes();
+        for block in out.chunks_exact_mut(BlockFormat::Q6K.bytes()) {
+            let (codes, rest) = block.split_at_mut(192);
+            let (scales, factor) = rest.split_at_mut(16);
+            self.bytes(codes);
+            self.bytes(scales);
+            for scale in scales {
+                let size = 64 + (*scale & 63) as i8;
+                *scale = if *scale & 64 == 0 { size } else { -size } as u8;
+            }
+            factor.copy_from_slice(&d);
+        }
+    }
+
+    /// Fills with bytes, each value equally likely.
+    fn bytes(&mut self, out: &mut [u8]) {
+        for out in out.chunks_mut(8) {
+            out.copy_from_slice(&self.next().to_le_bytes()[..out.len()]);
         }
     }
 
@@ -92,6 +132,25 @@ mod tests {
         let mean = values.iter().sum::<f64>() / values.len() as f64;
         let square = values.iter().map(|v| v * v).sum::<f64>() / values.len() as f64;
         assert!(mean.abs() < 0.01 && (square.sqrt() - 0.5).abs() < 0.01, "{mean} {square}");
+    }
+
+    #[test]
+    fn blocks_have_the_deviation_asked_for() {
+        let isa = trilut_kernels::Cpu::detect().best();
+        for format in [BlockFormat::Q8_0, BlockFormat::Q6K] {
+            let mut out = vec![0; 1000 * format.bytes()];
+            let mut stream = Stream::new(1, 2, 3);
+            match format {
+                BlockFormat::Q8_0 => stream.q8_0(0.04, &mut out),
+                BlockFormat::Q6K => stream.q6_k(0.04, &mut out),
+            }
+            let mut values = vec![0.0; 1000 * format.weights()];
+            format.widen(isa, &out, &mut values);
+            let n = values.len() as f64;
+            let mean = values.iter().map(|&v| f64::from(v)).sum::<f64>() / n;
+            let square = values.iter().map(|&v| f64::from(v).powi(2)).sum::<f64>() / n;
+            assert!(mean.abs() < 0.002 && (square.sqrt() / 0.04 - 1.0).abs() < 0.02, "{square}");
+        }
     }
 
     #[test]

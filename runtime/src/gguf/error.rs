@@ -178,6 +178,18 @@ pub enum GgufError {
         /// Its size.
         shape: Shape,
     },
+    /// A matrix has rows that are not whole blocks of its type.
+    #[error("the tensor `{tensor}` has rows of {k} weights, not whole {kind} blocks of {block}")]
+    Rows {
+        /// The tensor.
+        tensor: String,
+        /// Weights of a row.
+        k: usize,
+        /// The type's name.
+        kind: &'static str,
+        /// Weights of a block.
+        block: usize,
+    },
     /// The scale of an I2_S matrix is not a positive number.
     #[error("the scale of the I2_S tensor `{tensor}` is {scale}, not a positive number")]
     Scale {
@@ -209,7 +221,7 @@ impl GgufError {
                 "this is a format of its own: use the model's I2_S file"
             }
             Self::Unsupported { .. } => {
-                "F32, F16 and I2_S tensors are supported: use the model's I2_S file"
+                "F32, F16, Q8_0, Q6_K and I2_S tensors are supported: use the model's I2_S file"
             }
             Self::WrongKind { wants: "I2_S", .. } => {
                 "the weights are not ternary in this file: use the model's I2_S file"

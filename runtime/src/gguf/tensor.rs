@@ -77,6 +77,11 @@ impl<'a> Tensor<'a> {
         self.info.kind
     }
 
+    /// The type's name in ggml, such as `Q6_K`.
+    pub fn type_name(&self) -> &'static str {
+        self.info.facts.name
+    }
+
     /// The data as it is in the file: little-endian, of I2_S the codes and the scale.
     pub fn data(&self) -> &'a [u8] {
         self.data
@@ -90,19 +95,21 @@ impl<'a> Tensor<'a> {
     /// The values of an F32 or F16 tensor.
     ///
     /// # Errors
-    /// When the tensor is ternary.
+    /// When the tensor is of another type.
     pub fn to_f32(&self) -> Result<Vec<f32>, GgufError> {
         let f32s = |b: &[u8]| f32::from_le_bytes(b.try_into().expect("chunks of 4"));
         let f16s = |b: &[u8]| half::f16::from_le_bytes(b.try_into().expect("chunks of 2")).to_f32();
         match self.info.kind {
             TensorKind::F32 => Ok(self.data.chunks_exact(4).map(f32s).collect()),
             TensorKind::F16 => Ok(self.data.chunks_exact(2).map(f16s).collect()),
-            TensorKind::I2S | TensorKind::Other(_) => Err(GgufError::WrongKind {
-                tensor: self.info.name.clone(),
-                wants: "F32 or F16",
-                found: self.info.facts.name,
-            }),
+            _ => Err(self.wrong_kind("F32 or F16")),
         }
+    }
+
+    /// The error of a tensor of a type that is of no use where it is.
+    pub(crate) fn wrong_kind(&self, wants: &'static str) -> GgufError {
+        let (tensor, found) = (self.info.name.clone(), self.info.facts.name);
+        GgufError::WrongKind { tensor, wants, found }
     }
 
     /// Checks the dimensions, innermost first; ones at the end do not count.
@@ -140,7 +147,7 @@ impl Gguf {
     /// A tensor to compute with, `None` when the file has none of this name.
     ///
     /// # Errors
-    /// When its type is not F32, F16 or I2_S.
+    /// When its type is not F32, F16, Q8_0, Q6_K or I2_S.
     pub fn opt_tensor(&self, name: &str) -> Result<Option<Tensor<'_>>, GgufError> {
         let Some(&index) = self.header.names.get(name) else { return Ok(None) };
         let info = &self.header.tensors[index];
@@ -160,7 +167,7 @@ impl Gguf {
     /// A tensor to compute with.
     ///
     /// # Errors
-    /// When there is none of this name, or its type is not F32, F16 or I2_S.
+    /// When there is none of this name, or its type is not F32, F16, Q8_0, Q6_K or I2_S.
     pub fn tensor(&self, name: &str) -> Result<Tensor<'_>, GgufError> {
         self.opt_tensor(name)?.ok_or_else(|| GgufError::MissingTensor(name.to_owned()))
     }
@@ -174,8 +181,7 @@ impl Gguf {
         let tensor = self.tensor(name)?;
         let name = || name.to_owned();
         if tensor.kind() != TensorKind::I2S {
-            let found = tensor.info.facts.name;
-            return Err(GgufError::WrongKind { tensor: name(), wants: "I2_S", found });
+            return Err(tensor.wrong_kind("I2_S"));
         }
         tensor.expect_dims(&[shape.k as u64, shape.m as u64])?;
         if !shape.weights().is_multiple_of(128) {

@@ -1,5 +1,7 @@
 //! How a tensor's elements are stored, and what the numbers of other types mean.
 
+use trilut_kernels::float::blocks::BlockFormat;
+
 /// The stored type of a tensor.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum TensorKind {
@@ -7,6 +9,10 @@ pub enum TensorKind {
     F32,
     /// 16-bit IEEE floats.
     F16,
+    /// 8-bit codes with an f16 scale for each 32.
+    Q8_0,
+    /// 6-bit codes in blocks of 256, with a scale for each 16 and an f16 for all of them.
+    Q6K,
     /// Ternary weights at 2 bits in 128-weight blocks, then one f32 scale.
     I2S,
     /// A type that can be listed but not used, by its number in the file.
@@ -19,6 +25,8 @@ impl TensorKind {
         match id {
             0 => Self::F32,
             1 => Self::F16,
+            8 => Self::Q8_0,
+            14 => Self::Q6K,
             36 => Self::I2S,
             other => Self::Other(other),
         }
@@ -29,9 +37,16 @@ impl TensorKind {
         match self {
             Self::F32 => 0,
             Self::F16 => 1,
+            Self::Q8_0 => 8,
+            Self::Q6K => 14,
             Self::I2S => 36,
             Self::Other(id) => id,
         }
+    }
+
+    /// The name in ggml, such as `Q6_K`, or `unknown`.
+    pub fn name(self) -> &'static str {
+        TypeFacts::of(self.id(), false).name
     }
 
     /// Bytes that `elements` of this kind take when written, or `None` for `Other`, whose size depends
@@ -40,8 +55,23 @@ impl TensorKind {
         match self {
             Self::F32 => elements.checked_mul(4),
             Self::F16 => elements.checked_mul(2),
+            Self::Q8_0 | Self::Q6K => {
+                let format = self.block_format()?;
+                elements.div_ceil(format.weights() as u64).checked_mul(format.bytes() as u64)
+            }
             Self::I2S => elements.div_ceil(4).checked_add(32),
             Self::Other(_) => None,
+        }
+    }
+}
+
+impl TensorKind {
+    /// The format of the blocks of Q8_0 and Q6_K.
+    pub const fn block_format(self) -> Option<BlockFormat> {
+        match self {
+            Self::Q8_0 => Some(BlockFormat::Q8_0),
+            Self::Q6K => Some(BlockFormat::Q6K),
+            _ => None,
         }
     }
 }

@@ -1,24 +1,39 @@
-//! Attention of one query head over the cached positions, in a fixed order.
+//! Attention of the query heads that share a key/value head over the cached positions, in a fixed order.
 //!
 //! Positions are taken in chunks of [`CHUNK`] that begin at absolute multiples of it. Each chunk has
 //! its own softmax; chunks are merged in ascending order. So a token's result does not depend on the
-//! batch, the prefill blocks or the threads.
+//! batch, the prefill blocks or the threads, nor on the heads that are taken together.
 
 use half::f16;
 use trilut_kernels::Supported;
-use trilut_kernels::float::{elementwise, matvec, reduce, softmax};
+use trilut_kernels::float::{attention, elementwise, reduce, softmax};
 
 /// Positions per chunk.
-pub(crate) const CHUNK: usize = 256;
+const CHUNK: usize = 256;
 
-/// `out = softmax(scale * keys · q) · values`, for keys and values of `n >= 1` positions
-/// (`n x head_dim`). `scores` holds [`CHUNK`] values of scratch space, `partial` as many as `q`.
+/// Values of scratch space for each query head: its scores, and four that are kept beside them.
+pub(crate) const SCRATCH: usize = CHUNK + 4;
+
+/// How many of the `shared` query heads of a key/value head one task takes, when there are `tokens *
+/// kv_heads` of these for `threads`: a divisor of `shared`. More heads widen keys and values less
+/// often, fewer are divided more evenly.
+pub(crate) fn heads_per_task(shared: usize, heads: usize, threads: usize) -> usize {
+    // Widening costs about half of what a head then does with it.
+    let time = |n: usize| (heads * (shared / n)).div_ceil(threads) * (2 * n + 1);
+    let divisors = (1..=shared).filter(|n| shared.is_multiple_of(*n));
+    divisors.min_by_key(|&n| (time(n), std::cmp::Reverse(n))).unwrap_or(1)
+}
+
+/// `out = softmax(scale * keys · q) · values` for each query head q of `width` in `queries`, for keys
+/// and values of `n >= 1` positions (`n x width`). `scores` holds [`SCRATCH`] values for each
+/// head, `partial` as many as `queries`.
 /// Returns whether every score is finite: softmax would give one that is not (a key beyond the range
 /// of f16) a weight of 0 or 1, and nothing after it could tell.
 #[expect(clippy::too_many_arguments, reason = "the operands of one formula")]
 pub(crate) fn attend(
     isa: Supported,
-    q: &[f32],
+    queries: &[f32],
+    width: usize,
     scale: f32,
     keys: &[f16],
     values: &[f16],
@@ -26,34 +41,48 @@ pub(crate) fn attend(
     partial: &mut [f32],
     out: &mut [f32],
 ) -> bool {
-    let width = q.len();
+    let heads = queries.len() / width;
+    let partial = &mut partial[..queries.len()];
+    // The largest score and the sum of the exponentials relative to it, by head: so far, and of a chunk.
+    let (totals, scores) = scores[..heads * SCRATCH].split_at_mut(4 * heads);
+    let (totals, fresh) = totals.as_chunks_mut::<2>().0.split_at_mut(heads);
+    let mut finite = true;
     let chunks = keys.chunks(CHUNK * width).zip(values.chunks(CHUNK * width));
-    let (mut most, mut total, mut finite) = (0.0, 0.0, true);
     for (index, (keys, values)) in chunks.enumerate() {
-        let scores = &mut scores[..keys.len() / width];
-        matvec::rows_f16(isa, keys, q, scores);
+        let n = keys.len() / width;
+        let scores = &mut scores[..heads * n];
+        attention::scores_f16(isa, keys, queries, width, scores);
         elementwise::scale(isa, scores, scale);
         finite &= reduce::all_finite(isa, scores);
-        let largest = reduce::largest(isa, scores);
-        let sum = softmax::exp_shifted(isa, scores, largest);
+        for (fresh, scores) in fresh.iter_mut().zip(scores.chunks_exact_mut(n)) {
+            let largest = reduce::largest(isa, scores);
+            *fresh = [largest, softmax::exp_shifted(isa, scores, largest)];
+        }
         if index == 0 {
-            softmax::weighted_sum_f16(isa, scores, values, out);
-            (most, total) = (largest, sum);
+            attention::weighted_sums_f16(isa, scores, values, width, out);
+            totals.copy_from_slice(fresh);
             continue;
         }
-        softmax::weighted_sum_f16(isa, scores, values, partial);
-        // Both sides are brought to the larger of the two maxima.
-        let merged = if largest > most { largest } else { most };
-        let mut factors = [most - merged, largest - merged];
-        softmax::exp(isa, &mut factors);
-        let [old, new] = factors;
-        elementwise::scale(isa, out, old);
-        elementwise::scale(isa, partial, new);
-        elementwise::add(isa, out, partial);
-        total = total * old + sum * new;
-        most = merged;
+        attention::weighted_sums_f16(isa, scores, values, width, partial);
+        let sums = out.chunks_exact_mut(width).zip(partial.chunks_exact_mut(width));
+        for (([most, total], &mut [largest, sum]), (out, partial)) in
+            totals.iter_mut().zip(&mut *fresh).zip(sums)
+        {
+            // Both sides are brought to the larger of the two maxima.
+            let merged = if largest > *most { largest } else { *most };
+            let mut factors = [*most - merged, largest - merged];
+            softmax::exp(isa, &mut factors);
+            let [old, new] = factors;
+            elementwise::scale(isa, out, old);
+            elementwise::scale(isa, partial, new);
+            elementwise::add(isa, out, partial);
+            *total = *total * old + sum * new;
+            *most = merged;
+        }
     }
-    elementwise::scale(isa, out, 1.0 / total);
+    for (&mut [_, total], out) in totals.iter_mut().zip(out.chunks_exact_mut(width)) {
+        elementwise::scale(isa, out, 1.0 / total);
+    }
     finite
 }
 
@@ -73,8 +102,9 @@ mod tests {
                 |f| -> Vec<f16> { (0..n * width).map(|i| f16::from_f32(wave(i, f))).collect() };
             let (keys, values) = (halves(0.37), halves(1.3));
             let mut out = vec![0.0; width];
-            let (mut scores, mut partial) = (vec![0.0; CHUNK], vec![0.0; width]);
-            assert!(attend(isa, &q, 0.3, &keys, &values, &mut scores, &mut partial, &mut out));
+            let (mut scores, mut partial) = (vec![0.0; SCRATCH], vec![0.0; width]);
+            let (scores, partial) = (&mut scores, &mut partial);
+            assert!(attend(isa, &q, width, 0.3, &keys, &values, scores, partial, &mut out));
 
             let dot = |row: &[f16]| -> f64 {
                 row.iter().zip(&q).map(|(k, q)| k.to_f64() * f64::from(*q)).sum()
@@ -92,18 +122,53 @@ mod tests {
     }
 
     #[test]
+    fn heads_together_are_as_each_by_itself() {
+        let isa = Cpu::detect().best();
+        for width in [32, 50] {
+            for heads in 1..=6 {
+                for n in [1, 255, 256, 700] {
+                    let wave = |i: usize, f: f32| (i as f32 * f).sin() * 2.0;
+                    let q: Vec<f32> = (0..heads * width).map(|i| wave(i, 0.7)).collect();
+                    let halves =
+                        |f| (0..n * width).map(|i| f16::from_f32(wave(i, f))).collect::<Vec<_>>();
+                    let (keys, values) = (halves(0.37), halves(1.3));
+                    let run = |q: &[f32]| {
+                        let mut out = vec![0.0; q.len()];
+                        let mut scores = vec![0.0; q.len() / width * SCRATCH];
+                        let (scores, partial) = (&mut scores, &mut vec![0.0; q.len()]);
+                        assert!(attend(
+                            isa, q, width, 0.3, &keys, &values, scores, partial, &mut out
+                        ));
+                        out
+                    };
+                    let alone: Vec<f32> = q.chunks_exact(width).flat_map(run).collect();
+                    assert_eq!(run(&q), alone);
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn tasks_take_as_many_heads_as_threads_leave() {
+        // A prompt, and one token of a model with 5 key/value heads for 20 heads.
+        assert_eq!(heads_per_task(4, 512 * 5, 8), 4);
+        assert_eq!([1, 2, 5, 20].map(|threads| heads_per_task(4, 5, threads)), [4, 2, 4, 1]);
+        assert_eq!(heads_per_task(1, 8, 3), 1);
+    }
+
+    #[test]
     fn keys_beyond_f16_are_reported() {
         let isa = Cpu::detect().best();
         let (width, n) = (32, 300);
         let values = vec![f16::ONE; n * width];
-        let (mut scores, mut partial) = (vec![0.0; CHUNK], vec![0.0; width]);
+        let (scores, partial) = (&mut vec![0.0; SCRATCH], &mut vec![0.0; width]);
         let mut out = vec![0.0; width];
         for at in [0, 17, 255, 256, 299] {
             for bad in [f16::INFINITY, f16::NEG_INFINITY, f16::NAN] {
                 let mut keys = vec![f16::ONE; n * width];
                 keys[at * width + 5] = bad;
                 let q = vec![1.0; width];
-                assert!(!attend(isa, &q, 0.1, &keys, &values, &mut scores, &mut partial, &mut out));
+                assert!(!attend(isa, &q, width, 0.1, &keys, &values, scores, partial, &mut out));
             }
         }
     }

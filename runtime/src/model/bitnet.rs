@@ -7,7 +7,7 @@
 //! layers that share an input stacked into one matrix. Each value is computed by one fixed sequence of operations, whatever the batch, the threads,
 //! the kernels and the ISA.
 
-use super::attention::attend;
+use super::attention::{attend, heads_per_task};
 use super::linear::Linear;
 use super::scratch::{Input, ScratchParts};
 use super::stack::{LEAST_TOKENS, Order, Outputs, PrefillChoice, Stack};
@@ -127,21 +127,25 @@ impl Forward<'_, '_> {
         let scale = 1.0 / (head_dim as f32).sqrt();
         // SAFETY: the worker's own.
         let own = unsafe { &mut scratch.own.get_mut(at(worker.index, 1))[0] };
+        let shared = heads / kv_heads;
+        let group = heads_per_task(shared, self.rows.len() * kv_heads, worker.threads);
+        let (groups, width) = (heads / group, group * head_dim);
         // Dealt in turn: later tokens see more, so even parts in their order would be uneven work.
-        for unit in (worker.index..self.rows.len() * heads).step_by(worker.threads) {
-            let (row, kv_head) = (self.rows[unit / heads], unit % heads / (heads / kv_heads));
+        for unit in (worker.index..self.rows.len() * groups).step_by(worker.threads) {
+            let (row, kv_head) = (self.rows[unit / groups], unit % groups * group / shared);
             let seen = self.cache.range(row.sequence, layer, kv_head, 0..row.position + 1);
-            // SAFETY: queries and cache are complete; the output is an own head of a token.
+            // SAFETY: queries and cache are complete; the output is own heads of a token.
             let (q, keys, values, out) = unsafe {
                 (
-                    scratch.q.get(at(unit, head_dim)),
+                    scratch.q.get(at(unit, width)),
                     self.keys.get(seen.clone()),
                     self.values.get(seen),
-                    scratch.heads.get_mut(at(unit, head_dim)),
+                    scratch.heads.get_mut(at(unit, width)),
                 )
             };
             let (scores, partial) = (&mut own.scores, &mut own.partial);
-            self.check(attend(self.isa, q, scale, keys, values, scores, partial, out));
+            let finite = attend(self.isa, q, head_dim, scale, keys, values, scores, partial, out);
+            self.check(finite);
         }
         worker.barrier();
 

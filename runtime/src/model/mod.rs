@@ -9,6 +9,7 @@ mod attention;
 mod bitnet;
 mod config;
 mod linear;
+mod matrix;
 mod scratch;
 mod stack;
 mod weights;
@@ -16,6 +17,7 @@ mod weights;
 pub use config::Config;
 pub use linear::Choice;
 pub use stack::PrefillChoice;
+pub use weights::Load;
 
 use crate::gguf::Gguf;
 use crate::tokenizer::Tokenizer;
@@ -47,6 +49,8 @@ pub struct ModelOptions<'a> {
     pub cpu: Option<Cpu>,
     /// Positions of a session; `None` takes what the model was made for.
     pub context: Option<usize>,
+    /// Where the weights are kept.
+    pub load: Load,
 }
 
 /// One token of a batch.
@@ -76,6 +80,7 @@ struct Inner {
     stacks: [PrefillChoice; 4],
     cpu: Cpu,
     context: usize,
+    load: Load,
     pool: Pool,
 }
 
@@ -125,8 +130,8 @@ impl Model {
         Self::open_with(&Gguf::from_static(embedded::model())?, &ModelOptions::default())
     }
 
-    /// Loads a model from an open file. Weights whose kernel reads the file's own layout are executed
-    /// in place; the file stays mapped as long as the model needs it.
+    /// Loads a model from an open file. With [`Load::Map`], weights whose kernel reads the file's own
+    /// layout are executed in place; the file stays mapped as long as the model needs it.
     ///
     /// # Errors
     /// When the file is not a usable model, an option is out of range, or the machine's memory does not
@@ -151,15 +156,20 @@ impl Model {
         let stacks = config
             .stacks()
             .map(|(_, shape)| PrefillChoice::make(shape, threads, options.plan, &cpu));
-        let tokenizer = Tokenizer::from_gguf(gguf)?;
+        // Side by side: neither uses all cores all the time.
+        let (weights, tokenizer) = rayon::join(
+            || Weights::load(gguf, &config, &choices, options.load),
+            || Tokenizer::from_gguf(gguf),
+        );
+        let tokenizer = tokenizer?;
         // A padded embedding may have more rows than there are tokens, but not fewer.
         if tokenizer.vocab_size() > config.vocab {
             let (tokenizer, model) = (tokenizer.vocab_size(), config.vocab);
             return Err(Error::Vocabulary { tokenizer, model });
         }
-        let weights = Weights::load(gguf, &config, &choices)?;
-        let pool = Pool::new(threads);
-        let inner = Inner { config, weights, tokenizer, choices, stacks, cpu, context, pool };
+        let weights = weights?;
+        let (load, pool) = (options.load, Pool::new(threads));
+        let inner = Inner { config, weights, tokenizer, choices, stacks, cpu, context, load, pool };
         Ok(Self { inner: Arc::new(inner) })
     }
 
@@ -193,6 +203,11 @@ impl Model {
     pub fn prefill_kernels(&self) -> impl Iterator<Item = (&'static str, &PrefillChoice)> {
         let names = self.inner.config.stacks().map(|(name, _)| name);
         names.into_iter().zip(&self.inner.stacks)
+    }
+
+    /// Where its weights are kept.
+    pub fn load(&self) -> Load {
+        self.inner.load
     }
 
     /// Bytes of weights that decoding one token reads.

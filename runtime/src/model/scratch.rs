@@ -1,6 +1,7 @@
 //! The buffers of a forward pass: allocated once, grown to the largest batch, shared by the workers of
 //! a region.
 
+use super::attention;
 use super::config::Config;
 use super::stack::StackScratch;
 use trilut_kernels::pool::Parts;
@@ -52,9 +53,9 @@ pub(crate) struct Own {
     pub(crate) floats: Vec<f32>,
     /// What running a stack of linear layers needs.
     pub(crate) stack: StackScratch,
-    /// Attention scores of a chunk of positions.
+    /// Attention scores of a chunk of positions, for the heads of a task.
     pub(crate) scores: Vec<f32>,
-    /// The weighted values of a chunk of positions.
+    /// The weighted values of a chunk of positions, for the same heads.
     pub(crate) partial: Vec<f32>,
 }
 
@@ -86,8 +87,9 @@ impl Scratch {
             own.normed.resize(widest, 0.0);
             own.sums.resize(widest, 0);
             own.floats.resize(widest, 0.0);
-            own.scores.resize(super::attention::CHUNK, 0.0);
-            own.partial.resize(config.head_dim, 0.0);
+            let shared = config.heads / config.kv_heads;
+            own.scores.resize(shared * attention::SCRATCH, 0.0);
+            own.partial.resize(shared * config.head_dim, 0.0);
         }
     }
 

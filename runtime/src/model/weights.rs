@@ -3,12 +3,30 @@
 
 use super::config::Config;
 use super::linear::{Choice, Linear};
+use super::matrix::Matrix;
 use crate::Error;
-use crate::gguf::{Gguf, SharedBytes, TensorKind};
-use half::f16;
+use crate::gguf::Gguf;
 use rayon::prelude::*;
-use std::ops::Range;
-use trilut_kernels::{Layout, Packed, check_i2s_file, float};
+use trilut_kernels::{Layout, Packed, check_i2s_file};
+
+/// Where a model's weights are kept. It changes no result.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Load {
+    /// In the pages of the mapped file, where their layout is the one that is executed.
+    #[default]
+    Map,
+    /// In memory of the process; the file's pages are let go.
+    Copy,
+}
+
+impl std::fmt::Display for Load {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Self::Map => "map",
+            Self::Copy => "copy",
+        })
+    }
+}
 
 /// Everything a forward pass reads.
 #[derive(Debug)]
@@ -52,17 +70,22 @@ pub(crate) struct Block {
 impl Weights {
     /// Loads all tensors that `config` calls for; `choices` holds one choice per entry of
     /// [`Config::linears`]. Blocks are read in parallel.
-    pub(crate) fn load(gguf: &Gguf, config: &Config, choices: &[Choice; 7]) -> Result<Self, Error> {
+    pub(crate) fn load(
+        gguf: &Gguf,
+        config: &Config,
+        choices: &[Choice; 7],
+        load: Load,
+    ) -> Result<Self, Error> {
         let (hidden, vocab) = (config.hidden, config.vocab);
         let output = match gguf.opt_tensor("output.weight")? {
-            Some(_) => Some(Matrix::load(gguf, "output.weight", vocab, hidden)?),
+            Some(_) => Some(Matrix::load(gguf, "output.weight", vocab, hidden, load)?),
             None => None,
         };
         let blocks = (0..config.layers).into_par_iter();
         Ok(Self {
-            embedding: Matrix::load(gguf, "token_embd.weight", vocab, hidden)?,
+            embedding: Matrix::load(gguf, "token_embd.weight", vocab, hidden, load)?,
             blocks: blocks
-                .map(|layer| Block::load(gguf, config, choices, layer))
+                .map(|layer| Block::load(gguf, config, choices, layer, load))
                 .collect::<Result<_, _>>()?,
             output_norm: norm(gguf, "output_norm.weight", hidden)?,
             output,
@@ -86,10 +109,11 @@ impl Block {
         config: &Config,
         choices: &[Choice; 7],
         layer: usize,
+        load: Load,
     ) -> Result<Self, Error> {
         let linear = |index: usize| {
             let (name, _) = config.linears()[index];
-            load_linear(gguf, &format!("blk.{layer}.{name}.weight"), &choices[index])
+            load_linear(gguf, &format!("blk.{layer}.{name}.weight"), &choices[index], load)
         };
         let norm = |name: &str, n| norm(gguf, &format!("blk.{layer}.{name}.weight"), n);
         Ok(Self {
@@ -116,12 +140,13 @@ impl Block {
     }
 }
 
-/// A ternary tensor for the chosen kernel: in place where its layout is the file's, else repacked,
-/// after which the file's pages are let go.
-fn load_linear(gguf: &Gguf, name: &str, choice: &Choice) -> Result<Linear, Error> {
+/// A ternary tensor for the chosen kernel: in place where that is asked for and its layout is the
+/// file's, else repacked, after which the file's pages are let go.
+fn load_linear(gguf: &Gguf, name: &str, choice: &Choice, load: Load) -> Result<Linear, Error> {
     let (shape, layout) = (choice.shape, choice.kernel.layout());
     let tensor = gguf.i2s(name, shape)?;
-    let weights = if layout == Layout::I2s && shape.k.is_multiple_of(128) {
+    let in_file_layout = layout == Layout::I2s && shape.k.is_multiple_of(128);
+    let weights = if load == Load::Map && in_file_layout {
         // Repacking checks the codes by itself.
         check_i2s_file(shape, tensor.codes)
             .and_then(|()| Packed::shared(layout, shape, gguf.shared(), tensor.range.clone()))
@@ -142,89 +167,5 @@ fn norm(gguf: &Gguf, name: &str, n: usize) -> Result<Vec<f32>, Error> {
     match weights.iter().position(|w| !w.is_finite()) {
         None => Ok(weights),
         Some(index) => Err(Error::NotFiniteWeight { tensor: name.to_owned(), index }),
-    }
-}
-
-/// A float matrix as the file stores it, row by row.
-pub(crate) struct Matrix {
-    k: usize,
-    store: Store,
-}
-
-enum Store {
-    /// f16 executed in place.
-    Mapped(SharedBytes, Range<usize>),
-    F32(Vec<f32>),
-    /// f16 that does not lie at an even address in the file.
-    F16(Vec<f16>),
-}
-
-impl std::fmt::Debug for Matrix {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let kind = match &self.store {
-            Store::Mapped(..) => "f16 in place",
-            Store::F32(_) => "f32",
-            Store::F16(_) => "f16",
-        };
-        write!(f, "Matrix({kind}, rows of {})", self.k)
-    }
-}
-
-impl Matrix {
-    fn load(gguf: &Gguf, name: &str, m: usize, k: usize) -> Result<Self, Error> {
-        let tensor = gguf.tensor(name)?;
-        tensor.expect_dims(&[k as u64, m as u64])?;
-        let store = match tensor.kind() {
-            TensorKind::F16 => match bytemuck::try_cast_slice::<u8, f16>(tensor.data()) {
-                Ok(_) => Store::Mapped(gguf.shared(), tensor.range()),
-                Err(_) => {
-                    let bytes = tensor.data().chunks_exact(2);
-                    Store::F16(bytes.map(bytemuck::pod_read_unaligned).collect())
-                }
-            },
-            _ => Store::F32(tensor.to_f32()?),
-        };
-        Ok(Self { k, store })
-    }
-
-    fn halves(&self) -> &[f16] {
-        match &self.store {
-            Store::Mapped(bytes, range) => bytemuck::cast_slice(&(**bytes).as_ref()[range.clone()]),
-            Store::F16(values) => values,
-            Store::F32(_) => &[],
-        }
-    }
-
-    /// One row as f32.
-    pub(crate) fn row(&self, isa: trilut_kernels::Supported, row: usize, out: &mut [f32]) {
-        let range = row * self.k..(row + 1) * self.k;
-        match &self.store {
-            Store::F32(values) => out.copy_from_slice(&values[range]),
-            _ => float::elementwise::widen_f16(isa, &self.halves()[range], out),
-        }
-    }
-
-    /// `out[i]` = row `rows.start + i` times `x`.
-    pub(crate) fn rows_times(
-        &self,
-        isa: trilut_kernels::Supported,
-        rows: Range<usize>,
-        x: &[f32],
-        out: &mut [f32],
-    ) {
-        let range = rows.start * self.k..rows.end * self.k;
-        match &self.store {
-            Store::F32(values) => float::matvec::rows_f32(isa, &values[range], x, out),
-            _ => float::matvec::rows_f16(isa, &self.halves()[range], x, out),
-        }
-    }
-
-    /// Bytes that one pass over all rows reads.
-    pub(crate) fn bytes(&self) -> usize {
-        match &self.store {
-            Store::Mapped(_, range) => range.len(),
-            Store::F16(values) => values.len() * 2,
-            Store::F32(values) => values.len() * 4,
-        }
     }
 }

@@ -27,7 +27,7 @@ mod versus;
 
 use super::environment;
 use super::failure::{Failure, printable};
-use super::model::Source;
+use super::model::{LoadMode, Source};
 use super::output::{out, outln};
 use super::run::Engine;
 use comparison::Ours;
@@ -72,6 +72,9 @@ pub(crate) struct Args {
     /// Preset file to use before all others.
     #[arg(long, value_name = "FILE")]
     preset: Option<PathBuf>,
+    /// Where the weights are kept.
+    #[arg(long, value_enum, default_value = "map")]
+    load: LoadMode,
     #[command(flatten)]
     versus: versus::Options,
 }
@@ -112,7 +115,7 @@ impl Args {
 
     /// Loads a model with the kernels that the ladder names for a number of threads.
     fn load(&self, gguf: &Gguf, threads: usize) -> Result<Model, Failure> {
-        Engine::new(threads, self.format, self.preset.clone()).load(gguf)
+        Engine::new(threads, self.format, self.preset.clone(), self.load).load(gguf)
     }
 }
 
@@ -174,5 +177,6 @@ fn about(gguf: &Gguf, source: &Source, machine: &Machine, model: &Model) -> Resu
         cpu_info: machine.brand.trim().to_owned(),
     };
     let parameters = gguf.tensors().iter().map(|tensor| tensor.elements()).sum();
-    Ok(About { ours, name, parameters, backend })
+    let load = model.load().to_string();
+    Ok(About { ours, name, parameters, backend, load })
 }

@@ -23,6 +23,7 @@ pub(super) struct Measured {
     model_size: u64,
     model_n_params: u64,
     backend: String,
+    load: String,
     n_threads: usize,
     n_prompt: usize,
     n_gen: usize,
@@ -55,6 +56,8 @@ pub(super) struct About {
     pub(super) parameters: u64,
     /// Formats of the ternary layers, joined by `+`.
     pub(super) backend: String,
+    /// Where the weights are kept.
+    pub(super) load: String,
 }
 
 /// Runs a test `repetitions` times after a warm-up.
@@ -94,6 +97,7 @@ pub(super) fn measure(
         model_size: about.ours.model_size,
         model_n_params: about.parameters,
         backend: about.backend.clone(),
+        load: about.load.clone(),
         n_threads: model.threads(),
         n_prompt,
         n_gen,
@@ -154,8 +158,9 @@ pub(super) fn footer(results: &[Measured], meter: &Meter) {
         let threads = count(r.n_threads, "thread");
         if let Some(share) = r.bandwidth_share {
             eprintln!(
-                "{} with {threads} reads {:.0} MB per token: {:.0} % of the {:.1} GB/s measured in this run",
+                "{} with {threads} (load: {}) reads {:.0} MB per token: {:.0} % of the {:.1} GB/s measured in this run",
                 r.test,
+                r.load,
                 r.bytes_per_token as f64 / 1e6,
                 share * 100.0,
                 r.bandwidth_gbps,

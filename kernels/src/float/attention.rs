@@ -1,0 +1,253 @@
+//! Several query heads over the keys and values of one head: each f16 is widened once for all of them.
+//!
+//! The results are those of [`matvec`](super::matvec) and [`softmax`](super::softmax) for each query
+//! head by itself, bit for bit.
+
+use super::{Lanes, instantiate, padded};
+use half::f16;
+
+instantiate! {
+    /// `out[h * n + j] = sum_i queries[h * width + i] * keys[j * width + i]` for `n` keys, in the order
+    /// of [`super::reduce::dot`].
+    ///
+    /// # Panics
+    /// When `width` is 0, `keys` or `queries` are not whole rows of it, or `out` has another length.
+    pub fn scores_f16(keys: &[f16], queries: &[f32], width: usize, out: &mut [f32]) = scores_body;
+
+    /// `out[h * width + c] = sum_j weights[h * n + j] * rows[j * width + c]` for `n` rows, added in
+    /// ascending `j`.
+    ///
+    /// # Panics
+    /// When `width` is 0, `rows` or `out` are not whole rows of it, or `weights` has another length.
+    pub fn weighted_sums_f16(weights: &[f32], rows: &[f16], width: usize, out: &mut [f32]) = weighted_body;
+}
+
+#[inline(always)]
+fn scores_body<L: Lanes>(keys: &[f16], queries: &[f32], width: usize, out: &mut [f32]) {
+    let (n, heads) = (keys.len() / width, queries.len() / width);
+    assert!(keys.len() == n * width && queries.len() == heads * width && out.len() == heads * n);
+    let mut done = 0;
+    // Sixteen products at a time: of as many heads as there are, with as many keys as that leaves.
+    while heads - done >= 4 {
+        let (queries, out) = (&queries[done * width..], &mut out[done * n..]);
+        scores::<L, 4, 4, 1>(keys, queries, width, out);
+        done += 4;
+    }
+    while heads - done >= 2 {
+        let (queries, out) = (&queries[done * width..], &mut out[done * n..]);
+        scores::<L, 2, 8, 2>(keys, queries, width, out);
+        done += 2;
+    }
+    if heads > done {
+        let (queries, out) = (&queries[done * width..], &mut out[done * n..]);
+        scores::<L, 1, 16, 4>(keys, queries, width, out);
+    }
+}
+
+/// The scores of the first `H` heads, `P` keys at a time; where registers are short, they are computed
+/// `S` keys at a time. `H * P` is 16.
+#[inline(always)]
+fn scores<L: Lanes, const H: usize, const P: usize, const S: usize>(
+    keys: &[f16],
+    queries: &[f32],
+    width: usize,
+    out: &mut [f32],
+) {
+    let n = keys.len() / width;
+    let mut at = 0;
+    while at + P <= n {
+        // By head, then by key.
+        let mut sums = [L::splat(0.0); 16];
+        if L::WIDE {
+            let products = products::<L, H, P>(&keys[at * width..], queries, width);
+            for h in 0..H {
+                for p in 0..P {
+                    sums[h * P + p] = products[h][p];
+                }
+            }
+        } else {
+            for first in (0..P).step_by(S) {
+                let keys = &keys[(at + first) * width..];
+                let products = products::<L, H, S>(keys, queries, width);
+                for h in 0..H {
+                    for p in 0..S {
+                        sums[h * P + first + p] = products[h][p];
+                    }
+                }
+            }
+        }
+        let mut all = [0.0; 16];
+        L::sums(&sums).store(&mut all);
+        for h in 0..H {
+            out[h * n + at..][..P].copy_from_slice(&all[h * P..][..P]);
+        }
+        at += P;
+    }
+    for at in at..n {
+        let products = products::<L, H, 1>(&keys[at * width..], queries, width);
+        for h in 0..H {
+            out[h * n + at] = products[h][0].sum();
+        }
+    }
+}
+
+/// The lanes of query `h` times key `p`, for the first `H` queries and `S` keys.
+#[inline(always)]
+fn products<L: Lanes, const H: usize, const S: usize>(
+    keys: &[f16],
+    queries: &[f32],
+    width: usize,
+) -> [[L; S]; H] {
+    let whole = width / 16;
+    let (mut key_rows, mut query_rows) = ([&[][..]; S], [&[][..]; H]);
+    for p in 0..S {
+        // One check of the length here instead of one in every step.
+        key_rows[p] = &keys[p * width..][..width].as_chunks::<16>().0[..whole];
+    }
+    for h in 0..H {
+        query_rows[h] = &queries[h * width..][..width].as_chunks::<16>().0[..whole];
+    }
+    let mut sums = [[L::splat(0.0); S]; H];
+    for c in 0..whole {
+        let mut wide = [L::splat(0.0); S];
+        for p in 0..S {
+            wide[p] = L::widen(&key_rows[p][c]);
+        }
+        for h in 0..H {
+            let x = L::load(&query_rows[h][c]);
+            for p in 0..S {
+                sums[h][p] = sums[h][p].add(wide[p].mul(x));
+            }
+        }
+    }
+    if !width.is_multiple_of(16) {
+        for h in 0..H {
+            let x = L::load(&padded(&queries[h * width..][whole * 16..width]));
+            for p in 0..S {
+                let key = L::widen(&padded(&keys[p * width..][whole * 16..width]));
+                sums[h][p] = sums[h][p].add(key.mul(x));
+            }
+        }
+    }
+    sums
+}
+
+#[inline(always)]
+fn weighted_body<L: Lanes>(weights: &[f32], rows: &[f16], width: usize, out: &mut [f32]) {
+    let (n, heads) = (rows.len() / width, out.len() / width);
+    assert!(rows.len() == n * width && out.len() == heads * width && weights.len() == heads * n);
+    let mut done = 0;
+    while heads - done >= 4 {
+        weighted::<L, 4>(&weights[done * n..], rows, width, &mut out[done * width..]);
+        done += 4;
+    }
+    for done in done..heads {
+        weighted::<L, 1>(&weights[done * n..], rows, width, &mut out[done * width..]);
+    }
+}
+
+/// The weighted sums of the first `H` heads.
+#[inline(always)]
+fn weighted<L: Lanes, const H: usize>(
+    weights: &[f32],
+    rows: &[f16],
+    width: usize,
+    out: &mut [f32],
+) {
+    let mut at = 0;
+    // Sums stay in registers: of one head as many as of four.
+    while (L::WIDE || H == 1) && at + 64 <= width {
+        columns::<L, H, 4>(weights, rows, width, at, out);
+        at += 64;
+    }
+    while at + 16 <= width {
+        columns::<L, H, 1>(weights, rows, width, at, out);
+        at += 16;
+    }
+    if at < width {
+        let n = rows.len() / width;
+        for h in 0..H {
+            let mut sum = L::splat(0.0);
+            for (w, row) in weights[h * n..][..n].iter().zip(rows.chunks_exact(width)) {
+                sum = sum.add(L::splat(*w).mul(L::widen(&padded(&row[at..]))));
+            }
+            let mut last = [0.0; 16];
+            sum.store(&mut last);
+            out[h * width + at..][..width - at].copy_from_slice(&last[..width - at]);
+        }
+    }
+}
+
+/// Columns `at..at + 16 * C` of the weighted sums of `H` heads.
+#[inline(always)]
+fn columns<L: Lanes, const H: usize, const C: usize>(
+    weights: &[f32],
+    rows: &[f16],
+    width: usize,
+    at: usize,
+    out: &mut [f32],
+) {
+    let n = rows.len() / width;
+    let mut by_head = [&weights[..n]; H];
+    for h in 0..H {
+        by_head[h] = &weights[h * n..][..n];
+    }
+    let mut sums = [[L::splat(0.0); C]; H];
+    for (j, row) in rows.chunks_exact(width).enumerate() {
+        let row = &row[at..at + 16 * C];
+        let mut wide = [L::splat(0.0); C];
+        for (wide, row) in wide.iter_mut().zip(row.as_chunks().0) {
+            *wide = L::widen(row);
+        }
+        for h in 0..H {
+            let w = L::splat(by_head[h][j]);
+            for c in 0..C {
+                sums[h][c] = sums[h][c].add(w.mul(wide[c]));
+            }
+        }
+    }
+    for h in 0..H {
+        let (out, _) = out[h * width + at..][..16 * C].as_chunks_mut();
+        for c in 0..C {
+            sums[h][c].store(&mut out[c]);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::float::matvec::rows_f16;
+    use crate::float::softmax::weighted_sum_f16;
+    use crate::float::tests::{same_on_every_isa, values};
+
+    #[test]
+    fn each_head_is_as_by_itself_on_every_isa() {
+        for width in [1, 16, 30, 64, 100, 128] {
+            for heads in [0, 1, 2, 3, 4, 5, 7, 8] {
+                for n in [0, 1, 3, 4, 7, 16, 19, 40] {
+                    let halves = |seed| -> Vec<f16> {
+                        values(n * width, seed).into_iter().map(f16::from_f32).collect()
+                    };
+                    let (keys, rows) = (halves(1), halves(2));
+                    let (queries, weights) = (values(heads * width, 3), values(heads * n, 4));
+                    same_on_every_isa(|isa| {
+                        let (mut scores, mut sums) =
+                            (vec![7.0; heads * n], vec![7.0; heads * width]);
+                        scores_f16(isa, &keys, &queries, width, &mut scores);
+                        weighted_sums_f16(isa, &weights, &rows, width, &mut sums);
+                        for h in 0..heads {
+                            let mut alone = vec![0.0; n];
+                            rows_f16(isa, &keys, &queries[h * width..][..width], &mut alone);
+                            assert_eq!(scores[h * n..][..n], alone);
+                            let mut alone = vec![0.0; width];
+                            weighted_sum_f16(isa, &weights[h * n..][..n], &rows, &mut alone);
+                            assert_eq!(sums[h * width..][..width], alone);
+                        }
+                        [scores, sums].concat()
+                    });
+                }
+            }
+        }
+    }
+}
