@@ -16,8 +16,8 @@ pub(super) struct BytePairs {
     /// Whether a word that is a token needs no merges.
     whole_words: bool,
     index: TextIndex,
-    /// The tokens of the bytes.
-    bytes: [u32; 256],
+    /// The tokens of the bytes. Bytes that no one writes may have none, and are left out of texts.
+    bytes: [Option<u32>; 256],
     /// What two tokens make, by both ids.
     merges: HashMap<u64, Joined>,
 }
@@ -30,16 +30,25 @@ impl BytePairs {
         rules: &Rules,
     ) -> Result<Self, TokenizerError> {
         let index = TextIndex::new(vocabulary)?;
-        let mut bytes = [0; 256];
+        let mut bytes = [None; 256];
         for byte in 0..=u8::MAX {
-            bytes[usize::from(byte)] = index.get(vocabulary, &[byte]).ok_or_else(|| {
+            bytes[usize::from(byte)] = index.get(vocabulary, &[byte]);
+            if bytes[usize::from(byte)].is_none() && is_needed(byte) {
                 let text = byte_text(byte, Spelling::ByteLevel);
-                TokenizerError::MissingByte { byte, text }
-            })?;
+                return Err(TokenizerError::MissingByte { byte, text });
+            }
         }
         let merges = read_merges(gguf, vocabulary, &index)?;
         let splitter = Splitter::new(rules);
         Ok(Self { splitter, whole_words: rules.whole_words, index, bytes, merges })
+    }
+
+    /// What a person should know of the vocabulary.
+    pub(super) fn note(&self) -> Option<String> {
+        let missing = self.bytes.iter().filter(|id| id.is_none()).count();
+        (missing > 0).then(|| {
+            format!("the vocabulary has no token for {missing} rare bytes, which are left out of texts")
+        })
     }
 
     /// Appends the tokens of a text.
@@ -51,7 +60,7 @@ impl BytePairs {
             let place = at..at + word.len();
             at = place.end;
             if let &[byte] = word.as_bytes() {
-                return ids.push(self.bytes[usize::from(byte)]);
+                return ids.extend(self.bytes[usize::from(byte)]);
             }
             cache.append(text.as_bytes(), place, ids, |word, ids| {
                 self.encode_word(vocabulary, word, &mut merger, ids);
@@ -71,14 +80,18 @@ impl BytePairs {
         {
             return ids.push(id);
         }
-        let symbols = word.iter().enumerate().map(|(at, &byte)| Symbol {
-            id: self.bytes[usize::from(byte)],
-            start: at,
-            end: at + 1,
+        let symbols = word.iter().enumerate().filter_map(|(at, &byte)| {
+            Some(Symbol { id: self.bytes[usize::from(byte)]?, start: at, end: at + 1 })
         });
         let join = |left: Symbol, right: Symbol| self.merges.get(&pair(left.id, right.id)).copied();
         ids.extend(merger.run(symbols, join).map(|symbol| symbol.id));
     }
+}
+
+/// Whether texts need a byte: what is printable, white space, and what all scripts are written with.
+/// Some vocabularies lack the others: they take only bytes that occurred in training.
+fn is_needed(byte: u8) -> bool {
+    matches!(byte, b' '..=b'~' | b'\t' | b'\n' | 0x80..=0xbf | 0xc2..=0xf0)
 }
 
 /// Two ids as one key.

@@ -26,6 +26,7 @@ use byte_pairs::BytePairs;
 use rules::Rules;
 use sentence_piece::SentencePiece;
 use special::{Part, SpecialTokens};
+use std::borrow::Cow;
 use vocabulary::{Kind, Spelling, Vocabulary};
 
 /// Architectures whose files may leave the pre-tokenizer out and mean the Llama-3 rules.
@@ -74,6 +75,7 @@ impl Tokenizer {
                 let vocabulary = Vocabulary::from_gguf(gguf, Spelling::ByteLevel)?;
                 let rules = rules_of(gguf, &vocabulary, &mut notes)?;
                 let encoder = BytePairs::from_gguf(gguf, &vocabulary, rules)?;
+                notes.extend(encoder.note());
                 (vocabulary, Encoder::BytePairs(Box::new(encoder)), rules.add_bos)
             }
             "llama" => {
@@ -123,9 +125,13 @@ impl Tokenizer {
     /// becomes part of the text of a template.
     pub fn encode(&self, text: &str, parse_special: bool) -> Vec<u32> {
         let special = if parse_special { &self.all_special } else { &self.user_defined };
+        let text = match &self.encoder {
+            Encoder::BytePairs(_) => Cow::Borrowed(text),
+            Encoder::SentencePiece(_) => sentence_piece::normalised(text),
+        };
         let mut ids = Vec::with_capacity(text.len() / 3);
         let mut first = true;
-        special.split(text, |part| match part {
+        special.split(&text, |part| match part {
             Part::Token(id) => {
                 ids.push(id);
                 first = true;
@@ -289,9 +295,8 @@ fn stops(
     notes: &mut Vec<String>,
 ) -> Vec<u32> {
     let by_name = |(id, text, kind): (u32, &str, Kind)| {
-        let special = matches!(kind, Kind::Control | Kind::UserDefined);
         let ends = special::ENDS.contains(&text)
-            || special && special::CONTROL_ENDS.contains(&text);
+            || kind == Kind::Control && special::CONTROL_ENDS.contains(&text);
         ends.then_some(id)
     };
     let mut stops: Vec<u32> = vocabulary.iter().filter_map(by_name).collect();

@@ -90,13 +90,12 @@ const SMOLLM: Rules = Rules {
     add_bos: false,
 };
 
-/// Falcon: runs of punctuation, then as GPT-2, then numbers without their space, in threes.
+/// Falcon: runs of punctuation, then as GPT-2, then digits in threes.
 const FALCON: Rules = Rules {
     names: &["falcon"],
     passes: &[
         isolate(&[r"[\p{P}$+<=>^`|~]+"]),
         GPT2,
-        isolate(&[r"\p{N}+"]),
         isolate(&["[0-9][0-9][0-9]"]),
     ],
     whole_words: false,

@@ -8,6 +8,7 @@ use super::vocabulary::{Kind, SPACE, Spelling, Vocabulary, byte_text};
 use super::word_cache::WordCache;
 use crate::gguf::{Gguf, GgufError, Value};
 use hashbrown::HashSet;
+use std::borrow::Cow;
 
 /// The key of the tokens' scores.
 const SCORES: &str = "tokenizer.ggml.scores";
@@ -53,7 +54,7 @@ impl SentencePiece {
             let before = text.match_indices(SPACE).filter_map(|(at, _)| text[..at].chars().last());
             before_space.extend(before);
         }
-        // In a run of spaces there is nothing to gain from a cut.
+        // A run of spaces is not cut, nor are texts that consist of them.
         before_space.extend([' ', '\u{2581}']);
         let space_prefix = gguf.opt_bool("tokenizer.ggml.add_space_prefix")?.unwrap_or(true);
         let ranks = ranks(&scores(gguf, vocabulary.len())?);
@@ -65,8 +66,8 @@ impl SentencePiece {
         self.space_prefix
     }
 
-    /// Appends the tokens of a text, which stands at the beginning or after a special token if
-    /// `first`.
+    /// Appends the tokens of a [`normalised`] text, which stands at the beginning or after a special
+    /// token if `first`.
     pub(super) fn encode(
         &self,
         vocabulary: &Vocabulary,
@@ -75,8 +76,7 @@ impl SentencePiece {
         ids: &mut Vec<u32>,
     ) {
         let prefix = if first && self.space_prefix { " " } else { "" };
-        // The sign for a space means a space in a text, too.
-        let text = format!("{prefix}{}", text.replace(SPACE, " "));
+        let text = format!("{prefix}{text}");
         let mut cache = WordCache::new(text.len());
         let mut merger = Merger::default();
         self.split(&text, |word| {
@@ -130,6 +130,14 @@ impl SentencePiece {
                 id => ids.push(id),
             }
         }
+    }
+}
+
+/// A text as its tokens see it: the sign for a space means a space in a text, too.
+pub(super) fn normalised(text: &str) -> Cow<'_, str> {
+    match text.contains(SPACE) {
+        true => Cow::Owned(text.replace(SPACE, " ")),
+        false => Cow::Borrowed(text),
     }
 }
 

@@ -15,7 +15,8 @@ pub(super) const ENDS: &[&str] = &[
     "<end_of_utterance>",
 ];
 
-/// More of them, whose texts are so plain that the file must call them control tokens.
+/// More of them, whose texts are so plain (`</s>` also ends what HTML strikes out) that the file must
+/// call them control tokens.
 pub(super) const CONTROL_ENDS: &[&str] = &["</s>", "<eos>", "<|end|>", "<EOT>", "[EOT]", "[EOS]"];
 
 /// The most bytes of special tokens' texts; large vocabularies have some ten thousand.

@@ -134,6 +134,7 @@ mod tests {
         assert_eq!(split("gpt-2", text), ["a", " 1234"]);
         assert_eq!(split("smollm", text), ["a", " ", "1", "2", "3", "4"]);
         assert_eq!(split("falcon", text), ["a", " ", "123", "4"]);
+        assert_eq!(split("falcon", "a 12"), ["a", " 12"]);
         assert_eq!(split("default", text), ["a", " ", "123", "4"]);
     }
 
