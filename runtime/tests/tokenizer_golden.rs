@@ -51,12 +51,13 @@ impl Golden {
     fn tokenizer(&self, family: &str) -> Tokenizer {
         let gguf = match std::env::var_os("TRILUT_TOKENIZERS") {
             Some(folder) => Gguf::open(PathBuf::from(folder).join(format!("{family}.gguf"))),
-            None => self.gguf(),
+            None => self.gguf_of("llama"),
         };
         Tokenizer::from_gguf(&gguf.unwrap()).unwrap()
     }
 
-    fn gguf(&self) -> Result<Gguf, trilut_runtime::gguf::GgufError> {
+    /// The part of the vocabulary in the file, as a model file has it.
+    fn gguf_of(&self, architecture: &str) -> Result<Gguf, trilut_runtime::gguf::GgufError> {
         let mut tokens: Vec<String> = (0..self.size).map(|id| format!("[PAD{id}]")).collect();
         let (mut types, mut scores) = (vec![5; self.size], vec![-1e9; self.size]);
         let given = self.scores.iter().flatten().flatten().copied();
@@ -68,7 +69,7 @@ impl Golden {
         }
         let mut writer = GgufWriter::new();
         writer
-            .str("general.architecture", "llama")
+            .str("general.architecture", architecture)
             .str("tokenizer.ggml.model", &self.model)
             .strings("tokenizer.ggml.tokens", &tokens)
             .i32s("tokenizer.ggml.token_type", &types);
@@ -130,6 +131,35 @@ fn check(family: &str, stops: &[&str]) {
     }
     let names: Vec<&str> = t.stops().iter().filter_map(|&id| t.token_text(id)).collect();
     assert_eq!(names, stops, "{family}");
+}
+
+/// Files of the 2B-4T model have neither `tokenizer.ggml.pre` nor the right end token.
+#[test]
+fn vocabularies_are_recognised() {
+    for (family, architecture) in [
+        ("llama3", "bitnet-b1.58"),
+        ("llama3", "llama"),
+        ("qwen3", "qwen3"),
+        ("smollm2", "llama"),
+        ("gpt2", "gpt2"),
+    ] {
+        for pre in [None, Some("default".to_owned())] {
+            let mut golden = Golden::read(family);
+            golden.pre = pre;
+            let gguf = golden.gguf_of(architecture).unwrap();
+            let t = Tokenizer::from_gguf(&gguf).unwrap();
+            for case in &golden.encode {
+                let (Encode::Both(text, ids) | Encode::Each(text, ids, _)) = case;
+                assert_eq!(&t.encode(text, false), ids, "{family}: {text:?}");
+            }
+            let told = |what: &str| t.notes().iter().any(|note| note.contains(what));
+            assert!(told("its vocabulary is that of"), "{:?}", t.notes());
+            if family == "llama3" {
+                assert!(t.add_bos() && t.is_stop(128_001) && t.is_stop(128_009));
+                assert!(told("`<|eot_id|>` ends answers too"), "{:?}", t.notes());
+            }
+        }
+    }
 }
 
 #[test]

@@ -203,7 +203,7 @@ def reachable(family, rows):
         merges = None
         ids = [i for i, t in enumerate(family.tokens) if family.types[i] == BYTE or family.types[i] == NORMAL and t in haystack]
     # User-defined tokens are found in any text; of the control tokens those that the texts name, and the ends.
-    named = set(family.special) | {"<unk>", "<|endoftext|>", "<|end_of_text|>", "<|im_end|>", "</s>", "<eos>"}
+    named = set(family.special) | {"<unk>", "<repo_name>", "<|endoftext|>", "<|end_of_text|>", "<|im_end|>", "</s>", "<eos>"}
     named |= {family.tokens[i] for k, i in family.meta.items() if k.endswith("_token_id") and i < len(family.tokens)}
     ids += [i for i, t in enumerate(family.tokens) if family.types[i] == USER_DEFINED and not t.startswith("<unused")]
     ids += [i for i, t in enumerate(family.tokens) if family.types[i] in (CONTROL, UNKNOWN) and t in named]

@@ -4,11 +4,11 @@ use super::merge::{Joined, Merger, Symbol};
 use super::rules::Rules;
 use super::text_index::TextIndex;
 use super::vocabulary::{Spelling, Vocabulary, byte_text, decode_byte_level};
-use super::word_cache::WordCache;
 use super::words::Splitter;
-use super::TokenizerError;
+use super::{TokenizerError, Work};
 use crate::gguf::Gguf;
 use hashbrown::HashMap;
+use std::ops::Range;
 
 /// The merges of a vocabulary and its rules for words.
 pub(super) struct BytePairs {
@@ -51,20 +51,23 @@ impl BytePairs {
         })
     }
 
-    /// Appends the tokens of a text.
-    pub(super) fn encode(&self, vocabulary: &Vocabulary, text: &str, ids: &mut Vec<u32>) {
-        let mut cache = WordCache::new(text.len());
-        let mut merger = Merger::default();
-        let mut at = 0;
-        self.splitter.split(text, |word| {
+    /// Appends the tokens of a part of a text.
+    pub(super) fn encode(
+        &self,
+        vocabulary: &Vocabulary,
+        work: &mut Work<'_>,
+        part: Range<usize>,
+        ids: &mut Vec<u32>,
+    ) {
+        let Work { text, cache, merger } = work;
+        let mut at = part.start;
+        self.splitter.split(&text[part], |word| {
             let place = at..at + word.len();
             at = place.end;
             if let &[byte] = word.as_bytes() {
                 return ids.extend(self.bytes[usize::from(byte)]);
             }
-            cache.append(text.as_bytes(), place, ids, |word, ids| {
-                self.encode_word(vocabulary, word, &mut merger, ids);
-            });
+            cache.append(place, ids, |word, ids| self.encode_word(vocabulary, word, merger, ids));
         });
     }
 

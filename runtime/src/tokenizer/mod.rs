@@ -23,11 +23,13 @@ pub use stream::TokenStream;
 
 use crate::gguf::Gguf;
 use byte_pairs::BytePairs;
+use merge::Merger;
 use rules::Rules;
 use sentence_piece::SentencePiece;
 use special::{Part, SpecialTokens};
 use std::borrow::Cow;
 use vocabulary::{Kind, Spelling, Vocabulary};
+use word_cache::WordCache;
 
 /// Architectures whose files may leave the pre-tokenizer out and mean the Llama-3 rules.
 const LLAMA3_BY_DEFAULT: &[&str] = &["bitnet-b1.58", "bitnet-25"];
@@ -54,6 +56,13 @@ pub struct Tokenizer {
 enum Encoder {
     BytePairs(Box<BytePairs>),
     SentencePiece(Box<SentencePiece>),
+}
+
+/// What encoding one text needs besides the vocabulary.
+struct Work<'t> {
+    text: &'t str,
+    cache: WordCache<'t>,
+    merger: Merger,
 }
 
 impl std::fmt::Debug for Tokenizer {
@@ -129,24 +138,25 @@ impl Tokenizer {
             Encoder::BytePairs(_) => Cow::Borrowed(text),
             Encoder::SentencePiece(_) => sentence_piece::normalised(text),
         };
+        let mut work =
+            Work { text: &text, cache: WordCache::new(&text), merger: Merger::default() };
         let mut ids = Vec::with_capacity(text.len() / 3);
-        let mut first = true;
-        special.split(&text, |part| match part {
-            Part::Token(id) => {
-                ids.push(id);
-                first = true;
-            }
-            Part::Text(text) => {
-                match &self.encoder {
-                    Encoder::BytePairs(encoder) => {
-                        encoder.encode(&self.vocabulary, text, &mut ids);
-                    }
-                    Encoder::SentencePiece(encoder) => {
-                        encoder.encode(&self.vocabulary, text, first, &mut ids);
-                    }
+        let (vocabulary, mut first) = (&self.vocabulary, true);
+        special.split(&text, |part| {
+            first = match (part, &self.encoder) {
+                (Part::Token(id), _) => {
+                    ids.push(id);
+                    true
                 }
-                first = false;
-            }
+                (Part::Text(part), Encoder::BytePairs(encoder)) => {
+                    encoder.encode(vocabulary, &mut work, part, &mut ids);
+                    false
+                }
+                (Part::Text(part), Encoder::SentencePiece(encoder)) => {
+                    encoder.encode(vocabulary, &mut work, part, first, &mut ids);
+                    false
+                }
+            };
         });
         ids
     }

@@ -1,14 +1,14 @@
 //! SentencePiece vocabularies (`tokenizer.ggml.model` = `llama`): characters are merged, the pair
 //! whose token has the best score first; what no token covers is written byte by byte.
 
-use super::TokenizerError;
 use super::merge::{Joined, Merger, Symbol};
 use super::text_index::TextIndex;
 use super::vocabulary::{Kind, SPACE, Spelling, Vocabulary, byte_text};
-use super::word_cache::WordCache;
+use super::{TokenizerError, Work};
 use crate::gguf::{Gguf, GgufError, Value};
 use hashbrown::HashSet;
 use std::borrow::Cow;
+use std::ops::Range;
 
 /// The key of the tokens' scores.
 const SCORES: &str = "tokenizer.ggml.scores";
@@ -66,28 +66,33 @@ impl SentencePiece {
         self.space_prefix
     }
 
-    /// Appends the tokens of a [`normalised`] text, which stands at the beginning or after a special
-    /// token if `first`.
+    /// Appends the tokens of a part of a [`normalised`] text, which stands at the beginning or after a
+    /// special token if `first`.
     pub(super) fn encode(
         &self,
         vocabulary: &Vocabulary,
-        text: &str,
+        work: &mut Work<'_>,
+        part: Range<usize>,
         first: bool,
         ids: &mut Vec<u32>,
     ) {
-        let prefix = if first && self.space_prefix { " " } else { "" };
-        let text = format!("{prefix}{text}");
-        let mut cache = WordCache::new(text.len());
-        let mut merger = Merger::default();
-        self.split(&text, |word| {
-            cache.append(text.as_bytes(), word, ids, |word, ids| {
-                self.encode_word(vocabulary, word, &mut merger, ids);
-            });
+        let Work { text, cache, merger } = work;
+        let start = part.start;
+        self.split(&text[part], |word| {
+            let place = start + word.start..start + word.end;
+            if first && self.space_prefix && word.start == 0 {
+                let word = format!(" {}", &text[place]);
+                self.encode_word(vocabulary, word.as_bytes(), merger, ids);
+            } else {
+                cache.append(place, ids, |word, ids| {
+                    self.encode_word(vocabulary, word, merger, ids);
+                });
+            }
         });
     }
 
     /// Calls `word` with the places of the parts that can be merged on their own.
-    fn split(&self, text: &str, mut word: impl FnMut(std::ops::Range<usize>)) {
+    fn split(&self, text: &str, mut word: impl FnMut(Range<usize>)) {
         let mut start = 0;
         for (at, _) in text.match_indices(' ') {
             let before = text[..at].chars().next_back();

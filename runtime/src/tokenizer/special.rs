@@ -2,6 +2,7 @@
 
 use super::TokenizerError;
 use aho_corasick::{AhoCorasick, MatchKind};
+use std::ops::Range;
 
 /// Texts of the tokens that end an answer, whatever the file says is its end token. They are made by
 /// no merges, so that their names alone tell what they are.
@@ -73,26 +74,26 @@ impl SpecialTokens {
     }
 
     /// Calls `part` with the special tokens of `text` and with what is between them, in order.
-    pub(super) fn split<'t>(&self, text: &'t str, mut part: impl FnMut(Part<'t>)) {
+    pub(super) fn split(&self, text: &str, mut part: impl FnMut(Part)) {
         let mut start = 0;
         for found in self.automaton.iter().flat_map(|automaton| automaton.find_iter(text)) {
             if start < found.start() {
-                part(Part::Text(&text[start..found.start()]));
+                part(Part::Text(start..found.start()));
             }
             part(Part::Token(self.ids[found.pattern().as_usize()]));
             start = found.end();
         }
         if start < text.len() {
-            part(Part::Text(&text[start..]));
+            part(Part::Text(start..text.len()));
         }
     }
 }
 
 /// A part of a text.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Part<'t> {
-    /// Ordinary text, not empty.
-    Text(&'t str),
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Part {
+    /// Where ordinary text is; not empty.
+    Text(Range<usize>),
     /// A special token.
     Token(u32),
 }
@@ -105,15 +106,20 @@ mod tests {
         SpecialTokens::new(tokens.iter().map(|&(text, id)| (text.as_bytes(), id))).unwrap()
     }
 
-    fn split<'t>(tokens: &[(&'static str, u32)], text: &'t str) -> Vec<Part<'t>> {
+    fn split<'t>(tokens: &[(&'static str, u32)], text: &'t str) -> Vec<Result<u32, &'t str>> {
         let mut parts = Vec::new();
-        set(tokens).split(text, |part| parts.push(part));
+        set(tokens).split(text, |part| {
+            parts.push(match part {
+                Part::Text(place) => Err(&text[place]),
+                Part::Token(id) => Ok(id),
+            });
+        });
         parts
     }
 
     #[test]
     fn the_longest_token_wins_and_nothing_is_lost() {
-        use Part::{Text, Token};
+        use Result::{Err as Text, Ok as Token};
         let tokens = [("<a>", 1), ("<a><b>", 2), ("", 3), ("é", 4)];
         assert_eq!(split(&tokens, ""), []);
         assert_eq!(split(&tokens, "no < token >"), [Text("no < token >")]);

@@ -15,7 +15,8 @@ const LONGEST: usize = 255;
 
 /// Words of one text, with the place of their tokens in its result. It copies neither, has a fixed
 /// size, and lives as long as one text is encoded.
-pub(super) struct WordCache {
+pub(super) struct WordCache<'t> {
+    text: &'t [u8],
     slots: Vec<Slot>,
     hasher: DefaultHashBuilder,
 }
@@ -28,21 +29,22 @@ struct Slot {
     ids_len: u8,
 }
 
-impl WordCache {
-    /// For a text of some bytes.
-    pub(super) fn new(bytes: usize) -> Self {
-        let slots = if bytes < LEAST_TEXT { 0 } else { SLOTS };
-        Self { slots: vec![Slot::default(); slots], hasher: DefaultHashBuilder::default() }
+impl<'t> WordCache<'t> {
+    pub(super) fn new(text: &'t str) -> Self {
+        let slots = if text.len() < LEAST_TEXT { 0 } else { SLOTS };
+        let hasher = DefaultHashBuilder::default();
+        Self { text: text.as_bytes(), slots: vec![Slot::default(); slots], hasher }
     }
 
-    /// Appends the tokens of the word at `word` in `text`, from an earlier place in `ids` or by `make`.
+    /// Appends the tokens of the word at a place in the text, from an earlier place in `ids`, which is
+    /// only appended to, or by `make`.
     pub(super) fn append(
         &mut self,
-        text: &[u8],
         word: Range<usize>,
         ids: &mut Vec<u32>,
         make: impl FnOnce(&[u8], &mut Vec<u32>),
     ) {
+        let text = self.text;
         let bytes = &text[word.clone()];
         if self.slots.is_empty() || bytes.len() > LONGEST {
             return make(bytes, ids);
@@ -69,16 +71,16 @@ mod tests {
 
     #[test]
     fn words_come_back_as_they_were_made() {
-        let text: Vec<u8> = (0..3000u32).flat_map(|i| [b'a' + (i % 7) as u8; 3]).collect();
-        let mut cache = WordCache::new(text.len());
+        let text: String = (0..9000u32).map(|i| char::from(b'a' + (i / 3 % 7) as u8)).collect();
+        let mut cache = WordCache::new(&text);
         let (mut ids, mut made) = (Vec::new(), 0);
         for start in (0..text.len()).step_by(3) {
-            cache.append(&text, start..start + 3, &mut ids, |word, ids| {
+            cache.append(start..start + 3, &mut ids, |word, ids| {
                 made += 1;
                 ids.extend([word[0].into(), 7]);
             });
         }
-        let wanted: Vec<u32> = text.iter().step_by(3).flat_map(|&b| [b.into(), 7]).collect();
+        let wanted: Vec<u32> = text.bytes().step_by(3).flat_map(|b| [b.into(), 7]).collect();
         assert_eq!(ids, wanted);
         assert!((7..100).contains(&made), "{made}");
     }
