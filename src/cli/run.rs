@@ -100,7 +100,9 @@ impl Engine {
             cpu: Some(here.cpu),
             context: self.context,
         };
-        Ok(Model::open_with(gguf, &options)?)
+        let model = Model::open_with(gguf, &options)?;
+        model.tokenizer().notes().iter().for_each(|note| eprintln!("note: {note}"));
+        Ok(model)
     }
 }
 
