@@ -58,7 +58,8 @@ fn vocabulary() -> Gguf {
 fn text() -> String {
     let mut state = 1u64;
     let mut below = |n: usize| {
-        state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        state =
+            state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
         (state >> 33) as usize % n
     };
     let letters: Vec<char> = REST.chars().collect();

@@ -61,7 +61,8 @@ impl Golden {
         let mut tokens: Vec<String> = (0..self.size).map(|id| format!("[PAD{id}]")).collect();
         let (mut types, mut scores) = (vec![5; self.size], vec![-1e9; self.size]);
         let given = self.scores.iter().flatten().flatten().copied();
-        let listed = self.tokens.iter().flatten().zip(given.map(Some).chain(std::iter::repeat(None)));
+        let listed =
+            self.tokens.iter().flatten().zip(given.map(Some).chain(std::iter::repeat(None)));
         for ((id, text, kind), score) in listed {
             tokens[*id].clone_from(text);
             types[*id] = *kind;
@@ -77,7 +78,7 @@ impl Golden {
             writer.str("tokenizer.ggml.pre", pre);
         }
         if let Some(merges) = &self.merges {
-            writer.strings("tokenizer.ggml.merges", &merges.concat());
+            writer.strings("tokenizer.ggml.merges", merges.concat());
         }
         if self.scores.is_some() {
             writer.f32s("tokenizer.ggml.scores", &scores);

@@ -41,8 +41,27 @@ fn gguf(writer: &GgufWriter) -> Gguf {
 /// Texts with what matters to one of the two.
 fn texts() -> impl Strategy<Value = String> {
     let pieces = proptest::sample::select(vec![
-        " ", "  ", "a", "ab", "b a", "x  a", "日本", "é", "<s>", "</s>", "<unk>", "<0x0A>", "\n\n",
-        "<|eot_id|>", "<|end_of_text|>", "<|", "'ll", "123456", "😀", "\u{0}", "Once upon",
+        " ",
+        "  ",
+        "a",
+        "ab",
+        "b a",
+        "x  a",
+        "日本",
+        "é",
+        "<s>",
+        "</s>",
+        "<unk>",
+        "<0x0A>",
+        "\n\n",
+        "<|eot_id|>",
+        "<|end_of_text|>",
+        "<|",
+        "'ll",
+        "123456",
+        "😀",
+        "\u{0}",
+        "Once upon",
     ]);
     let piece = prop_oneof![3 => pieces.prop_map(str::to_owned), 1 => any::<String>()];
     proptest::collection::vec(piece, 0..12).prop_map(|pieces| pieces.concat())

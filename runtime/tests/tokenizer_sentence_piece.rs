@@ -154,7 +154,9 @@ fn contradictions_are_refused() {
         sample.read().unwrap_err()
     };
     let error = damaged(|s| s.scores = None);
-    assert!(matches!(error, TokenizerError::Gguf(GgufError::MissingKey(key)) if key.ends_with("scores")));
+    assert!(
+        matches!(error, TokenizerError::Gguf(GgufError::MissingKey(key)) if key.ends_with("scores"))
+    );
     let error = damaged(|s| s.scores.as_mut().unwrap().truncate(7));
     assert!(matches!(error, TokenizerError::Scores { tokens: 261, scores: 7 }));
     let error = damaged(|s| s.scores.as_mut().unwrap()[9] = f32::NAN);

@@ -69,7 +69,7 @@ def texts(specials):
     out += [w for line in lines for w in line.split(" ")[:12]]
     out += SPACES + [s + "x" for s in SPACES] + ["x" + s for s in SPACES] + ["x" + s + "y" for s in SPACES] + ["." + s + "1" for s in SPACES]
     out += ["7" * n for n in range(1, 21)] + [" " + "7" * n + "a" for n in range(1, 8)]
-    out += [" " * n + "x" for n in range(1, 32)] + ["x" + "\n" * n for n in range(1, 20)] + ["\t" * n + ";" for n in range(1, 12)]
+    out += [" " * n + "x" for n in (*range(1, 34), 40)] + ["x" + "\n" * n for n in range(1, 20)] + ["\t" * n + ";" for n in range(1, 12)]
     rng = random.Random(20261122)
     out += ["".join(rng.choice(PIECES) for _ in range(rng.randint(2, 9))) for _ in range(1400)]
     for name in specials:

@@ -47,7 +47,9 @@ impl BytePairs {
     pub(super) fn note(&self) -> Option<String> {
         let missing = self.bytes.iter().filter(|id| id.is_none()).count();
         (missing > 0).then(|| {
-            format!("the vocabulary has no token for {missing} rare bytes, which are left out of texts")
+            format!(
+                "the vocabulary has no token for {missing} rare bytes, which are left out of texts"
+            )
         })
     }
 
@@ -114,9 +116,9 @@ fn read_merges(
     // `u32::MAX` is no rank; a file with as many merges would have 36 GiB of them.
     for (rank, text) in (0..u32::MAX).zip(texts) {
         // A space inside a token is written `Ġ`, so the only space is the separator.
-        let parts = text.split_once(' ').filter(|(left, right)| {
-            !left.is_empty() && !right.is_empty() && !right.contains(' ')
-        });
+        let parts = text
+            .split_once(' ')
+            .filter(|(left, right)| !left.is_empty() && !right.is_empty() && !right.contains(' '));
         let Some((left, right)) = parts else {
             return Err(TokenizerError::Merge { index: rank as usize, text: text.to_owned() });
         };

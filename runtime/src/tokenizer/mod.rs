@@ -278,7 +278,8 @@ fn rules_of(
     if let Some(given) = given.filter(|_| pre != Some("default")) {
         return Ok(given);
     }
-    let says = pre.map_or("does not name its pre-tokenizer", |_| "calls its pre-tokenizer `default`");
+    let says =
+        pre.map_or("does not name its pre-tokenizer", |_| "calls its pre-tokenizer `default`");
     if let Some((owner, name)) = rules::recognise(vocabulary)
         && let Some(rules) = rules::by_name(name)
     {
@@ -291,7 +292,8 @@ fn rules_of(
     }
     let architecture = gguf.architecture()?;
     if LLAMA3_BY_DEFAULT.contains(&architecture) {
-        notes.push(format!("the file {says}: `llama-bpe` is used, as in all {architecture} models"));
+        notes
+            .push(format!("the file {says}: `llama-bpe` is used, as in all {architecture} models"));
         return Ok(&rules::LLAMA3);
     }
     Err(TokenizerError::NoPre(architecture.to_owned()))

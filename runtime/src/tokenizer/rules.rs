@@ -93,11 +93,7 @@ const SMOLLM: Rules = Rules {
 /// Falcon: runs of punctuation, then as GPT-2, then digits in threes.
 const FALCON: Rules = Rules {
     names: &["falcon"],
-    passes: &[
-        isolate(&[r"[\p{P}$+<=>^`|~]+"]),
-        GPT2,
-        isolate(&["[0-9][0-9][0-9]"]),
-    ],
+    passes: &[isolate(&[r"[\p{P}$+<=>^`|~]+"]), GPT2, isolate(&["[0-9][0-9][0-9]"])],
     whole_words: false,
     add_bos: false,
 };

@@ -2,8 +2,8 @@
 
 use super::TokenizerError;
 use super::vocabulary::{Kind, Vocabulary};
-use hashbrown::hash_table::{Entry, HashTable};
 use hashbrown::DefaultHashBuilder;
+use hashbrown::hash_table::{Entry, HashTable};
 use std::hash::BuildHasher;
 
 /// A hash table of ids whose keys lie in the vocabulary.
@@ -28,7 +28,11 @@ impl TextIndex {
                 Entry::Vacant(place) => _ = place.insert(id),
                 Entry::Occupied(place) => {
                     let text = vocabulary.text(id).unwrap_or_default().to_owned();
-                    return Err(TokenizerError::Duplicate { first: *place.get(), second: id, text });
+                    return Err(TokenizerError::Duplicate {
+                        first: *place.get(),
+                        second: id,
+                        text,
+                    });
                 }
             }
         }
