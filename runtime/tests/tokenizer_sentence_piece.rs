@@ -147,6 +147,15 @@ fn special_ids_follow_the_file() {
 }
 
 #[test]
+fn a_space_by_another_name_hides_no_control_token() {
+    let mut sample = Sample::new(&["▁", "a"]);
+    sample.tokens[1] = "<new turn>".to_owned();
+    let t = sample.read().unwrap();
+    assert_eq!(t.encode("<new▁turn>", true), [1]);
+    assert_eq!(t.without_control("a<new▁turn>a"), "aa");
+}
+
+#[test]
 fn contradictions_are_refused() {
     let damaged = |damage: fn(&mut Sample)| {
         let mut sample = Sample::new(&["▁", "a"]);

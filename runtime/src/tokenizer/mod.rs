@@ -134,10 +134,7 @@ impl Tokenizer {
     /// becomes part of the text of a template.
     pub fn encode(&self, text: &str, parse_special: bool) -> Vec<u32> {
         let special = if parse_special { &self.all_special } else { &self.user_defined };
-        let text = match &self.encoder {
-            Encoder::BytePairs(_) => Cow::Borrowed(text),
-            Encoder::SentencePiece(_) => sentence_piece::normalised(text),
-        };
+        let text = self.normalised(text);
         let mut work =
             Work { text: &text, cache: WordCache::new(&text), merger: Merger::default() };
         let mut ids = Vec::with_capacity(text.len() / 3);
@@ -166,7 +163,15 @@ impl Tokenizer {
     /// `parse_special`: a message that contains `<|eot_id|>` would end itself and begin another one.
     /// Nor does the removal of a name leave another one behind.
     pub fn without_control(&self, text: &str) -> String {
-        self.control.removed(text)
+        self.control.removed(&self.normalised(text))
+    }
+
+    /// A text as its tokens see it.
+    fn normalised<'a>(&self, text: &'a str) -> Cow<'a, str> {
+        match &self.encoder {
+            Encoder::BytePairs(_) => Cow::Borrowed(text),
+            Encoder::SentencePiece(_) => sentence_piece::normalised(text),
+        }
     }
 
     /// The text of tokens. Ids outside the vocabulary give nothing; bytes that are not UTF-8 give
