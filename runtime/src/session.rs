@@ -232,7 +232,8 @@ impl Session {
         }
 
         let began = Instant::now();
-        let (mut text, mut tokens, mut stream) = (String::new(), 0, tokenizer.stream());
+        let (mut text, mut tokens, mut stream) =
+            (String::new(), 0, tokenizer.stream_after(self.tokens.last().copied()));
         let mut hand_over = |piece: Option<String>| {
             let Some(piece) = piece else { return ControlFlow::Continue(()) };
             text.push_str(&piece);

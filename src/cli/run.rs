@@ -109,7 +109,9 @@ impl Engine {
             context: self.context,
             load: self.load.into(),
         };
-        Ok(Model::open_with(gguf, &options)?)
+        let model = Model::open_with(gguf, &options)?;
+        model.tokenizer().notes().iter().for_each(|note| eprintln!("note: {note}"));
+        Ok(model)
     }
 }
 

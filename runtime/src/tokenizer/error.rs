@@ -9,8 +9,12 @@ pub enum TokenizerError {
     /// A key is missing or of the wrong type.
     #[error("the file's tokenizer cannot be read")]
     Gguf(#[from] GgufError),
-    /// `tokenizer.ggml.model` is not byte-level BPE.
-    #[error("the tokenizer model `{0}` is not supported; `gpt2` (byte-level BPE) is")]
+    /// `tokenizer.ggml.model` is of another kind.
+    #[error(
+        "the tokenizer model `{0}`{kind} is not supported; `gpt2` (byte-level BPE) and `llama` \
+         (SentencePiece) are",
+        kind = kind_of_model(.0)
+    )]
     Model(String),
     /// `tokenizer.ggml.pre` names rules for splitting text that are not known.
     #[error("the pre-tokenizer `{given}` is not supported; {} are", supported.join(", "))]
@@ -18,9 +22,9 @@ pub enum TokenizerError {
         /// The name in the file.
         given: String,
         /// The names that are.
-        supported: &'static [&'static str],
+        supported: Vec<&'static str>,
     },
-    /// `tokenizer.ggml.pre` is absent, and the architecture does not tell what is meant.
+    /// `tokenizer.ggml.pre` is absent, and neither vocabulary nor architecture tell what is meant.
     #[error("the file does not name its pre-tokenizer, and none is known for `{0}` models")]
     NoPre(String),
     /// There are no tokens.
@@ -37,6 +41,9 @@ pub enum TokenizerError {
         /// Number of types.
         types: usize,
     },
+    /// The texts of the tokens are longer than any vocabulary's.
+    #[error("the vocabulary's texts are too large")]
+    TooLarge,
     /// Two ordinary tokens have one text.
     #[error("the tokens {first} and {second} are both `{text}`")]
     Duplicate {
@@ -52,9 +59,28 @@ pub enum TokenizerError {
     MissingByte {
         /// The byte.
         byte: u8,
-        /// How it is written in byte-level vocabularies.
-        text: char,
+        /// How the vocabulary would write it.
+        text: String,
     },
+    /// A byte token does not name a byte.
+    #[error("the token {id} (`{text}`) is said to be a byte but is not written like `<0x0A>`")]
+    NotByte {
+        /// The token.
+        id: u32,
+        /// Its text.
+        text: String,
+    },
+    /// Scores that do not go with the tokens.
+    #[error("the vocabulary has {tokens} tokens but {scores} scores")]
+    Scores {
+        /// Number of tokens.
+        tokens: usize,
+        /// Number of scores.
+        scores: usize,
+    },
+    /// A score that has no order.
+    #[error("the score of the token {0} is not a number")]
+    Score(u32),
     /// An ordinary token has a character that stands for no byte.
     #[error("the token {id} (`{text}`) is not written in byte-level characters")]
     NotByteLevel {
@@ -91,9 +117,6 @@ pub enum TokenizerError {
         /// Number of tokens.
         tokens: usize,
     },
-    /// The BPE library refused the vocabulary.
-    #[error("the vocabulary cannot be used: {0}")]
-    Library(String),
 }
 
 impl TokenizerError {
@@ -104,13 +127,22 @@ impl TokenizerError {
                 "the file was written without its tokenizer: convert the model again".to_owned(),
             ),
             Self::Gguf(error) => error.hint(),
-            Self::Model(model) if model == "llama" => {
-                Some("SentencePiece models of 1bitLLM are not supported yet".to_owned())
-            }
             Self::NoPre(_) => {
                 Some("convert the model again: newer converters write tokenizer.ggml.pre".into())
             }
             _ => None,
         }
+    }
+}
+
+/// What a value of `tokenizer.ggml.model` stands for, for those that are known but not supported.
+fn kind_of_model(model: &str) -> &'static str {
+    match model {
+        "bert" => " (WordPiece)",
+        "t5" => " (Unigram)",
+        "rwkv" => " (RWKV)",
+        "gemma4" => " (SentencePiece with merges)",
+        "no_vocab" | "none" => " (no vocabulary)",
+        _ => "",
     }
 }

@@ -1,29 +1,60 @@
 //! Finds special tokens inside a text.
 
-/// Texts of the tokens that end an answer, whatever the file says is its end token.
-pub(super) const ENDS: &[&str] = &["<|eot_id|>", "<|end_of_text|>", "<|im_end|>", "<|eom_id|>"];
+use super::TokenizerError;
+use aho_corasick::{AhoCorasick, MatchKind};
+use std::ops::Range;
+
+/// Texts of the tokens that end an answer, whatever the file says is its end token. They are made by
+/// no merges, so that their names alone tell what they are.
+pub(super) const ENDS: &[&str] = &[
+    "<|eot_id|>",
+    "<|end_of_text|>",
+    "<|endoftext|>",
+    "<|im_end|>",
+    "<|eom_id|>",
+    "<end_of_turn>",
+    "<end_of_utterance>",
+];
+
+/// More of them, whose texts are so plain (`</s>` also ends what HTML strikes out) that the file must
+/// call them control tokens.
+pub(super) const CONTROL_ENDS: &[&str] = &["</s>", "<eos>", "<|end|>", "<EOT>", "[EOT]", "[EOS]"];
+
+/// The most bytes of special tokens' texts; large vocabularies have some ten thousand.
+const MOST_BYTES: usize = 16 << 20;
 
 /// A set of texts, each with its token.
 pub(super) struct SpecialTokens {
-    /// Longest first, so that the first match is the longest.
-    tokens: Vec<(String, u32)>,
-    /// Whether a token begins with the byte.
-    begins: [bool; 256],
-    /// Whether a token ends with the byte.
-    ends: [bool; 256],
+    /// Finds the longest at the leftmost place.
+    automaton: Option<AhoCorasick>,
+    /// The tokens, in the order of the automaton.
+    ids: Vec<u32>,
+    /// The texts by their last byte.
+    by_end: Vec<Vec<Vec<u8>>>,
 }
 
 impl SpecialTokens {
-    pub(super) fn new<'a>(tokens: impl Iterator<Item = (&'a str, u32)>) -> Self {
-        let named = tokens.filter(|(text, _)| !text.is_empty());
-        let mut tokens: Vec<_> = named.map(|(text, id)| (text.to_owned(), id)).collect();
-        tokens.sort_by_key(|(text, _)| std::cmp::Reverse(text.len()));
-        let (mut begins, mut ends) = ([false; 256], [false; 256]);
-        for (text, _) in &tokens {
-            begins[usize::from(text.as_bytes()[0])] = true;
-            ends[usize::from(text.as_bytes()[text.len() - 1])] = true;
+    /// Empty texts are left out.
+    ///
+    /// # Errors
+    /// When the texts have more than [`MOST_BYTES`].
+    pub(super) fn new<'a>(
+        tokens: impl Iterator<Item = (&'a [u8], u32)>,
+    ) -> Result<Self, TokenizerError> {
+        let (texts, ids): (Vec<&[u8]>, Vec<u32>) =
+            tokens.filter(|(text, _)| !text.is_empty()).unzip();
+        if texts.iter().map(|text| text.len()).sum::<usize>() > MOST_BYTES {
+            return Err(TokenizerError::TooLarge);
         }
-        Self { tokens, begins, ends }
+        let mut by_end = vec![Vec::new(); 256];
+        for text in &texts {
+            by_end[usize::from(text[text.len() - 1])].push(text.to_vec());
+        }
+        let mut builder = AhoCorasick::builder();
+        builder.match_kind(MatchKind::LeftmostLongest);
+        let build = || builder.build(&texts).map_err(|_| TokenizerError::TooLarge);
+        let automaton = (!texts.is_empty()).then(build).transpose()?;
+        Ok(Self { automaton, ids, by_end })
     }
 
     /// The text without the tokens, also without those that appear when others are removed.
@@ -32,48 +63,37 @@ impl SpecialTokens {
         for char in text.chars() {
             kept.push(char);
             // What was kept before contains no token, so that a new one is at the end.
-            if self.ends[usize::from(kept.as_bytes()[kept.len() - 1])]
-                && let Some((token, _)) = self.tokens.iter().find(|(t, _)| kept.ends_with(t))
-            {
-                kept.truncate(kept.len() - token.len());
+            let bytes = kept.as_bytes();
+            let ends = &self.by_end[usize::from(bytes[bytes.len() - 1])];
+            let found = ends.iter().filter(|token| bytes.ends_with(token));
+            if let Some(longest) = found.map(Vec::len).max() {
+                kept.truncate(kept.len() - longest);
             }
         }
         kept
     }
 
     /// Calls `part` with the special tokens of `text` and with what is between them, in order.
-    pub(super) fn split<'t>(&self, text: &'t str, mut part: impl FnMut(Part<'t>)) {
-        let (mut start, mut at) = (0, 0);
-        while let Some(&byte) = text.as_bytes().get(at) {
-            let found = self.begins[usize::from(byte)].then(|| self.at(&text.as_bytes()[at..]));
-            let Some((length, id)) = found.flatten() else {
-                at += 1;
-                continue;
-            };
-            if start < at {
-                part(Part::Text(&text[start..at]));
+    pub(super) fn split(&self, text: &str, mut part: impl FnMut(Part)) {
+        let mut start = 0;
+        for found in self.automaton.iter().flat_map(|automaton| automaton.find_iter(text)) {
+            if start < found.start() {
+                part(Part::Text(start..found.start()));
             }
-            part(Part::Token(id));
-            at += length;
-            start = at;
+            part(Part::Token(self.ids[found.pattern().as_usize()]));
+            start = found.end();
         }
-        if start < at {
-            part(Part::Text(&text[start..]));
+        if start < text.len() {
+            part(Part::Text(start..text.len()));
         }
-    }
-
-    /// The longest token that the bytes begin with, and its length.
-    fn at(&self, bytes: &[u8]) -> Option<(usize, u32)> {
-        let token = self.tokens.iter().find(|(text, _)| bytes.starts_with(text.as_bytes()));
-        token.map(|(text, id)| (text.len(), *id))
     }
 }
 
 /// A part of a text.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Part<'t> {
-    /// Ordinary text, not empty.
-    Text(&'t str),
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Part {
+    /// Where ordinary text is; not empty.
+    Text(Range<usize>),
     /// A special token.
     Token(u32),
 }
@@ -82,15 +102,24 @@ pub(super) enum Part<'t> {
 mod tests {
     use super::*;
 
-    fn split<'t>(tokens: &[(&'static str, u32)], text: &'t str) -> Vec<Part<'t>> {
+    fn set(tokens: &[(&'static str, u32)]) -> SpecialTokens {
+        SpecialTokens::new(tokens.iter().map(|&(text, id)| (text.as_bytes(), id))).unwrap()
+    }
+
+    fn split<'t>(tokens: &[(&'static str, u32)], text: &'t str) -> Vec<Result<u32, &'t str>> {
         let mut parts = Vec::new();
-        SpecialTokens::new(tokens.iter().copied()).split(text, |part| parts.push(part));
+        set(tokens).split(text, |part| {
+            parts.push(match part {
+                Part::Text(place) => Err(&text[place]),
+                Part::Token(id) => Ok(id),
+            });
+        });
         parts
     }
 
     #[test]
     fn the_longest_token_wins_and_nothing_is_lost() {
-        use Part::{Text, Token};
+        use Result::{Err as Text, Ok as Token};
         let tokens = [("<a>", 1), ("<a><b>", 2), ("", 3), ("é", 4)];
         assert_eq!(split(&tokens, ""), []);
         assert_eq!(split(&tokens, "no < token >"), [Text("no < token >")]);
@@ -102,7 +131,7 @@ mod tests {
 
     #[test]
     fn nothing_is_left_of_removed_tokens() {
-        let special = SpecialTokens::new([("<a>", 1), ("<a><b>", 2), ("é", 3)].into_iter());
+        let special = set(&[("<a>", 1), ("<a><b>", 2), ("é", 3)]);
         for (text, kept) in [
             ("", ""),
             ("no < token >", "no < token >"),

@@ -8,11 +8,13 @@ pub struct TokenStream<'t> {
     tokenizer: &'t Tokenizer,
     /// The beginning of a character, at most 3 bytes between calls.
     held: Vec<u8>,
+    /// Whether the next space is the one that is put before texts.
+    at_prefix: bool,
 }
 
 impl<'t> TokenStream<'t> {
-    pub(super) fn new(tokenizer: &'t Tokenizer) -> Self {
-        Self { tokenizer, held: Vec::new() }
+    pub(super) fn new(tokenizer: &'t Tokenizer, at_prefix: bool) -> Self {
+        Self { tokenizer, held: Vec::new(), at_prefix }
     }
 
     /// The text that a token completes, if any. Bytes that can never become a character give U+FFFD.
@@ -20,7 +22,12 @@ impl<'t> TokenStream<'t> {
         if self.tokenizer.is_control(id) {
             return None;
         }
-        self.tokenizer.push_bytes(id, &mut self.held);
+        let mut bytes = self.tokenizer.bytes(id);
+        if self.at_prefix && !bytes.is_empty() {
+            bytes = bytes.strip_prefix(b" ").unwrap_or(bytes);
+            self.at_prefix = false;
+        }
+        self.held.extend_from_slice(bytes);
         let keep = incomplete_tail(&self.held);
         let done = self.held.len() - keep;
         let text = String::from_utf8_lossy(&self.held[..done]).into_owned();
