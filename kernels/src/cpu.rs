@@ -13,7 +13,12 @@ impl Supported {
         let found = match isa {
             Isa::Scalar | Isa::Emulated => true,
             #[cfg(target_arch = "x86_64")]
-            Isa::Avx2 => is_x86_feature_detected!("avx2") && is_x86_feature_detected!("f16c"),
+            Isa::Avx2 => {
+                is_x86_feature_detected!("avx2")
+                    && is_x86_feature_detected!("bmi1")
+                    && is_x86_feature_detected!("bmi2")
+                    && is_x86_feature_detected!("f16c")
+            }
             #[cfg(target_arch = "x86_64")]
             Isa::AvxVnni => {
                 Self::detect(Isa::Avx2).is_some() && is_x86_feature_detected!("avxvnni")

@@ -84,6 +84,18 @@ impl PanelForm {
     }
 }
 
+/// Rows that are unpacked before they are put into their places, which are far apart for one row, but side
+/// by side for several.
+const BLOCK: usize = 8;
+
+/// Rows `at..at + count` of a panel of `rows`.
+#[derive(Debug, Clone, Copy)]
+struct Place {
+    rows: usize,
+    at: usize,
+    count: usize,
+}
+
 /// Rows of a packed matrix.
 #[derive(Debug, Clone)]
 pub struct Segment<'a> {
@@ -100,9 +112,9 @@ pub struct Panel {
     rows: usize,
     k: usize,
     bytes: AlignedBytes,
-    /// The codes of one row, padded.
+    /// The codes of a block of rows, padded.
     codes: Vec<u8>,
-    /// The indices of one row.
+    /// The indices of a block of rows.
     indices: Vec<u8>,
 }
 
@@ -129,53 +141,55 @@ impl Panel {
         }
         self.codes.clear();
         // Inputs that do not exist weigh 0.
-        self.codes.resize(form.inputs(k), 1);
-        self.indices.resize(form.groups(k), 0);
+        self.codes.resize(BLOCK * form.inputs(k), 1);
+        self.indices.resize(BLOCK * form.groups(k), 0);
         self.fill_rows(form, segments);
     }
 
     fn fill_rows(&mut self, form: PanelForm, segments: &[Segment<'_>]) {
         let Self { rows, k, bytes, codes, indices, .. } = self;
         let (rows, k) = (*rows, *k);
-        let all = segments.iter().flat_map(|s| s.rows.clone().map(move |row| (s.weights, row)));
+        let mut all = segments.iter().flat_map(|s| s.rows.clone().map(move |row| (s.weights, row)));
         let stride = form.inputs(k);
-        for (at, (weights, row)) in all.enumerate() {
+        if form == PanelForm::Codes {
+            for ((weights, row), out) in all.zip(bytes.chunks_exact_mut(stride)) {
+                let (codes, padding) = out.split_at_mut(k);
+                unpack_codes(weights, row, codes);
+                padding.fill(1);
+            }
+            return;
+        }
+        for at in (0..rows).step_by(BLOCK) {
+            let count = BLOCK.min(rows - at);
+            for ((weights, row), codes) in all.by_ref().take(count).zip(codes.chunks_mut(stride)) {
+                unpack_codes(weights, row, &mut codes[..k]);
+            }
+            let place = Place { rows, at, count };
             match form {
-                PanelForm::Codes => {
-                    let (codes, padding) = bytes[at * stride..][..stride].split_at_mut(k);
-                    unpack_codes(weights, row, codes);
-                    padding.fill(1);
-                }
-                PanelForm::Mixed { tables, steps } => {
-                    unpack_codes(weights, row, &mut codes[..k]);
-                    let inputs = codes.chunks_exact(4 * (tables + steps));
-                    let unit = tables + 4 * steps;
-                    let places = bytes.chunks_exact_mut(unit).skip(at).step_by(rows);
-                    for (inputs, out) in inputs.zip(places) {
-                        let (looked_up, multiplied) = inputs.split_at(4 * tables);
-                        let (indices, out) = out.split_at_mut(tables);
-                        for (index, codes) in indices.iter_mut().zip(looked_up.as_chunks::<4>().0) {
-                            *index = join_four(*codes);
-                        }
-                        out.copy_from_slice(multiplied);
-                    }
-                }
+                PanelForm::Codes => unreachable!("returned above"),
                 PanelForm::Indices { group, tables } => {
-                    unpack_codes(weights, row, &mut codes[..k]);
                     match group {
                         3 => join::<3>(codes, indices),
                         4 => join::<4>(codes, indices),
                         _ => join::<5>(codes, indices),
                     }
                     match tables {
-                        2 => deal::<2>(indices, rows, at, bytes),
-                        4 => deal::<4>(indices, rows, at, bytes),
-                        8 => deal::<8>(indices, rows, at, bytes),
-                        16 => deal::<16>(indices, rows, at, bytes),
-                        32 => deal::<32>(indices, rows, at, bytes),
-                        _ => deal::<1>(indices, rows, at, bytes),
+                        2 => deal::<2>(indices, place, bytes),
+                        4 => deal::<4>(indices, place, bytes),
+                        8 => deal::<8>(indices, place, bytes),
+                        16 => deal::<16>(indices, place, bytes),
+                        32 => deal::<32>(indices, place, bytes),
+                        _ => deal::<1>(indices, place, bytes),
                     }
                 }
+                PanelForm::Mixed { tables, steps } => match steps {
+                    4 => mix::<16>(codes, tables, place, bytes),
+                    8 => mix::<32>(codes, tables, place, bytes),
+                    12 => mix::<48>(codes, tables, place, bytes),
+                    16 => mix::<64>(codes, tables, place, bytes),
+                    20 => mix::<80>(codes, tables, place, bytes),
+                    _ => mix::<96>(codes, tables, place, bytes),
+                },
             }
         }
     }
@@ -225,12 +239,37 @@ fn join_four(codes: [u8; 4]) -> u8 {
     (u32::from_le_bytes(codes).wrapping_mul(0x0103_091b) >> 24) as u8
 }
 
-/// Puts a row's indices where the passes of `P` groups read them.
+/// Puts the indices of some rows where the passes of `P` groups read them.
 #[inline(always)]
-fn deal<const P: usize>(indices: &[u8], rows: usize, row: usize, panel: &mut [u8]) {
+fn deal<const P: usize>(indices: &[u8], place: Place, panel: &mut [u8]) {
+    let Place { rows, at, count } = place;
+    let passes = indices.len() / BLOCK / P;
+    let (indices, _) = indices.as_chunks::<P>();
     let (panel, _) = panel.as_chunks_mut::<P>();
-    for (pass, indices) in indices.as_chunks::<P>().0.iter().enumerate() {
-        panel[pass * rows + row] = *indices;
+    for pass in 0..passes {
+        for (row, out) in panel[pass * rows + at..][..count].iter_mut().enumerate() {
+            *out = indices[row * passes + pass];
+        }
+    }
+}
+
+/// Puts some rows where the passes of mixed kernels read them: `tables` indices, then `N` codes.
+#[inline(always)]
+fn mix<const N: usize>(codes: &[u8], tables: usize, place: Place, panel: &mut [u8]) {
+    let Place { rows, at, count } = place;
+    let (inputs, unit) = (4 * tables + N, tables + N);
+    let stride = codes.len() / BLOCK;
+    for pass in 0..stride / inputs {
+        let out = &mut panel[(pass * rows + at) * unit..][..count * unit];
+        for (row, out) in out.chunks_exact_mut(unit).enumerate() {
+            let codes = &codes[row * stride + pass * inputs..][..inputs];
+            let (looked_up, multiplied) = codes.split_at(4 * tables);
+            let (indices, out) = out.split_at_mut(tables);
+            for (index, codes) in indices.iter_mut().zip(looked_up.as_chunks::<4>().0) {
+                *index = join_four(*codes);
+            }
+            out.as_chunks_mut::<N>().0[0] = multiplied.as_chunks::<N>().0[0];
+        }
     }
 }
 

@@ -7,7 +7,7 @@ pub enum Isa {
     Scalar,
     /// Other ISAs' operation sequences spelled in portable Rust: for tests, never picked for speed.
     Emulated,
-    /// x86-64 with AVX2 and F16C.
+    /// x86-64 with AVX2, BMI1, BMI2 and F16C.
     Avx2,
     /// x86-64 with AVX-VNNI (256-bit `vpdpbusd`).
     AvxVnni,
@@ -65,12 +65,22 @@ impl Isa {
     pub const fn target_features(self) -> &'static [&'static str] {
         match self {
             Self::Scalar | Self::Emulated => &[],
-            Self::Avx2 => &["avx2", "f16c"],
-            Self::AvxVnni => &["avx2", "f16c", "avxvnni"],
-            Self::Avx512 => &["avx2", "f16c", "avx512f", "avx512bw", "avx512vl", "avx512vnni"],
-            Self::Avx512Vbmi => {
-                &["avx2", "f16c", "avx512f", "avx512bw", "avx512vl", "avx512vnni", "avx512vbmi"]
+            Self::Avx2 => &["avx2", "bmi1", "bmi2", "f16c"],
+            Self::AvxVnni => &["avx2", "bmi1", "bmi2", "f16c", "avxvnni"],
+            Self::Avx512 => {
+                &["avx2", "bmi1", "bmi2", "f16c", "avx512f", "avx512bw", "avx512vl", "avx512vnni"]
             }
+            Self::Avx512Vbmi => &[
+                "avx2",
+                "bmi1",
+                "bmi2",
+                "f16c",
+                "avx512f",
+                "avx512bw",
+                "avx512vl",
+                "avx512vnni",
+                "avx512vbmi",
+            ],
             Self::Neon => &["neon"],
             Self::Dotprod => &["neon", "dotprod"],
             Self::I8mm => &["neon", "dotprod", "i8mm"],
