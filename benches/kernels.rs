@@ -193,7 +193,7 @@ fn tuned(c: &mut Criterion) {
 
 fn tune(cpu: &Cpu, shape: Shape) -> (Runnable, Tile) {
     let request = Request {
-        shapes: vec![ShapeUse { shape, count_per_token: 1 }],
+        shapes: vec![ShapeUse { phase: Phase::Decode, shape, count_per_token: 1 }],
         formats: Format::ALL.to_vec(),
         threads: 1,
         effort: Effort::Measure,

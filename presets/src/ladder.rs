@@ -383,6 +383,7 @@ mod tests {
         let records = shapes.iter().map(|shape| Record {
             shape: shape.parse().unwrap(),
             phase: Phase::Decode,
+            tokens: 1,
             threads: 1,
             format: Format::I2S,
             formats: vec![Format::I2S],

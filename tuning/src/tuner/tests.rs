@@ -1,10 +1,10 @@
 use super::*;
 use crate::bench::fake::{self, FakeLab, Script};
-use trilut_kernels::{Cpu, Format};
+use trilut_kernels::{Cpu, Format, Shape, Tile};
 use trilut_presets::Machine;
 
 fn layer(m: usize, k: usize) -> ShapeUse {
-    ShapeUse { shape: Shape { m, k }, count_per_token: 2 }
+    ShapeUse { phase: Phase::Decode, shape: Shape { m, k }, count_per_token: 2 }
 }
 
 fn request(effort: Effort) -> Request {
@@ -185,7 +185,7 @@ fn a_short_limit_is_kept_and_leaves_a_usable_result() {
     let short = Request { time_limit: Duration::from_millis(6), ..request(Effort::Measure) };
     let outcome = run(&mut lab, &short, &mut Notes::default());
     assert_eq!(outcome.stopped, Some(Stopped::TimeLimit));
-    assert_eq!(outcome.unfinished, [Shape { m: 96, k: 256 }]);
+    assert_eq!(outcome.unfinished, [layer(96, 256)]);
     assert_eq!(outcome.preset.records().len(), 1);
     assert!(lab.clock.get() < Duration::from_millis(40), "{:?}", lab.clock.get());
 
