@@ -160,8 +160,7 @@ impl GemmRunnable {
     pub fn panel_rows(&self, tile: Tile) -> usize {
         match (tile.rows_per_task, self.kernel.name.algorithm) {
             (0, GemmAlgorithm::Vlut { .. }) => 2048,
-            (0, GemmAlgorithm::Mix { .. }) => 960,
-            (0, GemmAlgorithm::Dot { .. } | GemmAlgorithm::Madd { .. }) => 480,
+            (0, _) => 480,
             (rows, _) => rows,
         }
     }

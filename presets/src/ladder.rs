@@ -294,8 +294,11 @@ impl Search<'_> {
             }
         };
         let count = preset.records().len();
+        let prompts = preset.records().iter().filter(|r| r.phase == Phase::Prefill).count();
         let note = match likeness {
-            Likeness::SameCpu => format!("{origin}: {count} records for this CPU"),
+            Likeness::SameCpu => {
+                format!("{origin}: {count} records for this CPU, {prompts} of them for prompts")
+            }
             _ => format!("{origin}: {likeness}, counts on that rung"),
         };
         self.usable.push(Usable { place, origin, likeness, preset });

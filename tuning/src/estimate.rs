@@ -7,7 +7,7 @@ use crate::bench::Lab;
 use crate::candidate::{AnyKernel, Candidate};
 use crate::request::{Request, ShapeUse};
 use crate::{cold, space};
-use trilut_kernels::Isa;
+use trilut_kernels::{GemmAlgorithm, Isa};
 use trilut_presets::preset::Weights;
 use trilut_presets::{Pick, Plan};
 
@@ -31,6 +31,16 @@ fn per_cycle(isa: Isa) -> f64 {
     }
 }
 
+/// The part of [`per_cycle`] that a gemm kernel reaches. Each addition of a lookup has its operand in
+/// memory, and cores load less than they add.
+fn reached(algorithm: GemmAlgorithm) -> f64 {
+    match algorithm {
+        GemmAlgorithm::Dot { .. } | GemmAlgorithm::Madd { .. } => 1.0,
+        GemmAlgorithm::Mix { .. } => 0.7,
+        GemmAlgorithm::Vlut { .. } => 0.4,
+    }
+}
+
 /// The lower bound of a kernel's time.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Bound {
@@ -45,16 +55,16 @@ impl Bound {
     pub fn of(kernel: &AnyKernel, layer: &ShapeUse, threads: usize, weights: Weights) -> Self {
         let threads = threads as f64;
         let count = layer.shape.weights() as f64;
-        let bytes = match kernel {
-            AnyKernel::Gemv(kernel) => kernel.kernel().cost.bytes_per_weight,
-            // The same for all: panels are filled from one stored copy.
-            AnyKernel::Gemm(_) => 0.25,
+        let (bytes, reached) = match kernel {
+            AnyKernel::Gemv(kernel) => (kernel.kernel().cost.bytes_per_weight, 1.0),
+            // The same bytes for all: panels are filled from one stored copy.
+            AnyKernel::Gemm(kernel) => (0.25, reached(kernel.kernel().name.algorithm)),
         };
         let bandwidth = match weights {
             Weights::Cold => (MEMORY.0 * threads).min(MEMORY.1),
             Weights::Warm => CACHE * threads,
         };
-        let issue = per_cycle(kernel.isa()) * GHZ * threads;
+        let issue = per_cycle(kernel.isa()) * reached * GHZ * threads;
         Self {
             compute_ns: count * layer.tokens() as f64 * kernel.instructions() / issue,
             stream_ns: count * bytes / bandwidth,

@@ -128,6 +128,9 @@ impl Gate {
     }
 }
 
+/// What it is, the weights, and the activations of tokens that differ.
+type Input = (&'static str, Vec<i8>, Vec<Vec<i8>>);
+
 fn cases_of(shape: Shape) -> Vec<Case> {
     let mut random = Random::new(shape.k as u64);
     let (count, k) = (shape.weights(), shape.k);
@@ -138,7 +141,7 @@ fn cases_of(shape: Shape) -> Vec<Case> {
     let loud: Vec<i8> = signs.iter().map(|s| if *s < 0 { -128 } else { 127 }).collect();
     let (weights, others) = (random.ternary(count), random.ternary(count));
     let mixed: Vec<Vec<i8>> = (0..TOKENS).map(|_| random.activations(k)).collect();
-    let inputs: [(&str, Vec<i8>, Vec<Vec<i8>>); 7] = [
+    let inputs: [Input; 7] = [
         ("random weights, random activations", weights, mixed),
         ("random weights, all activations -128", others, vec![vec![-128; k]]),
         ("weights 1, activations 127", vec![1; count], vec![vec![127; k]]),
@@ -147,7 +150,7 @@ fn cases_of(shape: Shape) -> Vec<Case> {
         ("weights -1, activations -128", vec![-1; count], vec![vec![-128; k]]),
         ("weights = sign of activations, activations 127 and -128", aligned, vec![loud]),
     ];
-    let case = |(input, ternary, tokens): (_, Vec<i8>, Vec<Vec<i8>>)| {
+    let case = |(input, ternary, tokens): Input| {
         let wanted = tokens.iter().map(|q| reference::gemv(shape, &ternary, q)).collect();
         let tokens = tokens.iter().map(|q| {
             let mut activations = Activations::new();

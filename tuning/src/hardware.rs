@@ -12,6 +12,7 @@ use crate::request::{Request, ShapeUse, TuneError};
 use prompt::Prompt;
 use std::collections::HashMap;
 use std::path::Path;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant, SystemTime};
 use token::Token;
@@ -23,6 +24,13 @@ use trilut_presets::preset::Effort;
 
 /// Memory that is taken to be free where the system does not tell.
 const UNKNOWN_FREE: u64 = 1 << 30;
+
+/// A sample that takes so many times as long as planned is cut off: on a busy machine a barrier can take
+/// a thousand times as long as a moment before.
+const PATIENCE: u32 = 4;
+
+/// Products after which the clock is looked at.
+const LOOK: usize = 16;
 
 /// Rows of random weights that are repeated to fill a matrix: timing does not depend on the values.
 const RANDOM_ROWS: usize = 64;
@@ -199,21 +207,32 @@ impl Runner for Timer<'_> {
             None => 1,
         };
         let begin = self.position;
+        let patience = self.sample_time * PATIENCE;
+        // Where to stop if it takes too long: decided by one worker before a barrier, seen by all after it.
+        let last = AtomicUsize::new(begin + products - 1);
         let elapsed = Mutex::new(Duration::ZERO);
         let refusal = Mutex::new(None);
         self.pool.run(|worker| {
             worker.barrier();
             let clock = Instant::now();
-            for product in begin..begin + products {
+            for product in begin.. {
                 if let Err(why) = self.work.product(worker, candidate, copies.view(product)) {
                     *lock(&refusal) = Some(why);
                 }
+                let is_time_to_look = (product - begin) % LOOK == LOOK - 1;
+                if worker.index == 0 && is_time_to_look && clock.elapsed() > patience {
+                    last.fetch_min(product, Ordering::Relaxed);
+                }
                 worker.barrier();
+                if product >= last.load(Ordering::Relaxed) {
+                    break;
+                }
             }
             if worker.index == 0 {
                 *lock(&elapsed) = clock.elapsed();
             }
         });
+        let products = last.into_inner() + 1 - begin;
         self.position = begin.wrapping_add(products);
         if let Some(why) = lock(&refusal).take() {
             return Err(why);

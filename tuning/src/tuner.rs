@@ -29,8 +29,14 @@ const fn most_kernels(effort: Effort) -> usize {
 }
 
 /// A kernel whose lower bound is this many times the best bound is not timed. Generous, because the
-/// estimate knows neither latencies nor the memory system.
-const PRUNE: f64 = 2.5;
+/// estimate knows neither latencies nor the memory system; more so for prompts, where it weighs lookups
+/// against multiplications, in which CPUs differ.
+const fn prune(phase: Phase) -> f64 {
+    match phase {
+        Phase::Prefill => 4.0,
+        Phase::Decode | Phase::SmallBatch => 2.5,
+    }
+}
 
 /// Kernels whose tiles are varied, best first.
 const FINALISTS: usize = 4;
@@ -400,7 +406,9 @@ fn choose(
     let Some(best) = ranked.first().map(|(_, bound)| bound.ns()) else { return Vec::new() };
     ranked
         .into_iter()
-        .filter(|(kernel, bound)| bound.ns() <= best * PRUNE && kernel.name() != default.name())
+        .filter(|(kernel, bound)| {
+            bound.ns() <= best * prune(layer.phase) && kernel.name() != default.name()
+        })
         .map(|(kernel, _)| kernel)
         .filter(|kernel| is_exact(kernel))
         .take(most_kernels(request.effort))
