@@ -120,7 +120,7 @@ fn members(cpu: &Cpu, shape: Shape) -> Vec<Runnable> {
     };
     let is_default = |kernel: &Runnable| {
         let name = kernel.kernel().name;
-        (name.algorithm, name.micro.rows, name.micro.unroll) == default_point(name.format)
+        (name.algorithm, name.micro.rows, name.micro.unroll) == default_point(name.format, name.isa)
     };
     let mut members: Vec<Runnable> = Vec::new();
     for kernel in all.into_iter().filter(|kernel| kernel.kernel().name.fixed.k.is_none()) {
@@ -193,7 +193,7 @@ fn tuned(c: &mut Criterion) {
 
 fn tune(cpu: &Cpu, shape: Shape) -> (Runnable, Tile) {
     let request = Request {
-        shapes: vec![ShapeUse { shape, count_per_token: 1 }],
+        shapes: vec![ShapeUse { phase: Phase::Decode, shape, count_per_token: 1 }],
         formats: Format::ALL.to_vec(),
         threads: 1,
         effort: Effort::Measure,

@@ -177,14 +177,37 @@ fn tuning_twice_does_the_work_once() {
     let file = sandbox.path("here.toml");
     let args = ["tune", "--shape", "64x256", "--effort", "estimate", "-t", "1", "-o", text(&file)];
     let first = sandbox.ok(&args);
-    assert!(first.contains("64x256") && first.contains("gemv_"), "{first}");
+    for word in ["64x256", "decode", "gemv_", "prefill of 128", "gemm_"] {
+        assert!(first.contains(word), "{word}: {first}");
+    }
     let written = std::fs::read(&file).unwrap();
     let second = sandbox.run(&args);
     assert!(stderr(&second).contains("nothing to do"), "{}", stderr(&second));
     assert_eq!(std::fs::read(&file).unwrap(), written);
     let shown = sandbox.ok(&["presets", "show", text(&file)]);
     assert_eq!(shown.as_bytes(), written);
+    let listed = sandbox.ok(&["tune", "--list-space"]);
+    assert!(listed.contains("prefill") && listed.contains("3840"), "{listed}");
     assert!(sandbox.fails(2, &["tune", "--shape", "0x5"]).contains("1..="));
+    assert!(sandbox.fails(2, &["tune", "--phase", "dream"]).contains("prefill"));
+}
+
+#[test]
+fn one_phase_is_tuned_alone_and_the_other_added() {
+    let sandbox = Sandbox::new();
+    let file = sandbox.path("here.toml");
+    let args = ["tune", "--shape", "64x256", "--effort", "estimate", "-t", "1", "-o", text(&file)];
+    let tune = |phase| sandbox.run(&[&args[..], &["--phase", phase]].concat());
+    let phases = || -> Vec<String> {
+        let written = std::fs::read_to_string(&file).unwrap();
+        written.lines().filter(|line| line.starts_with("phase")).map(str::to_owned).collect()
+    };
+    assert!(tune("prefill").status.success());
+    assert_eq!(phases(), ["phase = \"prefill\""]);
+    let both = tune("all");
+    assert!(stderr(&both).contains("tuning 1 shape for"), "{}", stderr(&both));
+    assert_eq!(phases(), ["phase = \"decode\"", "phase = \"prefill\""]);
+    assert!(stderr(&tune("decode")).contains("nothing to do"));
 }
 
 #[test]

@@ -5,7 +5,7 @@
 use crate::panel::{Panel, PanelForm};
 use crate::token_tile::TokenTile;
 use crate::{AlignedBytes, Bound, Supported};
-use trilut_presets::{GemmName, Shape};
+use trilut_presets::{GemmAlgorithm, GemmName, Shape, Tile};
 
 /// The arguments of a generated gemm function.
 ///
@@ -152,6 +152,17 @@ impl GemmRunnable {
     /// Tokens of one tile.
     pub fn tokens(&self) -> usize {
         self.kernel.name.tokens
+    }
+
+    /// Rows of a panel, at most: what the bounds say, and where they say nothing what does well untuned.
+    /// A lookup builds its tables for each panel anew, so it wants many rows; a register tile wants codes
+    /// and tokens in the second cache.
+    pub fn panel_rows(&self, tile: Tile) -> usize {
+        match (tile.rows_per_task, self.kernel.name.algorithm) {
+            (0, GemmAlgorithm::Vlut { .. }) => 2048,
+            (0, _) => 480,
+            (rows, _) => rows,
+        }
     }
 
     /// Computes the exact sums of every row of the panel with every token of the tile: the returned

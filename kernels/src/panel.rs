@@ -119,9 +119,19 @@ pub struct Panel {
 }
 
 impl Panel {
+    /// Workers and panels begin at multiples of this many rows: whole register tiles of every kernel.
+    pub const ROW_QUANTUM: usize = 24;
+
     /// An empty panel.
     pub fn new() -> Self {
         Self::default()
+    }
+
+    /// Rows from one panel to the next of a worker's `share`: equal pieces of at most about `most` rows
+    /// of `width` matrices side by side each. Never 0, also for an empty share.
+    pub fn step(share: usize, width: usize, most: usize) -> usize {
+        let pieces = (share * width).div_ceil(most.max(1)).max(1);
+        share.div_ceil(pieces).max(1).next_multiple_of(Self::ROW_QUANTUM)
     }
 
     /// Fills the panel with the rows of all segments, one after the other.
@@ -424,6 +434,15 @@ mod tests {
             }
         };
         (0..panel.rows()).map(row).collect()
+    }
+
+    #[test]
+    fn shares_are_cut_into_equal_pieces() {
+        assert_eq!(Panel::step(6912, 1, 480), 480);
+        assert_eq!(Panel::step(1000, 1, 480), 336);
+        assert_eq!(Panel::step(1000, 2, 480), 216);
+        assert_eq!(Panel::step(100, 1, 4096), 120);
+        assert_eq!((Panel::step(0, 1, 480), Panel::step(5, 1, 0)), (24, 24));
     }
 
     #[test]

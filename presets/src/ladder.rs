@@ -294,8 +294,11 @@ impl Search<'_> {
             }
         };
         let count = preset.records().len();
+        let prompts = preset.records().iter().filter(|r| r.phase == Phase::Prefill).count();
         let note = match likeness {
-            Likeness::SameCpu => format!("{origin}: {count} records for this CPU"),
+            Likeness::SameCpu => {
+                format!("{origin}: {count} records for this CPU, {prompts} of them for prompts")
+            }
             _ => format!("{origin}: {likeness}, counts on that rung"),
         };
         self.usable.push(Usable { place, origin, likeness, preset });
@@ -383,6 +386,7 @@ mod tests {
         let records = shapes.iter().map(|shape| Record {
             shape: shape.parse().unwrap(),
             phase: Phase::Decode,
+            tokens: 1,
             threads: 1,
             format: Format::I2S,
             formats: vec![Format::I2S],

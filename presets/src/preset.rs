@@ -17,7 +17,7 @@ pub use error::{PresetError, Rule};
 pub use file::{MAX_BYTES, Saved};
 
 use crate::machine::Likeness;
-use crate::{Format, Isa, KernelName, Machine, Phase, Pick, Plan, Shape, Tile};
+use crate::{Format, GemmName, Isa, KernelName, Machine, Op, Phase, Pick, Plan, Shape, Tile};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 
@@ -94,13 +94,16 @@ pub struct Provenance {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Record {
-    /// The linear layer's size.
+    /// The linear layer's size; in prefill that of a stack of layers with one input.
     pub shape: Shape,
     /// The part of inference.
     pub phase: Phase,
+    /// Tokens that were multiplied in each of the times.
+    #[serde(default = "one", skip_serializing_if = "is_one")]
+    pub tokens: usize,
     /// The number of threads.
     pub threads: usize,
-    /// The winner's codec.
+    /// The winner's codec; in prefill the one that its panels were filled from.
     pub format: Format,
     /// All codecs that were raced against each other.
     pub formats: Vec<Format>,
@@ -170,6 +173,14 @@ pub struct Picks {
 
 type Key = (Shape, Phase, usize);
 
+fn one() -> usize {
+    1
+}
+
+fn is_one(tokens: &usize) -> bool {
+    *tokens == 1
+}
+
 impl Record {
     fn key(&self) -> Key {
         (self.shape, self.phase, self.threads)
@@ -197,11 +208,20 @@ impl Record {
         if self.confidence.is_some_and(|c| !c.is_finite() || c < 0.0) {
             return Some("confidence must be a number of at least 0".to_owned());
         }
+        if self.tokens == 0 {
+            return Some("tokens must be at least 1".to_owned());
+        }
         // Names of kernels that this version does not know are legal here and dropped by `to_plan`.
-        let name = self.kernel.parse::<KernelName>().ok()?;
-        (name.format != self.format).then(|| {
-            format!("kernel {} does not read the record's format {}", self.kernel, self.format)
-        })
+        let kernel = &self.kernel;
+        let (rule, breaks) = match (kernel.parse::<KernelName>(), kernel.parse::<GemmName>()) {
+            (Ok(name), _) if name.op == Op::Gemv && self.phase == Phase::Prefill => {
+                ("takes one token at a time, not a prompt", true)
+            }
+            (Ok(name), _) => ("does not read the record's format", name.format != self.format),
+            (_, Ok(_)) => ("takes prompts", self.phase != Phase::Prefill),
+            _ => return None,
+        };
+        breaks.then(|| format!("{}, {}: kernel {kernel} {rule}", self.phase, self.format))
     }
 
     /// In words: what the record says about its pick.
@@ -215,7 +235,7 @@ impl Record {
                 "picked on {place} with an earlier build of this kernel: the measurement is stale"
             );
         }
-        if self.kernel == self.default_kernel && self.tile == Tile::default() {
+        if self.kernel == self.default_kernel && self.tile == Tile::default_for(self.phase) {
             return format!("tuned on {place}: the default is the fastest");
         }
         let gain = self.default_ns as f64 / self.median_ns as f64;

@@ -1,6 +1,6 @@
 //! Run-time loop bounds of a micro-kernel.
 
-use crate::Shape;
+use crate::{Phase, Shape};
 use serde::{Deserialize, Serialize};
 
 /// The loop bounds that a micro-kernel is called with. They change speed, never results.
@@ -8,9 +8,10 @@ use serde::{Deserialize, Serialize};
 #[serde(deny_unknown_fields)]
 pub struct Tile {
     /// Rows that one thread takes at a time; a multiple of [`Tile::ROW_QUANTUM`] up to
-    /// [`Shape::MAX_M`], or 0 for an even split of all rows over the threads.
+    /// [`Shape::MAX_M`], or 0 for an even split of all rows over the threads. In prefill the rows of a
+    /// panel, at most; 0 for what the kernel takes by itself.
     pub rows_per_task: usize,
-    /// How many bytes ahead of the load the weights are prefetched; 0 for none.
+    /// How many bytes ahead of the load the weights are prefetched; 0 for none, as always in prefill.
     pub prefetch: usize,
 }
 
@@ -19,6 +20,23 @@ impl Tile {
     pub const ROW_QUANTUM: usize = 32;
     /// The farthest prefetch that is accepted, in bytes.
     pub const MAX_PREFETCH: usize = 1 << 16;
+
+    /// The bounds where nothing was tuned.
+    pub fn default_for(phase: Phase) -> Self {
+        match phase {
+            Phase::Prefill => Self { rows_per_task: 0, prefetch: 0 },
+            Phase::Decode | Phase::SmallBatch => Self::default(),
+        }
+    }
+
+    /// The bounds in words for a person.
+    pub fn in_words(self, phase: Phase) -> String {
+        match (phase, self.rows_per_task) {
+            (Phase::Prefill, 0) => "panels as the kernel likes".to_owned(),
+            (Phase::Prefill, rows) => format!("panels of {rows}"),
+            _ => self.to_string(),
+        }
+    }
 
     /// Whether the bounds are legal.
     pub const fn is_legal(self) -> bool {
@@ -55,5 +73,13 @@ mod tests {
         assert!(Tile::default().is_legal() && rows(32) && rows(Shape::MAX_M));
         assert!(!rows(33) && !rows(Shape::MAX_M + 32) && !rows(1 << 62));
         assert!(!Tile { rows_per_task: 0, prefetch: Tile::MAX_PREFETCH + 1 }.is_legal());
+        assert!(Phase::ALL.iter().all(|&phase| Tile::default_for(phase).is_legal()));
+    }
+
+    #[test]
+    fn words_are_of_the_phase() {
+        let tile = Tile { rows_per_task: 480, prefetch: 0 };
+        assert_eq!(tile.in_words(Phase::Prefill), "panels of 480");
+        assert_eq!(tile.in_words(Phase::Decode), "rows 480, prefetch 0");
     }
 }

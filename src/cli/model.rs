@@ -2,7 +2,7 @@
 
 use super::failure::Failure;
 use std::path::{Path, PathBuf};
-use trilut_presets::Shape;
+use trilut_presets::Phase;
 use trilut_runtime::gguf::Gguf;
 use trilut_runtime::{Config, Load, embedded};
 use trilut_tuning::ShapeUse;
@@ -64,20 +64,25 @@ impl std::fmt::Display for Source {
     }
 }
 
-/// The distinct layer shapes of a model, with how often one token runs through each.
-pub(crate) fn shapes(config: &Config) -> Vec<ShapeUse> {
+/// The distinct layer shapes of a model in some phases, with how often one token runs through each: the
+/// linear layers in decode, stacks of those that share an input in prefill.
+pub(crate) fn shapes(config: &Config, phases: &[Phase]) -> Vec<ShapeUse> {
     let mut uses: Vec<ShapeUse> = Vec::new();
-    for (_, shape) in config.linears() {
-        match uses.iter_mut().find(|used| used.shape == shape) {
-            Some(used) => used.count_per_token += config.layers,
-            None => uses.push(ShapeUse { shape, count_per_token: config.layers }),
+    for &phase in phases {
+        let (linears, stacks) = (config.linears(), config.stacks());
+        let layers = if phase == Phase::Prefill { &stacks[..] } else { &linears[..] };
+        for &(_, shape) in layers {
+            match uses.iter_mut().find(|used| (used.phase, used.shape) == (phase, shape)) {
+                Some(used) => used.count_per_token += config.layers,
+                None => uses.push(ShapeUse { phase, shape, count_per_token: config.layers }),
+            }
         }
     }
     uses
 }
 
 /// Bytes of ternary weights at two bits each, which decide whether a model streams from memory.
-pub(crate) fn bytes(uses: &[ShapeUse]) -> u64 {
-    let weights = |shape: Shape| shape.weights() as u64;
-    uses.iter().map(|used| weights(used.shape) / 4 * used.count_per_token as u64).sum()
+pub(crate) fn bytes(config: &Config) -> u64 {
+    let block: usize = config.linears().iter().map(|(_, shape)| shape.weights()).sum();
+    block as u64 / 4 * config.layers as u64
 }

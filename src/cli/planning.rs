@@ -9,7 +9,7 @@ use trilut_kernels::Cpu;
 use trilut_presets::ladder::{self, Found, Place, Sources, VARIABLE, Verdict};
 use trilut_presets::machine::Likeness;
 use trilut_presets::preset::Effort;
-use trilut_presets::{Format, Machine, Phase, Plan, Preset};
+use trilut_presets::{Format, Machine, Phase, Pick, Plan, Preset};
 use trilut_runtime::Config;
 use trilut_tuning::{Request, ShapeUse};
 
@@ -49,8 +49,11 @@ impl Here {
 
     /// The hash of a kernel that exists and may run here.
     fn resolve(&self, name: &str) -> Option<u64> {
-        let kernel = trilut_kernels::find(name)?;
-        self.cpu.runnable(kernel).map(|_| kernel.hash)
+        if let Some(kernel) = trilut_kernels::find(name) {
+            return self.cpu.runnable(kernel).map(|_| kernel.hash);
+        }
+        let kernel = trilut_kernels::find_gemm(name)?;
+        self.cpu.gemm_runnable(kernel).map(|_| kernel.hash)
     }
 
     /// The picks of the ladder, for kernels that exist and may run here. What a preset says of other
@@ -101,8 +104,8 @@ impl Here {
         }
     }
 
-    /// A plan for every layer of a model. Layers that no preset knows are estimated, which is said in
-    /// one line and remembered.
+    /// A plan for every layer of a model. Layers that no preset knows in decode are estimated, which is
+    /// said in one line and remembered; in prefill they have the default kernel.
     pub(crate) fn plan_for(
         &self,
         config: &Config,
@@ -111,11 +114,11 @@ impl Here {
     ) -> Result<Plan, Failure> {
         let mut plan = self.plan();
         let known = |used: &ShapeUse| {
-            let pick = plan.find(used.shape, Phase::Decode, threads);
+            let pick = plan.find(used.shape, used.phase, threads);
             pick.is_some_and(|pick| format.is_none_or(|format| format == pick.format))
         };
-        let shapes = model::shapes(config);
-        let bytes = model::bytes(&shapes);
+        let shapes = model::shapes(config, &[Phase::Decode]);
+        let bytes = model::bytes(config);
         let missing: Vec<_> = shapes.into_iter().filter(|used| !known(used)).collect();
         if missing.is_empty() {
             return Ok(plan);
@@ -131,7 +134,8 @@ impl Here {
         );
         let picks = self.plan_of(&outcome.preset).picks;
         // In front: these are for exactly this format and number of threads.
-        plan.picks.retain(|old| picks.iter().all(|new| new.shape != old.shape));
+        let same = |a: &Pick, b: &Pick| (a.shape, a.phase) == (b.shape, b.phase);
+        plan.picks.retain(|old| picks.iter().all(|new| !same(new, old)));
         plan.picks.extend(picks);
         // An estimate for a forced format must not shadow a measured pick of another one.
         if format.is_none() {

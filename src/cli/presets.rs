@@ -5,7 +5,7 @@ use super::output::out;
 use super::planning::Here;
 use super::table::Table;
 use std::path::Path;
-use trilut_presets::Preset;
+use trilut_presets::{Phase, Preset};
 
 /// List presets, or show one.
 #[derive(Debug, clap::Args)]
@@ -29,7 +29,8 @@ pub(crate) fn presets(args: &Args) -> Result<(), Failure> {
     let here = Here::find(None)?;
     match &args.action {
         Action::List => {
-            let mut table = Table::new(&["preset", "from", "machine", "date", "records"], 4);
+            let mut table =
+                Table::new(&["preset", "from", "machine", "date", "decode", "prefill"], 4);
             for usable in &here.found.usable {
                 let from = usable.place.to_string();
                 table.row(row(&usable.origin, &from, &usable.preset));
@@ -63,12 +64,15 @@ fn named(name: &str) -> Result<Preset, Failure> {
     }
 }
 
-fn row(origin: &str, from: &str, preset: &Preset) -> [String; 5] {
+fn row(origin: &str, from: &str, preset: &Preset) -> [String; 6] {
+    let records = preset.records();
+    let count = |phase| records.iter().filter(|record| record.phase == phase).count().to_string();
     [
         origin.to_owned(),
         from.to_owned(),
         preset.machine.key(),
         preset.provenance.date.clone(),
-        preset.records().len().to_string(),
+        count(Phase::Decode),
+        count(Phase::Prefill),
     ]
 }

@@ -30,8 +30,8 @@ impl Bar {
 impl Observer for Bar {
     fn event(&mut self, event: &Event<'_>) {
         match event {
-            Event::Shape { shape, .. } => {
-                self.shape = shape.to_string();
+            Event::Shape { layer, .. } => {
+                self.shape = layer.to_string();
                 self.bar.set_message(self.shape.clone());
             }
             Event::Best { candidate, ns } => {

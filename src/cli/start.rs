@@ -6,8 +6,8 @@ use super::output::outln;
 use super::planning::Here;
 use super::{doctor, environment, run, tune};
 use std::time::Duration;
-use trilut_presets::Format;
 use trilut_presets::preset::Effort;
+use trilut_presets::{Format, Phase};
 use trilut_runtime::{Config, GenerateOptions, Model, ModelOptions};
 
 /// The embedded model is small: this is more than its layers need.
@@ -18,8 +18,8 @@ pub(crate) fn start() -> Result<(), Failure> {
     let threads = environment::threads(None)?;
     outln!("{}", doctor::cpu_line(&here));
     let gguf = Source::Embedded.open()?;
-    let shapes = model::shapes(&Config::from_gguf(&gguf)?);
-    let bytes = model::bytes(&shapes);
+    let config = Config::from_gguf(&gguf)?;
+    let (shapes, bytes) = (model::shapes(&config, &[Phase::Decode]), model::bytes(&config));
     // One thread: layers this small say more about the kernels when no other thread is waited for.
     let request = here.request(shapes, bytes, Format::ALL.to_vec(), 1, Effort::Measure, LIMIT);
     let tuned = tune::tuned(&request, here.cache_file().as_deref(), false)?;

@@ -2,7 +2,7 @@
 
 use super::failure::Failure;
 use super::model::{self, Source};
-use super::output::{self, count, out};
+use super::output::{self, count, out, outln};
 use super::planning::{self, Here};
 use super::progress::Bar;
 use super::table::Table;
@@ -11,20 +11,23 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 use trilut_presets::machine::Likeness;
 use trilut_presets::preset::{Effort, Record};
-use trilut_presets::{Format, Phase, Preset, Shape};
+use trilut_presets::{Format, Phase, Preset, Shape, models};
 use trilut_runtime::Config;
-use trilut_tuning::{Outcome, Request, ShapeUse, Stopped, space};
+use trilut_tuning::{Outcome, PROMPT_TOKENS, Request, ShapeUse, Stopped, space};
 
 /// Find the fastest exact kernels for a model's layers on this CPU, and remember them.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
-    /// Model file; the embedded model without -m and --shape.
+    /// Model file, or the name of a known model; the embedded model without -m and --shape.
     #[arg(short, long, value_name = "MODEL", conflicts_with = "shape")]
     model: Option<PathBuf>,
     /// Layer size in place of a model, outputs x inputs; repeatable.
     #[arg(long, value_name = "MxK")]
     shape: Vec<Shape>,
-    /// Weight format: i2_s, tl1, tl2, base3; all are raced without it. Repeatable.
+    /// What to tune for: one token at a time, prompts, or both in equal parts of the time.
+    #[arg(long, value_enum, default_value = "all")]
+    phase: Phases,
+    /// Weight format: i2_s, tl1, tl2, base3; all are raced without it. Repeatable; prompts read the first.
     #[arg(long)]
     format: Vec<Format>,
     /// How much to do: estimate (seconds) or measure.
@@ -47,12 +50,32 @@ pub(crate) struct Args {
     list_space: bool,
 }
 
+#[derive(Debug, Clone, Copy, clap::ValueEnum)]
+enum Phases {
+    /// One token at a time.
+    Decode,
+    /// Prompts.
+    Prefill,
+    /// Both.
+    All,
+}
+
+impl Phases {
+    fn list(self) -> &'static [Phase] {
+        match self {
+            Self::Decode => &[Phase::Decode],
+            Self::Prefill => &[Phase::Prefill],
+            Self::All => &[Phase::Decode, Phase::Prefill],
+        }
+    }
+}
+
 pub(crate) fn tune(args: Args) -> Result<(), Failure> {
     if args.list_space {
         return list_space();
     }
     let threads = environment::threads(args.threads)?;
-    let shapes = shapes(&args)?;
+    let (shapes, bytes) = shapes(&args)?;
     let formats = if args.format.is_empty() { Format::ALL.to_vec() } else { args.format };
     let here = Here::find(None)?;
     let path = match args.output {
@@ -63,8 +86,6 @@ pub(crate) fn tune(args: Args) -> Result<(), Failure> {
         })?,
     };
     output::check_file(&path)?;
-    // A shape by itself is taken for a layer of a model that is larger than the caches.
-    let bytes = if args.shape.is_empty() { model::bytes(&shapes) } else { u64::MAX };
     let request = here.request(shapes, bytes, formats, threads, args.effort, args.time_limit);
     let tuned = tuned(&request, Some(&path), args.force)?;
     out!("{}", tuned.table(&request).plain());
@@ -85,29 +106,49 @@ pub(crate) fn tune(args: Args) -> Result<(), Failure> {
 
 /// Every knob with its values.
 fn list_space() -> Result<(), Failure> {
-    let mut table = Table::new(&["knob", "values", "meaning"], 3);
+    let mut table = Table::new(&["phase", "knob", "values", "meaning"], 4);
     let kernels = "those that are exact and accept the shape";
-    table.row(["kernel", kernels, "`trilut codegen --isa ISA --emit list` names them"]);
-    for knob in space::KNOBS {
-        let values: Vec<String> = knob.values.iter().map(usize::to_string).collect();
-        table.row([knob.name, &values.join(" "), knob.help]);
+    for &phase in Phases::All.list() {
+        let meaning = match phase {
+            Phase::Prefill => "gemm kernels, for layers that share an input, as one matrix",
+            _ => "gemv kernels; `trilut codegen --isa ISA --emit list` names them",
+        };
+        table.row([phase.name(), "kernel", kernels, meaning]);
+        for knob in space::KNOBS.iter().filter(|knob| knob.phase == phase) {
+            let values: Vec<String> = knob.values.iter().map(usize::to_string).collect();
+            table.row([phase.name(), knob.name, &values.join(" "), knob.help]);
+        }
     }
     out!("{}", table.plain());
+    outln!("prefill is timed with prompts of {PROMPT_TOKENS} tokens");
     Ok(())
 }
 
-fn shapes(args: &Args) -> Result<Vec<ShapeUse>, Failure> {
+/// The shapes to tune, and the bytes of the weights of their model.
+fn shapes(args: &Args) -> Result<(Vec<ShapeUse>, u64), Failure> {
+    let phases = args.phase.list();
     if args.shape.is_empty() {
-        let gguf = Source::new(args.model.clone()).open()?;
-        return Ok(model::shapes(&Config::from_gguf(&gguf)?));
+        let config = config(args.model.clone())?;
+        return Ok((model::shapes(&config, phases), model::bytes(&config)));
     }
     let mut uses: Vec<ShapeUse> = Vec::new();
-    for &shape in &args.shape {
-        if uses.iter().all(|used| used.shape != shape) {
-            uses.push(ShapeUse { shape, count_per_token: 1 });
+    for (&phase, &shape) in phases.iter().flat_map(|p| args.shape.iter().map(move |s| (p, s))) {
+        let used = ShapeUse { phase, shape, count_per_token: 1 };
+        if !uses.contains(&used) {
+            uses.push(used);
         }
     }
-    Ok(uses)
+    // A shape by itself is taken for a layer of a model that is larger than the caches.
+    Ok((uses, u64::MAX))
+}
+
+/// The sizes of a model file, or of a known model for which there need be no file.
+fn config(model: Option<PathBuf>) -> Result<Config, Failure> {
+    let known = model.as_deref().filter(|path| !path.exists()).and_then(Path::to_str);
+    match known.and_then(models::find) {
+        Some(spec) => Ok(Config::from_spec(spec)?),
+        None => Ok(Config::from_gguf(&Source::new(model).open()?)?),
+    }
 }
 
 /// What is known of a request's shapes, measured now or earlier.
@@ -152,10 +193,20 @@ pub(crate) fn tuned(request: &Request, path: Option<&Path>, force: bool) -> Resu
 impl Tuned {
     /// One row per shape of the request that has a record.
     pub(crate) fn table(&self, request: &Request) -> Table {
-        let headings =
-            ["shape", "format", "kernel", "tile", "time", "GB/s", "x default", "x scalar"];
-        let mut table = Table::new(&headings, 4);
-        let find = |used: &ShapeUse| self.preset.record(used.shape, Phase::Decode, request.threads);
+        let headings = [
+            "phase",
+            "shape",
+            "format",
+            "kernel",
+            "tile",
+            "time",
+            "GB/s",
+            "GMAC/s",
+            "x default",
+            "x scalar",
+        ];
+        let mut table = Table::new(&headings, 5);
+        let find = |used: &ShapeUse| self.preset.record(used.shape, used.phase, request.threads);
         request.shapes.iter().filter_map(find).for_each(|record| table.row(row(record)));
         table
     }
@@ -175,12 +226,15 @@ fn run(request: &Request) -> Result<Outcome, Failure> {
     let outcome = trilut_tuning::tune(request, &mut bar)?;
     drop(bar);
     outcome.notes.iter().for_each(|note| eprintln!("note: {note}"));
-    let (tuned, default) = outcome.token_ns();
-    eprintln!(
-        "ternary layers of one token: {:.3} ms tuned, {:.3} ms by default",
-        tuned / 1e6,
-        default / 1e6,
-    );
+    for (phase, what) in [(Phase::Decode, "decoded token"), (Phase::Prefill, "prompt token")] {
+        if let Some((tuned, default)) = outcome.token_ns(phase) {
+            eprintln!(
+                "ternary layers of one {what}: {:.3} ms tuned, {:.3} ms by default",
+                tuned / 1e6,
+                default / 1e6,
+            );
+        }
+    }
     Ok(outcome)
 }
 
@@ -204,18 +258,27 @@ fn finish(outcome: &Outcome) -> Result<(), Failure> {
 }
 
 /// A record in words and numbers.
-fn row(record: &Record) -> [String; 8] {
+fn row(record: &Record) -> [String; 10] {
     let ns = record.median_ns.max(1) as f64;
+    // Prompts are bound by their products, not by their weights.
     let layout = trilut_kernels::find(&record.kernel).map(|kernel| kernel.layout);
-    let bytes = layout.map_or(0, |layout| layout.bytes(record.shape)) as f64;
+    let streamed = layout.map(|layout| layout.bytes(record.shape) as f64 / ns);
+    let phase = match record.tokens {
+        1 => record.phase.to_string(),
+        tokens => format!("{} of {tokens}", record.phase),
+    };
+    let products = (record.shape.weights() * record.tokens) as f64;
+    let decimal = |value: f64| format!("{value:.1}");
     [
+        phase,
         record.shape.to_string(),
         record.format.to_string(),
         record.kernel.clone(),
-        record.tile.to_string(),
+        record.tile.in_words(record.phase),
         format!("{:.1} us", ns / 1e3),
-        format!("{:.1}", bytes / ns),
+        streamed.map_or("-".to_owned(), decimal),
+        decimal(products / ns),
         format!("{:.2}", record.default_ns as f64 / ns),
-        record.scalar_ns.map_or("-".to_owned(), |scalar| format!("{:.1}", scalar as f64 / ns)),
+        record.scalar_ns.map_or("-".to_owned(), |scalar| decimal(scalar as f64 / ns)),
     ]
 }

@@ -6,11 +6,11 @@
 #[cfg(test)]
 pub(crate) mod fake;
 
+use crate::candidate::{AnyKernel, Candidate};
 use crate::noise::CpuTimes;
-use crate::request::TuneError;
-use crate::space::Candidate;
+use crate::request::{ShapeUse, TuneError};
 use std::time::{Duration, SystemTime};
-use trilut_kernels::{Format, Layout, Runnable, Shape};
+use trilut_kernels::{Format, Layout, Shape};
 use trilut_presets::preset::Weights;
 
 /// Somebody who takes samples.
@@ -18,7 +18,8 @@ pub trait Runner {
     /// A clock that never goes back; its zero is arbitrary but the same as that of the [`Lab`].
     fn now(&self) -> Duration;
 
-    /// Times a candidate: nanoseconds per matrix-vector product, or why it cannot be run.
+    /// Times a candidate: nanoseconds per product of the matrix with one token (decode) or with a prompt
+    /// of [`PROMPT_TOKENS`](crate::PROMPT_TOKENS) tokens (prefill), or why it cannot be run.
     fn sample(&mut self, candidate: &Candidate) -> Result<f64, String>;
 }
 
@@ -34,11 +35,14 @@ pub struct Stage<'a> {
 
 /// Where kernels are found and timed.
 pub trait Lab {
-    /// The kernels that may run a layer in a format.
-    fn kernels(&self, format: Format, shape: Shape) -> Vec<Runnable>;
+    /// The kernels that may run a layer whose weights are stored in a format.
+    fn kernels(&self, layer: &ShapeUse, format: Format) -> Vec<AnyKernel>;
 
     /// The kernel that runs without tuning.
-    fn default_kernel(&self, format: Format, shape: Shape) -> Runnable;
+    fn default_kernel(&self, layer: &ShapeUse, format: Format) -> AnyKernel;
+
+    /// How weights in a format are packed unless a kernel asks for more: what panels are filled from.
+    fn layout(&self, format: Format, shape: Shape) -> Layout;
 
     /// A clock that never goes back.
     fn now(&self) -> Duration;
@@ -49,9 +53,9 @@ pub trait Lab {
     /// What the CPUs did so far, if the system tells.
     fn cpu_times(&self) -> Option<CpuTimes>;
 
-    /// Makes a layer ready to be timed, in these layouts.
+    /// Makes a layer ready to be timed, in these layouts; panels are filled from the first.
     ///
     /// # Errors
     /// When there is not enough memory for it.
-    fn open(&mut self, shape: Shape, layouts: &[Layout]) -> Result<Stage<'_>, TuneError>;
+    fn open(&mut self, layer: &ShapeUse, layouts: &[Layout]) -> Result<Stage<'_>, TuneError>;
 }

@@ -5,7 +5,7 @@
 //! whole 95 % interval of the median ratio lies below 1.
 
 use crate::bench::Runner;
-use crate::space::Candidate;
+use crate::candidate::Candidate;
 use crate::statistics::{median, median_interval};
 use std::time::Duration;
 

@@ -4,9 +4,10 @@
 //! The constants are typical, not measured: only the order of the estimates matters.
 
 use crate::bench::Lab;
-use crate::request::Request;
+use crate::candidate::{AnyKernel, Candidate};
+use crate::request::{Request, ShapeUse};
 use crate::{cold, space};
-use trilut_kernels::{Isa, Phase, Runnable, Shape, Tile};
+use trilut_kernels::{GemmAlgorithm, Isa};
 use trilut_presets::preset::Weights;
 use trilut_presets::{Pick, Plan};
 
@@ -30,6 +31,16 @@ fn per_cycle(isa: Isa) -> f64 {
     }
 }
 
+/// The part of [`per_cycle`] that a gemm kernel reaches. Each addition of a lookup has its operand in
+/// memory, and cores load less than they add.
+fn reached(algorithm: GemmAlgorithm) -> f64 {
+    match algorithm {
+        GemmAlgorithm::Dot { .. } | GemmAlgorithm::Madd { .. } => 1.0,
+        GemmAlgorithm::Mix { .. } => 0.7,
+        GemmAlgorithm::Vlut { .. } => 0.4,
+    }
+}
+
 /// The lower bound of a kernel's time.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Bound {
@@ -40,18 +51,23 @@ pub struct Bound {
 }
 
 impl Bound {
-    /// The bound of a kernel on a layer.
-    pub fn of(kernel: &Runnable, shape: Shape, threads: usize, weights: Weights) -> Self {
-        let (kernel, threads) = (kernel.kernel(), threads as f64);
-        let count = shape.weights() as f64;
+    /// The bound of a kernel on a layer, all tokens together.
+    pub fn of(kernel: &AnyKernel, layer: &ShapeUse, threads: usize, weights: Weights) -> Self {
+        let threads = threads as f64;
+        let count = layer.shape.weights() as f64;
+        let (bytes, reached) = match kernel {
+            AnyKernel::Gemv(kernel) => (kernel.kernel().cost.bytes_per_weight, 1.0),
+            // The same bytes for all: panels are filled from one stored copy.
+            AnyKernel::Gemm(kernel) => (0.25, reached(kernel.kernel().name.algorithm)),
+        };
         let bandwidth = match weights {
             Weights::Cold => (MEMORY.0 * threads).min(MEMORY.1),
             Weights::Warm => CACHE * threads,
         };
-        let issue = per_cycle(kernel.name.isa) * GHZ * threads;
+        let issue = per_cycle(kernel.isa()) * reached * GHZ * threads;
         Self {
-            compute_ns: count * kernel.cost.instructions_per_weight / issue,
-            stream_ns: count * kernel.cost.bytes_per_weight / bandwidth,
+            compute_ns: count * layer.tokens() as f64 * kernel.instructions() / issue,
+            stream_ns: count * bytes / bandwidth,
         }
     }
 
@@ -64,13 +80,13 @@ impl Bound {
 /// The kernels with their bounds, fastest first; where memory makes them equal, the one with less to
 /// compute comes first.
 pub fn rank(
-    kernels: Vec<Runnable>,
-    shape: Shape,
+    kernels: Vec<AnyKernel>,
+    layer: &ShapeUse,
     threads: usize,
     weights: Weights,
-) -> Vec<(Runnable, Bound)> {
+) -> Vec<(AnyKernel, Bound)> {
     let mut ranked: Vec<_> =
-        kernels.into_iter().map(|k| (k, Bound::of(&k, shape, threads, weights))).collect();
+        kernels.into_iter().map(|k| (k, Bound::of(&k, layer, threads, weights))).collect();
     ranked.sort_by(|(_, a), (_, b)| {
         a.ns().total_cmp(&b.ns()).then(a.compute_ns.total_cmp(&b.compute_ns))
     });
@@ -81,18 +97,18 @@ pub fn rank(
 /// tile. Runs nothing.
 pub fn plan(lab: &dyn Lab, request: &Request) -> Plan {
     let weights = cold::state(request.model_bytes, &request.machine);
-    let formats = &request.formats[..request.formats.len().min(1)];
+    let Some(&format) = request.formats.first() else { return Plan::default() };
     let picks = request.shapes.iter().filter_map(|layer| {
-        let shape = layer.shape;
-        let kernels = space::kernels(lab, formats, shape);
-        let (kernel, _) = rank(kernels, shape, request.threads, weights).into_iter().next()?;
+        let kernels = space::kernels(lab, layer, &[format]);
+        let (kernel, _) = rank(kernels, layer, request.threads, weights).into_iter().next()?;
+        let Candidate { kernel, tile } = Candidate::untuned(kernel);
         Some(Pick {
-            shape,
-            phase: Phase::Decode,
+            shape: layer.shape,
+            phase: layer.phase,
             threads: request.threads,
-            format: kernel.kernel().name.format,
-            kernel: kernel.kernel().text.to_owned(),
-            tile: Tile::default(),
+            format,
+            kernel: kernel.name().to_owned(),
+            tile,
             reason: "analytic estimate, nothing was measured".to_owned(),
         })
     });
@@ -103,27 +119,38 @@ pub fn plan(lab: &dyn Lab, request: &Request) -> Plan {
 mod tests {
     use super::*;
     use crate::bench::fake;
+    use trilut_kernels::{Phase, Shape};
+
+    const LAYER: ShapeUse =
+        ShapeUse { phase: Phase::Decode, shape: Shape { m: 1024, k: 1024 }, count_per_token: 1 };
 
     #[test]
     fn fewer_bytes_win_when_streaming_and_fewer_instructions_when_computing() {
-        let shape = Shape::new(1024, 1024).unwrap();
         let dense = fake::with_cost("r1u1", 0.4, 0.20);
         let plain = fake::with_cost("r2u1", 0.1, 0.25);
-        let first = |weights| rank(vec![dense, plain], shape, 1, weights)[0].0.kernel().text;
-        assert_eq!(first(Weights::Cold), plain.kernel().text);
+        let first = |weights| rank(vec![dense, plain], &LAYER, 1, weights)[0].0.name();
+        assert_eq!(first(Weights::Cold), plain.name());
         let light = fake::with_cost("r1u1", 0.05, 0.20);
-        let cold = rank(vec![plain, light], shape, 1, Weights::Cold);
-        assert_eq!(cold[0].0.kernel().text, light.kernel().text);
+        let cold = rank(vec![plain, light], &LAYER, 1, Weights::Cold);
+        assert_eq!(cold[0].0.name(), light.name());
         assert!(cold[0].1.ns() < cold[1].1.ns());
     }
 
     #[test]
     fn equal_streams_are_ordered_by_work() {
-        let shape = Shape::new(1024, 1024).unwrap();
         let more = fake::with_cost("r1u1", 0.02, 0.25);
         let less = fake::with_cost("r2u1", 0.01, 0.25);
-        let ranked = rank(vec![more, less], shape, 1, Weights::Cold);
+        let ranked = rank(vec![more, less], &LAYER, 1, Weights::Cold);
         assert_eq!(ranked[0].1.ns(), ranked[1].1.ns());
-        assert_eq!(ranked[0].0.kernel().text, less.kernel().text);
+        assert_eq!(ranked[0].0.name(), less.name());
+    }
+
+    #[test]
+    fn prompts_are_bound_by_the_work_of_all_their_tokens() {
+        let layer = ShapeUse { phase: Phase::Prefill, ..LAYER };
+        let bound = Bound::of(&fake::exact_gemm("r1t4"), &layer, 1, Weights::Cold);
+        assert!(bound.compute_ns > bound.stream_ns, "{bound:?}");
+        let half = Bound::of(&fake::exact_gemm("r1t4"), &layer, 2, Weights::Cold);
+        assert_eq!(half.compute_ns * 2.0, bound.compute_ns);
     }
 }

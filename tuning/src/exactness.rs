@@ -3,16 +3,24 @@
 //! Each kernel runs on a few rows with the layer's real number of inputs, where its loops, tails and
 //! int16 bounds are the real ones, on random inputs and on the extremes at which sums could wrap.
 
-use trilut_kernels::{Activations, Packed, Runnable, Shape, Tile, reference};
+use crate::candidate::AnyKernel;
+use trilut_kernels::{
+    Activations, GemmRunnable, GemmScratch, Layout, Packed, PackedView, Panel, Runnable, Segment,
+    Shape, Tile, TokenTile, reference,
+};
 
 /// Rows that are checked: more than one group of 32, and an odd tail.
 const ROWS: usize = 61;
+
+/// Tokens that differ in random inputs. No tile's width is a multiple, so that tokens which change places
+/// are noticed.
+const TOKENS: usize = 5;
 
 /// A kernel that does not reproduce the reference.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum Inexact {
     /// A sum differs.
-    #[error("{kernel} on {shape}, {input}: row {row} is {got}, must be {wanted}")]
+    #[error("{kernel} on {shape}, {input}: row {row} of token {token} is {got}, must be {wanted}")]
     Sum {
         /// The kernel's name.
         kernel: String,
@@ -20,7 +28,9 @@ pub enum Inexact {
         shape: Shape,
         /// What the inputs were.
         input: &'static str,
-        /// The first row that differs.
+        /// The token of the first sum that differs.
+        token: usize,
+        /// Its row.
         row: usize,
         /// The kernel's sum.
         got: i32,
@@ -75,6 +85,8 @@ impl Random {
 #[derive(Debug)]
 pub struct Gate {
     layer: Shape,
+    /// What panels are filled from.
+    stored: Layout,
     /// A few rows with the layer's real number of inputs.
     few: Option<Vec<Case>>,
     /// All rows, for kernels that are made for one number of rows.
@@ -85,30 +97,39 @@ pub struct Gate {
 struct Case {
     input: &'static str,
     ternary: Vec<i8>,
-    activations: Activations,
-    wanted: Vec<i32>,
+    /// Tokens that differ.
+    tokens: Vec<Activations>,
+    /// The sums of each of them.
+    wanted: Vec<Vec<i32>>,
     packed: Vec<Packed>,
 }
 
 impl Gate {
-    /// The gate for a layer; nothing is made before the first check.
-    pub fn new(layer: Shape) -> Self {
-        Self { layer, few: None, all: None }
+    /// The gate for a layer whose panels are filled from `stored`; nothing is made before the first check.
+    pub fn new(layer: Shape, stored: Layout) -> Self {
+        Self { layer, stored, few: None, all: None }
     }
 
     /// Checks a kernel against the reference.
     ///
     /// # Errors
     /// With the first difference.
-    pub fn check(&mut self, kernel: &Runnable) -> Result<(), Inexact> {
-        let fixed = kernel.kernel().name.fixed.m.is_some();
+    pub fn check(&mut self, kernel: &AnyKernel) -> Result<(), Inexact> {
+        let fixed = match kernel {
+            AnyKernel::Gemv(kernel) => kernel.kernel().name.fixed.m.is_some(),
+            AnyKernel::Gemm(_) => false,
+        };
         let m = if fixed { self.layer.m } else { self.layer.m.min(ROWS) };
         let shape = Shape { m, k: self.layer.k };
         let cases = if fixed { &mut self.all } else { &mut self.few };
         let cases = cases.get_or_insert_with(|| cases_of(shape));
-        cases.iter_mut().try_for_each(|case| case.check(kernel, shape))
+        let layout = kernel.layout(self.stored);
+        cases.iter_mut().try_for_each(|case| case.check(kernel, shape, layout))
     }
 }
+
+/// What it is, the weights, and the activations of tokens that differ.
+type Input = (&'static str, Vec<i8>, Vec<Vec<i8>>);
 
 fn cases_of(shape: Shape) -> Vec<Case> {
     let mut random = Random::new(shape.k as u64);
@@ -118,62 +139,108 @@ fn cases_of(shape: Shape) -> Vec<Case> {
     // Every product is positive, so nothing averages out and every table entry can be the largest.
     let aligned: Vec<i8> = signs.iter().copied().cycle().take(count).collect();
     let loud: Vec<i8> = signs.iter().map(|s| if *s < 0 { -128 } else { 127 }).collect();
-    let inputs: [(&str, Vec<i8>, Vec<i8>); 7] = [
-        ("random weights, random activations", random.ternary(count), random.activations(k)),
-        ("random weights, all activations -128", random.ternary(count), vec![-128; k]),
-        ("weights 1, activations 127", vec![1; count], vec![127; k]),
-        ("weights -1, activations 127", vec![-1; count], vec![127; k]),
-        ("weights 1, activations -128", vec![1; count], vec![-128; k]),
-        ("weights -1, activations -128", vec![-1; count], vec![-128; k]),
-        ("weights = sign of activations, activations 127 and -128", aligned, loud),
+    let (weights, others) = (random.ternary(count), random.ternary(count));
+    let mixed: Vec<Vec<i8>> = (0..TOKENS).map(|_| random.activations(k)).collect();
+    let inputs: [Input; 7] = [
+        ("random weights, random activations", weights, mixed),
+        ("random weights, all activations -128", others, vec![vec![-128; k]]),
+        ("weights 1, activations 127", vec![1; count], vec![vec![127; k]]),
+        ("weights -1, activations 127", vec![-1; count], vec![vec![127; k]]),
+        ("weights 1, activations -128", vec![1; count], vec![vec![-128; k]]),
+        ("weights -1, activations -128", vec![-1; count], vec![vec![-128; k]]),
+        ("weights = sign of activations, activations 127 and -128", aligned, vec![loud]),
     ];
-    let case = |(input, ternary, q): (_, Vec<i8>, Vec<i8>)| {
-        let wanted = reference::gemv(shape, &ternary, &q);
-        let mut activations = Activations::new();
-        activations.set(&q);
-        Case { input, ternary, activations, wanted, packed: Vec::new() }
+    let case = |(input, ternary, tokens): Input| {
+        let wanted = tokens.iter().map(|q| reference::gemv(shape, &ternary, q)).collect();
+        let tokens = tokens.iter().map(|q| {
+            let mut activations = Activations::new();
+            activations.set(q);
+            activations
+        });
+        Case { input, ternary, tokens: tokens.collect(), wanted, packed: Vec::new() }
     };
     inputs.into_iter().map(case).collect()
 }
 
 impl Case {
-    fn check(&mut self, kernel: &Runnable, shape: Shape) -> Result<(), Inexact> {
-        let name = kernel.kernel().text;
+    fn check(&mut self, kernel: &AnyKernel, shape: Shape, layout: Layout) -> Result<(), Inexact> {
+        let name = kernel.name();
         let call = |why: String| Inexact::Call { kernel: name.to_owned(), shape, why };
-        self.activations.prepare(kernel.activation());
-        let layout = kernel.layout();
         if !self.packed.iter().any(|p| p.layout() == layout) {
             let packed = Packed::pack(layout, shape, &self.ternary);
             self.packed.push(packed.map_err(|error| call(error.to_string()))?);
         }
-        let mut got = vec![i32::MIN; shape.m];
-        // Two calls, as two threads would make them, so that a start inside the matrix is checked too.
-        let middle = shape.m.min(Tile::ROW_QUANTUM);
-        let (first, second) = got.split_at_mut(middle);
-        for weights in self.packed.iter().filter(|p| p.layout() == layout) {
-            for (rows, out, prefetch) in
-                [(0..middle, &mut *first, 0), (middle..shape.m, &mut *second, 4096)]
-            {
-                let tile = Tile { rows_per_task: 0, prefetch };
-                if !rows.is_empty() {
-                    kernel
-                        .gemv(weights.view(), &self.activations, rows, tile, out)
-                        .map_err(|error| call(error.to_string()))?;
+        for packed in self.packed.iter().filter(|p| p.layout() == layout) {
+            let got = match kernel {
+                AnyKernel::Gemv(kernel) => gemv(kernel, packed.view(), &mut self.tokens[0]),
+                AnyKernel::Gemm(kernel) => gemm(kernel, packed.view(), &self.tokens),
+            };
+            for (token, got) in got.map_err(call)?.into_iter().enumerate() {
+                let wanted = &self.wanted[token % self.wanted.len()];
+                if let Some(row) = got.iter().zip(wanted).position(|(a, b)| a != b) {
+                    return Err(Inexact::Sum {
+                        kernel: name.to_owned(),
+                        shape,
+                        input: self.input,
+                        token,
+                        row,
+                        got: got[row],
+                        wanted: wanted[row],
+                    });
                 }
             }
         }
-        match got.iter().zip(&self.wanted).position(|(a, b)| a != b) {
-            None => Ok(()),
-            Some(row) => Err(Inexact::Sum {
-                kernel: name.to_owned(),
-                shape,
-                input: self.input,
-                row,
-                got: got[row],
-                wanted: self.wanted[row],
-            }),
+        Ok(())
+    }
+}
+
+/// The sums of one token, in two calls as two threads would make them, so that a start inside the matrix
+/// is checked too.
+fn gemv(
+    kernel: &Runnable,
+    weights: PackedView<'_>,
+    activations: &mut Activations,
+) -> Result<Vec<Vec<i32>>, String> {
+    activations.prepare(kernel.activation());
+    let m = weights.shape().m;
+    let mut got = vec![i32::MIN; m];
+    let middle = m.min(Tile::ROW_QUANTUM);
+    let (first, second) = got.split_at_mut(middle);
+    for (rows, out, prefetch) in [(0..middle, first, 0), (middle..m, second, 4096)] {
+        let tile = Tile { rows_per_task: 0, prefetch };
+        if !rows.is_empty() {
+            let done = kernel.gemv(weights, activations, rows, tile, out);
+            done.map_err(|error| error.to_string())?;
         }
     }
+    Ok(vec![got])
+}
+
+/// The sums of each token of a prompt that repeats the given ones: two panels, and two tiles of which the
+/// second is not full.
+fn gemm(
+    kernel: &GemmRunnable,
+    weights: PackedView<'_>,
+    tokens: &[Activations],
+) -> Result<Vec<Vec<i32>>, String> {
+    let (m, width) = (weights.shape().m, kernel.tokens());
+    let prompt: Vec<&Activations> = tokens.iter().cycle().take(width + TOKENS.min(width)).collect();
+    let mut got = vec![Vec::with_capacity(m); prompt.len()];
+    let (mut panel, mut tile) = (Panel::new(), TokenTile::new());
+    let mut scratch = GemmScratch::default();
+    let middle = m.min(Panel::ROW_QUANTUM);
+    for rows in [0..middle, middle..m].into_iter().filter(|rows| !rows.is_empty()) {
+        panel.fill(kernel.form(), &[Segment { weights, rows }]);
+        for (tokens, got) in prompt.chunks(width).zip(got.chunks_mut(width)) {
+            tile.arrange(kernel.form(), width, tokens.iter().copied());
+            let sums = kernel.run(&panel, &tile, &mut scratch);
+            let sums = sums.map_err(|error| error.to_string())?;
+            for (token, got) in got.iter_mut().enumerate() {
+                got.extend(sums.iter().skip(token).step_by(width));
+            }
+        }
+    }
+    Ok(got)
 }
 
 #[cfg(test)]
@@ -186,32 +253,48 @@ mod tests {
     fn every_kernel_of_this_cpu_passes() {
         let cpu = Cpu::detect();
         for shape in [Shape { m: 70, k: 384 }, Shape { m: 33, k: 200 }, Shape { m: 1, k: 1 }] {
-            let mut gate = Gate::new(shape);
             for &format in Format::ALL {
+                let stored = cpu.default_kernel(format, shape).layout();
+                let mut gate = Gate::new(shape, stored);
                 for kernel in cpu.candidates(format, shape) {
-                    assert_eq!(gate.check(&kernel), Ok(()));
+                    assert_eq!(gate.check(&AnyKernel::Gemv(kernel)), Ok(()));
+                }
+                for kernel in cpu.gemm_candidates() {
+                    assert_eq!(gate.check(&AnyKernel::Gemm(kernel)), Ok(()));
                 }
             }
         }
     }
 
-    fn check(kernel: &Runnable, shape: Shape) -> Result<(), Inexact> {
-        Gate::new(shape).check(kernel)
+    fn check(kernel: &AnyKernel, shape: Shape) -> Result<(), Inexact> {
+        Gate::new(shape, Layout::I2s).check(kernel)
     }
 
     #[test]
     fn a_wrong_kernel_is_named_with_its_first_difference() {
         let shape = Shape { m: 64, k: 128 };
-        let error = check(&fake::wrong("r8u8"), shape).unwrap_err();
-        assert!(matches!(error, Inexact::Sum { shape: Shape { m: 61, k: 128 }, .. }), "{error}");
-        assert!(error.to_string().contains("must be"), "{error}");
-        assert_eq!(check(&fake::exact("r1u1"), shape), Ok(()));
+        for wrong in [fake::wrong("r8u8"), fake::wrong_gemm("r1t8")] {
+            let error = check(&wrong, shape).unwrap_err();
+            assert!(matches!(error, Inexact::Sum { shape: Shape { m: 61, k: 128 }, .. }));
+            assert!(error.to_string().contains("must be"), "{error}");
+        }
+        for exact in [fake::exact("r1u1"), fake::exact_gemm("r1t8")] {
+            assert_eq!(check(&exact, shape), Ok(()));
+        }
     }
 
     #[test]
     fn a_kernel_that_wraps_only_at_the_extremes_is_caught() {
-        let error = check(&fake::wrapping("r4u4"), Shape { m: 40, k: 1024 }).unwrap_err();
-        assert!(error.to_string().contains("activations 127"), "{error}");
+        for wrapping in [fake::wrapping("r4u4"), fake::wrapping_gemm("r1t8")] {
+            let error = check(&wrapping, Shape { m: 40, k: 1024 }).unwrap_err();
+            assert!(error.to_string().contains("activations 127"), "{error}");
+        }
+    }
+
+    #[test]
+    fn tokens_that_change_places_are_caught() {
+        let error = check(&fake::swapping_gemm("r1t8"), Shape { m: 40, k: 64 }).unwrap_err();
+        assert!(matches!(error, Inexact::Sum { token: 0, .. }), "{error}");
     }
 
     #[test]

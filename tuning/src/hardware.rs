@@ -1,17 +1,23 @@
 //! The real lab: this CPU, its kernels, its memory and its clock.
 
+mod prompt;
+mod token;
+
 use crate::bench::{Lab, Runner, Stage};
+use crate::candidate::{AnyKernel, Candidate};
 use crate::cold::{self, Copies, Rotation};
 use crate::exactness::Random;
 use crate::noise::CpuTimes;
-use crate::request::{Request, TuneError};
-use crate::space::Candidate;
+use crate::request::{Request, ShapeUse, TuneError};
+use prompt::Prompt;
 use std::collections::HashMap;
 use std::path::Path;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant, SystemTime};
-use trilut_kernels::pool::Pool;
-use trilut_kernels::{Activation, Activations, Cpu, Format, Layout, Packed, Runnable, Shape, Tile};
+use token::Token;
+use trilut_kernels::pool::{Pool, Worker};
+use trilut_kernels::{Cpu, Format, Layout, Packed, PackedView, Phase, Shape, Tile};
 use trilut_presets::Machine;
 use trilut_presets::machine::meminfo;
 use trilut_presets::preset::Effort;
@@ -19,10 +25,17 @@ use trilut_presets::preset::Effort;
 /// Memory that is taken to be free where the system does not tell.
 const UNKNOWN_FREE: u64 = 1 << 30;
 
+/// A sample that takes so many times as long as planned is cut off: on a busy machine a barrier can take
+/// a thousand times as long as a moment before.
+const PATIENCE: u32 = 4;
+
+/// Products after which the clock is looked at.
+const LOOK: usize = 16;
+
 /// Rows of random weights that are repeated to fill a matrix: timing does not depend on the values.
 const RANDOM_ROWS: usize = 64;
 
-/// This machine, with a pool of as many threads as decoding will use.
+/// This machine, with a pool of as many threads as the model will use.
 #[derive(Debug)]
 pub struct Hardware {
     cpu: Cpu,
@@ -51,13 +64,32 @@ impl Hardware {
     }
 }
 
+/// The kernels of a CPU that may run a layer whose weights are stored in a format.
+pub(crate) fn kernels(cpu: &Cpu, layer: &ShapeUse, format: Format) -> Vec<AnyKernel> {
+    match layer.phase {
+        Phase::Prefill => cpu.gemm_candidates().map(AnyKernel::Gemm).collect(),
+        Phase::Decode | Phase::SmallBatch => {
+            cpu.candidates(format, layer.shape).map(AnyKernel::Gemv).collect()
+        }
+    }
+}
+
 impl Lab for Hardware {
-    fn kernels(&self, format: Format, shape: Shape) -> Vec<Runnable> {
-        self.cpu.candidates(format, shape).collect()
+    fn kernels(&self, layer: &ShapeUse, format: Format) -> Vec<AnyKernel> {
+        kernels(&self.cpu, layer, format)
     }
 
-    fn default_kernel(&self, format: Format, shape: Shape) -> Runnable {
-        self.cpu.default_kernel(format, shape)
+    fn default_kernel(&self, layer: &ShapeUse, format: Format) -> AnyKernel {
+        match layer.phase {
+            Phase::Prefill => AnyKernel::Gemm(self.cpu.default_gemm()),
+            Phase::Decode | Phase::SmallBatch => {
+                AnyKernel::Gemv(self.cpu.default_kernel(format, layer.shape))
+            }
+        }
+    }
+
+    fn layout(&self, format: Format, shape: Shape) -> Layout {
+        self.cpu.default_kernel(format, shape).layout()
     }
 
     fn now(&self) -> Duration {
@@ -72,7 +104,8 @@ impl Lab for Hardware {
         CpuTimes::read(Path::new("/proc/stat"))
     }
 
-    fn open(&mut self, shape: Shape, layouts: &[Layout]) -> Result<Stage<'_>, TuneError> {
+    fn open(&mut self, layer: &ShapeUse, layouts: &[Layout]) -> Result<Stage<'_>, TuneError> {
+        let shape = layer.shape;
         let available = meminfo(Path::new("/proc/meminfo"), "MemAvailable").unwrap_or(UNKNOWN_FREE);
         // A quarter for all copies; the plain weights they are packed from take from it first.
         let free = (available / 4).saturating_sub(shape.weights() as u64);
@@ -102,19 +135,19 @@ impl Lab for Hardware {
                 notes.push(note);
             }
         }
-        let mut activations = Activations::new();
-        let q = random.activations(shape.k);
-        let preparing = prepare_times(&mut activations, &q, layouts);
-        let scratch = (0..self.pool.threads()).map(|_| Mutex::new(vec![0; shape.m])).collect();
+        let threads = self.pool.threads();
+        let work: Box<dyn Work> = match layer.phase {
+            Phase::Prefill => Box::new(Prompt::new(shape, layer.tokens(), threads, &mut random)),
+            Phase::Decode | Phase::SmallBatch => {
+                Box::new(Token::new(shape, layouts, threads, &mut random))
+            }
+        };
         let runner = Timer {
             pool: &self.pool,
             zero: self.zero,
             sample_time: self.sample_time,
-            shape,
             copies,
-            activations,
-            preparing,
-            scratch,
+            work,
             position: 0,
             known: HashMap::new(),
         };
@@ -123,44 +156,32 @@ impl Lab for Hardware {
     }
 }
 
-/// Prepares all forms that the layouts need; returns the nanoseconds that each form costs beyond the
-/// plain one. Decoding pays this once per input, so it belongs to the price of lookup kernels.
-fn prepare_times(
-    activations: &mut Activations,
-    q: &[i8],
-    layouts: &[Layout],
-) -> HashMap<Activation, f64> {
-    let forms = layouts.iter().flat_map(|layout| layout.activations()).copied();
-    let forms: Vec<Activation> = forms.filter(|form| *form != Activation::Plain).collect();
-    let mut times = HashMap::new();
-    for &form in &forms {
-        let time = |_| {
-            activations.set(q);
-            let begin = Instant::now();
-            activations.prepare(form);
-            begin.elapsed()
-        };
-        let best = (0..5).map(time).min().unwrap_or_default();
-        times.insert(form, best.as_nanos() as f64);
-    }
-    // New values forget the forms made of the old ones.
-    activations.set(q);
-    forms.iter().for_each(|&form| activations.prepare(form));
-    times
+/// What the threads of the model do with one layer.
+trait Work: Sync {
+    /// How the weights must be packed for a candidate, or why it cannot be run; makes ready what is
+    /// made once and not timed.
+    fn ready(&mut self, candidate: &Candidate) -> Result<Option<Layout>, String>;
+
+    /// One worker's part of one product. Every worker passes the same barriers, also after an error.
+    fn product(
+        &self,
+        worker: &Worker<'_>,
+        candidate: &Candidate,
+        weights: PackedView<'_>,
+    ) -> Result<(), String>;
+
+    /// Nanoseconds of what a candidate needs once per product beyond the product.
+    fn beyond(&self, candidate: &Candidate) -> f64;
 }
 
-/// Times products of one layer the way decoding runs them: one parallel region, the rows split over
+/// Times products of one layer the way the model runs them: one parallel region, the rows split over
 /// the threads, a barrier after each product, the next copy of the weights each time.
 struct Timer<'a> {
     pool: &'a Pool,
     zero: Instant,
     sample_time: Duration,
-    shape: Shape,
     copies: Vec<Copies>,
-    activations: Activations,
-    preparing: HashMap<Activation, f64>,
-    /// One output per worker: what it writes is not read by others during a product.
-    scratch: Vec<Mutex<Vec<i32>>>,
+    work: Box<dyn Work + 'a>,
     /// The next copy; runs on over all samples, so that no candidate finds its weights in the cache.
     position: usize,
     /// The last time of each candidate, which decides how many products make a sample.
@@ -173,46 +194,52 @@ impl Runner for Timer<'_> {
     }
 
     fn sample(&mut self, candidate: &Candidate) -> Result<f64, String> {
-        let Candidate { kernel, tile } = *candidate;
-        let copies = self
-            .copies
-            .iter()
-            .find(|c| c.layout() == kernel.layout())
-            .ok_or_else(|| format!("no weights are packed as {:?}", kernel.layout()))?;
-        let key = (candidate.name(), tile);
+        let layout = self.work.ready(candidate)?;
+        let copies = match layout {
+            None => self.copies.first(),
+            Some(layout) => self.copies.iter().find(|c| c.layout() == layout),
+        };
+        let copies = copies.ok_or_else(|| format!("no weights are packed as {layout:?}"))?;
+        let key = (candidate.name(), candidate.tile);
         let wanted = self.sample_time.as_nanos() as f64;
         let products = match self.known.get(&key) {
             Some(ns) => (wanted / ns).clamp(1.0, 1e6) as usize,
             None => 1,
         };
         let begin = self.position;
+        let patience = self.sample_time * PATIENCE;
+        // Where to stop if it takes too long: decided by one worker before a barrier, seen by all after it.
+        let last = AtomicUsize::new(begin + products - 1);
         let elapsed = Mutex::new(Duration::ZERO);
         let refusal = Mutex::new(None);
         self.pool.run(|worker| {
-            let mut out = lock(&self.scratch[worker.index]);
             worker.barrier();
             let clock = Instant::now();
-            for product in begin..begin + products {
-                let weights = copies.view(product);
-                for rows in worker.tasks(self.shape.m, tile.rows_per_task, Tile::ROW_QUANTUM) {
-                    let out = &mut out[rows.clone()];
-                    if let Err(error) = kernel.gemv(weights, &self.activations, rows, tile, out) {
-                        *lock(&refusal) = Some(error.to_string());
-                    }
+            for product in begin.. {
+                if let Err(why) = self.work.product(worker, candidate, copies.view(product)) {
+                    *lock(&refusal) = Some(why);
+                }
+                let is_time_to_look = (product - begin) % LOOK == LOOK - 1;
+                if worker.index == 0 && is_time_to_look && clock.elapsed() > patience {
+                    last.fetch_min(product, Ordering::Relaxed);
                 }
                 worker.barrier();
+                if product >= last.load(Ordering::Relaxed) {
+                    break;
+                }
             }
             if worker.index == 0 {
                 *lock(&elapsed) = clock.elapsed();
             }
         });
+        let products = last.into_inner() + 1 - begin;
         self.position = begin.wrapping_add(products);
         if let Some(why) = lock(&refusal).take() {
             return Err(why);
         }
         let ns = (lock(&elapsed).as_nanos() as f64 / products as f64).max(0.1);
         self.known.insert(key, ns);
-        Ok(ns + self.preparing.get(&kernel.activation()).copied().unwrap_or(0.0))
+        Ok(ns + self.work.beyond(candidate))
     }
 }
 
@@ -225,54 +252,67 @@ fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
 mod tests {
     use super::*;
 
+    fn request(threads: usize) -> Request {
+        Request {
+            shapes: vec![],
+            formats: Format::ALL.to_vec(),
+            threads,
+            effort: Effort::Estimate,
+            time_limit: Duration::from_secs(1),
+            cpu: Cpu::detect(),
+            machine: Machine::default(),
+            // Small, so that one megabyte of copies is enough.
+            model_bytes: 1 << 20,
+        }
+    }
+
+    fn layer(phase: Phase) -> ShapeUse {
+        ShapeUse { phase, shape: Shape { m: 96, k: 256 }, count_per_token: 1 }
+    }
+
     #[test]
     fn every_kernel_can_be_sampled_with_one_and_two_threads() {
-        let shape = Shape { m: 96, k: 256 };
         for threads in [1, 2] {
-            let request = Request {
-                shapes: vec![],
-                formats: Format::ALL.to_vec(),
-                threads,
-                effort: Effort::Estimate,
-                time_limit: Duration::from_secs(1),
-                cpu: Cpu::detect(),
-                machine: Machine::default(),
-                // Small, so that one megabyte of copies is enough.
-                model_bytes: 1 << 20,
-            };
-            let mut lab = Hardware::new(&request);
-            let kernels: Vec<_> = Format::ALL.iter().flat_map(|&f| lab.kernels(f, shape)).collect();
-            assert!(kernels.len() >= Format::ALL.len());
-            let mut stage = lab.open(shape, Layout::ALL).unwrap();
-            for kernel in kernels {
-                for rows_per_task in [0, 32] {
-                    let tile = Tile { rows_per_task, prefetch: 512 };
-                    let ns = stage.runner.sample(&Candidate { kernel, tile }).unwrap();
-                    assert!(ns.is_finite() && ns > 0.0);
+            for phase in [Phase::Decode, Phase::Prefill] {
+                let mut lab = Hardware::new(&request(threads));
+                let layer = layer(phase);
+                let kernels: Vec<_> =
+                    Format::ALL.iter().flat_map(|&format| lab.kernels(&layer, format)).collect();
+                assert!(kernels.len() >= Format::ALL.len());
+                let mut stage = lab.open(&layer, Layout::ALL).unwrap();
+                for kernel in kernels {
+                    for rows_per_task in [0, 32] {
+                        let tile = Tile { rows_per_task, prefetch: 512 };
+                        let ns = stage.runner.sample(&Candidate { kernel, tile }).unwrap();
+                        assert!(ns.is_finite() && ns > 0.0);
+                    }
                 }
+                assert!(stage.notes[0].contains("warm"), "{:?}", stage.notes);
             }
-            assert!(stage.notes[0].contains("warm"), "{:?}", stage.notes);
         }
     }
 
     #[test]
-    fn a_layout_that_was_not_packed_is_a_stated_refusal() {
-        let shape = Shape { m: 32, k: 128 };
-        let cpu = Cpu::detect();
-        let kernel = cpu.default_kernel(Format::Tl2, shape);
-        let request = Request {
-            shapes: vec![],
-            formats: vec![Format::I2S],
-            threads: 1,
-            effort: Effort::Estimate,
-            time_limit: Duration::ZERO,
-            cpu,
-            machine: Machine::default(),
-            model_bytes: 1 << 16,
-        };
-        let mut lab = Hardware::new(&request);
-        let mut stage = lab.open(shape, &[Layout::I2s]).unwrap();
-        let error = stage.runner.sample(&Candidate { kernel, tile: Tile::default() }).unwrap_err();
-        assert!(error.contains("Tl2"), "{error}");
+    fn more_threads_than_rows_wait_for_the_others() {
+        let mut lab = Hardware::new(&request(7));
+        let layer = ShapeUse { shape: Shape { m: 30, k: 64 }, ..layer(Phase::Prefill) };
+        let kernel = lab.default_kernel(&layer, Format::I2S);
+        let mut stage = lab.open(&layer, &[Layout::I2s]).unwrap();
+        assert!(stage.runner.sample(&Candidate::untuned(kernel)).unwrap() > 0.0);
+    }
+
+    #[test]
+    fn what_a_stage_is_not_made_for_is_a_stated_refusal() {
+        let mut lab = Hardware::new(&request(1));
+        let (decode, prefill) = (layer(Phase::Decode), layer(Phase::Prefill));
+        let [tl2, i2_s] = [Format::Tl2, Format::I2S]
+            .map(|format| Candidate::untuned(lab.default_kernel(&decode, format)));
+        let gemm = Candidate::untuned(lab.default_kernel(&prefill, Format::I2S));
+        let mut stage = lab.open(&decode, &[Layout::I2s]).unwrap();
+        assert!(stage.runner.sample(&tl2).unwrap_err().contains("Tl2"));
+        assert!(stage.runner.sample(&gemm).unwrap_err().contains("one token"));
+        drop(stage);
+        let mut stage = lab.open(&prefill, &[Layout::I2s]).unwrap();
+        assert!(stage.runner.sample(&i2_s).unwrap_err().contains("prompt"));
     }
 }

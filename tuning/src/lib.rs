@@ -1,4 +1,5 @@
-//! The autotuner: finds the fastest exact kernel and tile for every layer of a model on this machine.
+//! The autotuner: finds the fastest exact kernel and tile for every layer of a model on this machine, for
+//! one token at a time (decode) and for prompts (prefill).
 //!
 //! [`tune`] is the way in. It takes the declared search [`space`], refuses every kernel that is not
 //! bit-exact ([`exactness`]), ranks the rest without running them ([`mod@estimate`]), times them on
@@ -10,6 +11,7 @@
 
 pub mod bandwidth;
 pub mod bench;
+pub mod candidate;
 pub mod cold;
 pub mod confirm;
 pub mod estimate;
@@ -26,11 +28,11 @@ mod statistics;
 mod tuner;
 
 pub use bench::{Lab, Runner};
+pub use candidate::{AnyKernel, Candidate};
 pub use hardware::Hardware;
 pub use needed::needed;
 pub use observer::{Event, Observer, Silent};
 pub use record::{Outcome, Refused, ShapeReport, Stopped};
-pub use request::{Request, ShapeUse, TuneError};
-pub use space::Candidate;
+pub use request::{PROMPT_TOKENS, Request, ShapeUse, TuneError};
 pub use statistics::median;
 pub use tuner::{tune, tune_in};

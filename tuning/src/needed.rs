@@ -1,8 +1,9 @@
 //! Which shapes still have to be tuned: what makes a second run a no-op.
 
+use crate::hardware;
 use crate::request::{Request, ShapeUse};
 use crate::space;
-use trilut_kernels::{Format, Phase, Shape};
+use trilut_kernels::Format;
 use trilut_presets::Preset;
 use trilut_presets::machine::Likeness;
 use trilut_presets::preset::Record;
@@ -13,26 +14,29 @@ use trilut_presets::preset::Record;
 /// at least the effort asked for, in a race of at least the formats asked for, and when the kernels that
 /// there are to choose from are still the same.
 pub fn needed(preset: &Preset, request: &Request) -> Vec<ShapeUse> {
-    needed_by(preset, request, |formats, shape| {
-        let kernels = formats.iter().flat_map(|&format| request.cpu.candidates(format, shape));
-        space::fingerprint(&kernels.collect::<Vec<_>>())
+    needed_by(preset, request, |formats, layer| {
+        let kernels = formats.iter().flat_map(|&f| hardware::kernels(&request.cpu, layer, f));
+        space::fingerprint(&space::distinct(kernels))
     })
 }
 
 fn needed_by(
     preset: &Preset,
     request: &Request,
-    fingerprint: impl Fn(&[Format], Shape) -> u64,
+    fingerprint: impl Fn(&[Format], &ShapeUse) -> u64,
 ) -> Vec<ShapeUse> {
     let same_machine = preset.likeness(&request.machine, request.isa()) == Likeness::SameCpu;
-    let current = |record: &Record| {
+    let current = |record: &Record, layer: &ShapeUse| {
+        let formats = request.formats_in(layer.phase);
         record.effort >= request.effort
-            && request.formats.contains(&record.format)
-            && request.formats.iter().all(|f| record.formats.contains(f))
-            && fingerprint(&record.formats, record.shape) == record.space
+            && record.tokens == layer.tokens()
+            && formats.contains(&record.format)
+            && formats.iter().all(|f| record.formats.contains(f))
+            && fingerprint(&record.formats, layer) == record.space
     };
     let done = |layer: &ShapeUse| {
-        preset.record(layer.shape, Phase::Decode, request.threads).is_some_and(current)
+        let record = preset.record(layer.shape, layer.phase, request.threads);
+        record.is_some_and(|record| current(record, layer))
     };
     request.shapes.iter().copied().filter(|layer| !(same_machine && done(layer))).collect()
 }
@@ -41,13 +45,17 @@ fn needed_by(
 mod tests {
     use super::*;
     use std::time::Duration;
-    use trilut_kernels::{Cpu, Tile};
+    use trilut_kernels::{Cpu, Phase, Shape, Tile};
     use trilut_presets::Machine;
     use trilut_presets::preset::{Effort, Provenance, Weights};
 
     fn request() -> Request {
         Request {
-            shapes: vec![ShapeUse { shape: Shape { m: 64, k: 128 }, count_per_token: 1 }],
+            shapes: vec![ShapeUse {
+                phase: Phase::Decode,
+                shape: Shape { m: 64, k: 128 },
+                count_per_token: 1,
+            }],
             formats: vec![Format::I2S],
             threads: 2,
             effort: Effort::Measure,
@@ -61,7 +69,8 @@ mod tests {
     fn preset(request: &Request, change: impl Fn(&mut Record)) -> Preset {
         let mut record = Record {
             shape: request.shapes[0].shape,
-            phase: Phase::Decode,
+            phase: request.shapes[0].phase,
+            tokens: request.shapes[0].tokens(),
             threads: 2,
             format: Format::I2S,
             formats: vec![Format::I2S, Format::Tl2],
@@ -110,8 +119,28 @@ mod tests {
         let wider = Request { formats: vec![Format::I2S, Format::Tl1], ..request() };
         assert_eq!(count(&wider, |_| {}), 1);
         assert_eq!(count(&request(), |r| r.format = Format::Tl2), 1);
+        assert_eq!(count(&request(), |r| r.tokens = 2), 1);
+        assert_eq!(count(&request(), |r| r.phase = Phase::Prefill), 1);
         let moved = Request { machine: Machine::default(), ..request() };
         assert_eq!(needed_by(&preset(&request(), |_| {}), &moved, |_, _| 7).len(), 1);
         assert_eq!(needed_by(&preset(&request(), |_| {}), &request(), |_, _| 8).len(), 1);
+    }
+
+    #[test]
+    fn phases_go_stale_by_themselves() {
+        let decode = request().shapes[0];
+        let prefill = ShapeUse { phase: Phase::Prefill, ..decode };
+        // More formats change the race of decode; prompts take the first.
+        let formats = vec![Format::I2S, Format::Tl1];
+        let both = Request { shapes: vec![decode, prefill], formats, ..request() };
+        let first = Request { shapes: vec![prefill], ..request() };
+        let mut known = preset(&request(), |_| {});
+        known.merge(preset(&first, |r| r.formats = vec![Format::I2S]));
+        assert_eq!(needed_by(&known, &both, |_, _| 7), [decode]);
+        // A new gemm kernel makes prompts stale, and nothing else.
+        let both = Request { formats: vec![Format::I2S], ..both };
+        let space = |_: &[Format], layer: &ShapeUse| if *layer == prefill { 8 } else { 7 };
+        assert_eq!(needed_by(&known, &both, space), [prefill]);
+        assert_eq!(needed_by(&known, &both, |_, _| 7), []);
     }
 }

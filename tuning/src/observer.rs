@@ -1,8 +1,8 @@
 //! What a tuning run tells while it works, and how it is asked to stop.
 
 use crate::record::{Refused, ShapeReport};
+use crate::request::ShapeUse;
 use std::time::Duration;
-use trilut_kernels::Shape;
 
 /// Something that happened in a tuning run.
 #[derive(Debug, Clone)]
@@ -22,8 +22,8 @@ pub enum Event<'a> {
     Shape {
         /// Its position, from 0.
         index: usize,
-        /// The layer's size.
-        shape: Shape,
+        /// The layer's size and phase.
+        layer: ShapeUse,
         /// The number of kernels that will be timed.
         kernels: usize,
     },

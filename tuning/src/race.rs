@@ -5,7 +5,7 @@
 //! best sample is behind the leader's median by more than a factor that shrinks from round to round.
 
 use crate::bench::Runner;
-use crate::space::Candidate;
+use crate::candidate::Candidate;
 use crate::statistics::{least, median, spread};
 use std::time::Duration;
 

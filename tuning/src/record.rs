@@ -1,11 +1,11 @@
 //! What a tuning run found.
 
+use crate::candidate::Candidate;
 use crate::confirm::Confirmation;
 use crate::noise::Noise;
 use crate::request::ShapeUse;
-use crate::space::Candidate;
 use std::time::Duration;
-use trilut_kernels::Shape;
+use trilut_kernels::Phase;
 use trilut_presets::Preset;
 use trilut_presets::preset::Weights;
 
@@ -18,7 +18,7 @@ pub struct Refused {
     pub reason: String,
 }
 
-/// The samples of one candidate, in nanoseconds per matrix-vector product.
+/// The samples of one candidate, in nanoseconds per product with one token or one prompt.
 #[derive(Debug, Clone)]
 pub struct Timed {
     /// The candidate.
@@ -27,10 +27,6 @@ pub struct Timed {
     pub samples: Vec<f64>,
     /// Their median.
     pub median_ns: f64,
-    /// Bytes of packed weights per nanosecond, which is GB/s.
-    pub gigabytes_per_second: f64,
-    /// Weights per nanosecond, which is G weights/s.
-    pub gigaweights_per_second: f64,
 }
 
 /// What was found for one shape.
@@ -84,7 +80,7 @@ pub struct Outcome {
     /// One report per finished shape, in the order of the request.
     pub shapes: Vec<ShapeReport>,
     /// The shapes that were not finished.
-    pub unfinished: Vec<Shape>,
+    pub unfinished: Vec<ShapeUse>,
     /// Why some are unfinished.
     pub stopped: Option<Stopped>,
     /// Statements about the run as a whole: memory used for cold weights, a busy machine.
@@ -94,11 +90,13 @@ pub struct Outcome {
 }
 
 impl Outcome {
-    /// Time per token spent in the finished layers, tuned and by default, in nanoseconds.
-    pub fn token_ns(&self) -> (f64, f64) {
-        self.shapes.iter().fold((0.0, 0.0), |(tuned, default), s| {
-            let count = s.layer.count_per_token as f64;
-            (tuned + count * s.winner.median_ns, default + count * s.default.median_ns)
-        })
+    /// Time per token spent in the layers that were finished for a phase, tuned and by default, in
+    /// nanoseconds; `None` where there are none.
+    pub fn token_ns(&self, phase: Phase) -> Option<(f64, f64)> {
+        let times = self.shapes.iter().filter(|s| s.layer.phase == phase).map(|s| {
+            let runs = s.layer.count_per_token as f64 / s.layer.tokens() as f64;
+            (runs * s.winner.median_ns, runs * s.default.median_ns)
+        });
+        times.reduce(|all, one| (all.0 + one.0, all.1 + one.1))
     }
 }

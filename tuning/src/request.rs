@@ -2,26 +2,53 @@
 
 use crate::exactness::Inexact;
 use std::time::Duration;
-use trilut_kernels::{Cpu, Format, Isa, Shape};
+use trilut_kernels::{Cpu, Format, Isa, Phase, Shape};
 use trilut_presets::Machine;
 use trilut_presets::preset::Effort;
 
-/// A layer shape of the model and how often it is run.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+/// Tokens of the prompt that prefill is tuned for: several tiles of every kernel, so that panels are used
+/// again, and short enough to be common.
+pub const PROMPT_TOKENS: usize = 128;
+
+/// A layer shape of the model in a part of inference, and how often it is run.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct ShapeUse {
-    /// The layer's size.
+    /// The part of inference: decode or prefill.
+    pub phase: Phase,
+    /// The layer's size; in prefill that of a stack of layers with one input, as one matrix.
     pub shape: Shape,
-    /// How many such layers one token runs through; shapes share the time by their work.
+    /// How many such layers one token runs through; shapes of a phase share its time by their work.
     pub count_per_token: usize,
+}
+
+impl ShapeUse {
+    /// Tokens that are multiplied at once.
+    pub fn tokens(&self) -> usize {
+        match self.phase {
+            Phase::Prefill => PROMPT_TOKENS,
+            Phase::Decode | Phase::SmallBatch => 1,
+        }
+    }
+
+    /// What one run of the model does with layers of this shape: the measure by which shapes share time.
+    pub(crate) fn work(&self) -> f64 {
+        (self.count_per_token.max(1) * self.shape.weights()) as f64
+    }
+}
+
+impl std::fmt::Display for ShapeUse {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.pad(&format!("{} {}", self.phase, self.shape))
+    }
 }
 
 /// One tuning run.
 #[derive(Debug, Clone)]
 pub struct Request {
-    /// The model's layer shapes, each once.
+    /// The model's layer shapes, each once in each phase.
     pub shapes: Vec<ShapeUse>,
     /// The codecs that may be used, the model's own one first: its default kernel is the one to beat.
-    /// Several are raced against each other.
+    /// Several are raced against each other in decode; in prefill panels are filled from the first.
     pub formats: Vec<Format>,
     /// The number of threads that decoding will use, at least 1.
     pub threads: usize,
@@ -49,6 +76,14 @@ impl Request {
         }
     }
 
+    /// The codecs that are raced in a phase.
+    pub fn formats_in(&self, phase: Phase) -> &[Format] {
+        match phase {
+            Phase::Prefill => &self.formats[..self.formats.len().min(1)],
+            Phase::Decode | Phase::SmallBatch => &self.formats,
+        }
+    }
+
     /// The best ISA that may be used: what records are marked with.
     pub fn isa(&self) -> Isa {
         self.cpu.best().isa()
@@ -58,6 +93,9 @@ impl Request {
     pub(crate) fn check(&self) -> Result<(), TuneError> {
         if self.shapes.is_empty() {
             return Err(TuneError::NoShapes);
+        }
+        if self.shapes.iter().any(|layer| layer.phase == Phase::SmallBatch) {
+            return Err(TuneError::SmallBatch);
         }
         if self.formats.is_empty() {
             return Err(TuneError::NoFormats);
@@ -76,6 +114,9 @@ pub enum TuneError {
     /// The request names no shapes.
     #[error("there are no layer shapes to tune")]
     NoShapes,
+    /// A shape is to be tuned for small batches, which run by the kernels of decode.
+    #[error("small batches are not tuned: they run by the kernels of decode")]
+    SmallBatch,
     /// The request allows no format.
     #[error("there are no weight formats to tune")]
     NoFormats,
@@ -86,10 +127,10 @@ pub enum TuneError {
         given: usize,
     },
     /// The kernel that runs without tuning is wrong: nothing may be built on it.
-    #[error("the default kernel for {shape} is not exact on this CPU")]
+    #[error("the default kernel for {layer} is not exact on this CPU")]
     DefaultInexact {
-        /// The layer's size.
-        shape: Shape,
+        /// The layer's size and phase.
+        layer: ShapeUse,
         /// What differed.
         source: Inexact,
     },
@@ -110,6 +151,7 @@ impl TuneError {
     pub fn hint(&self) -> Option<String> {
         match self {
             Self::NoShapes => Some("name a model: `trilut tune -m MODEL.gguf`".into()),
+            Self::SmallBatch => Some("run `trilut tune --phase decode`".into()),
             Self::NoFormats => Some("name a format: `trilut tune --format i2_s`".into()),
             Self::Threads { .. } => Some("run `trilut tune --threads 2`".into()),
             Self::DefaultInexact { .. } => {

@@ -1,48 +1,18 @@
 //! The search space: which knobs exist, and which candidates are legal for a layer.
 
 use crate::bench::Lab;
-use trilut_kernels::{Format, Runnable, Shape, Tile};
-
-/// A kernel with its run-time loop bounds.
-#[derive(Debug, Clone, Copy)]
-pub struct Candidate {
-    /// The kernel.
-    pub kernel: Runnable,
-    /// Its loop bounds.
-    pub tile: Tile,
-}
-
-impl Candidate {
-    /// The kernel's name.
-    pub fn name(&self) -> &'static str {
-        self.kernel.kernel().text
-    }
-
-    /// Whether both are the same kernel with the same bounds.
-    pub fn is(&self, other: &Self) -> bool {
-        self.name() == other.name() && self.tile == other.tile
-    }
-
-    /// Bytes of weights that one product reads.
-    pub fn bytes(&self, shape: Shape) -> u64 {
-        self.kernel.layout().bytes(shape) as u64
-    }
-}
-
-impl std::fmt::Display for Candidate {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        if self.tile == Tile::default() {
-            return f.pad(self.name());
-        }
-        f.pad(&format!("{} ({})", self.name(), self.tile))
-    }
-}
+use crate::candidate::{AnyKernel, Candidate};
+use crate::request::ShapeUse;
+use trilut_kernels::pool::share;
+use trilut_kernels::{Format, Panel, Phase, Shape, Tile};
 
 /// A run-time bound that the tuner varies.
 #[derive(Debug, Clone, Copy)]
 pub struct Knob {
-    /// Its name in [`Tile`] and in presets.
+    /// Its name; in presets it is the field of [`Tile`] that holds it.
     pub name: &'static str,
+    /// The part of inference in which it is varied.
+    pub phase: Phase,
     /// The values that are tried; the first one is the default.
     pub values: &'static [usize],
     /// What it does.
@@ -52,6 +22,7 @@ pub struct Knob {
 /// How far ahead of the loads weights are prefetched.
 pub const PREFETCH: Knob = Knob {
     name: "prefetch",
+    phase: Phase::Decode,
     values: &[0, 256, 512, 1024, 2048, 4096, 8192],
     help: "bytes ahead of the load at which weights are prefetched, 0 for none",
 };
@@ -59,18 +30,35 @@ pub const PREFETCH: Knob = Knob {
 /// How many rows a thread takes at a time.
 pub const ROWS_PER_TASK: Knob = Knob {
     name: "rows_per_task",
+    phase: Phase::Decode,
     values: &[0, 32, 64, 128, 256, 512],
     help: "rows that a thread takes at a time, 0 for one even share per thread",
 };
 
+/// How many rows a panel has: multiples of the row quanta of tiles and of panels alike.
+pub const ROWS_PER_PANEL: Knob = Knob {
+    name: "rows_per_task",
+    phase: Phase::Prefill,
+    values: &[0, 192, 480, 960, 1920, 3840],
+    help: "rows of a panel at most, 0 for what the kernel takes by itself",
+};
+
 /// Every knob.
-pub const KNOBS: &[Knob] = &[PREFETCH, ROWS_PER_TASK];
+pub const KNOBS: &[Knob] = &[PREFETCH, ROWS_PER_TASK, ROWS_PER_PANEL];
+
+/// The largest panel that is tried, in bytes: each thread has one, and far smaller ones leave its caches.
+const MOST_PANEL_BYTES: usize = 32 << 20;
 
 /// The kernels for a layer in any of the formats, in the order of the formats.
-pub fn kernels(lab: &dyn Lab, formats: &[Format], shape: Shape) -> Vec<Runnable> {
-    let mut found: Vec<Runnable> = Vec::new();
-    for kernel in formats.iter().flat_map(|&format| lab.kernels(format, shape)) {
-        if !found.iter().any(|k| k.kernel().text == kernel.kernel().text) {
+pub fn kernels(lab: &dyn Lab, layer: &ShapeUse, formats: &[Format]) -> Vec<AnyKernel> {
+    distinct(formats.iter().flat_map(|&format| lab.kernels(layer, format)))
+}
+
+/// The kernels without repetitions: gemm kernels serve several formats.
+pub(crate) fn distinct(kernels: impl Iterator<Item = AnyKernel>) -> Vec<AnyKernel> {
+    let mut found: Vec<AnyKernel> = Vec::new();
+    for kernel in kernels {
+        if found.iter().all(|k| k.name() != kernel.name()) {
             found.push(kernel);
         }
     }
@@ -78,9 +66,8 @@ pub fn kernels(lab: &dyn Lab, formats: &[Format], shape: Shape) -> Vec<Runnable>
 }
 
 /// Tells one set of kernels from another, whatever their order (a hash of names and hashes).
-pub fn fingerprint(kernels: &[Runnable]) -> u64 {
-    let mut members: Vec<(&str, u64)> =
-        kernels.iter().map(|k| (k.kernel().text, k.kernel().hash)).collect();
+pub fn fingerprint(kernels: &[AnyKernel]) -> u64 {
+    let mut members: Vec<(&str, u64)> = kernels.iter().map(|k| (k.name(), k.hash())).collect();
     members.sort_unstable();
     let bytes = |(text, hash): &(&str, u64)| [text.as_bytes(), &[0], &hash.to_le_bytes()].concat();
     trilut_presets::hash(members.iter().flat_map(bytes))
@@ -88,7 +75,10 @@ pub fn fingerprint(kernels: &[Runnable]) -> u64 {
 
 /// The candidate with every prefetch distance; with none alone if its kernel does not prefetch.
 pub fn prefetch_variants(candidate: Candidate) -> impl Iterator<Item = Candidate> {
-    let reads = candidate.kernel.kernel().prefetches;
+    let reads = match candidate.kernel {
+        AnyKernel::Gemv(kernel) => kernel.kernel().prefetches,
+        AnyKernel::Gemm(_) => false,
+    };
     let values = PREFETCH.values.iter().filter(move |distance| reads || **distance == 0);
     values
         .map(move |&prefetch| Candidate { tile: Tile { prefetch, ..candidate.tile }, ..candidate })
@@ -108,6 +98,26 @@ pub fn split_variants(
     })
 }
 
+/// The candidate with every number of rows per panel that cuts the largest share of a thread in another
+/// way than those before it; alone if it has no panels.
+pub fn panel_variants(candidate: Candidate, shape: Shape, threads: usize) -> Vec<Candidate> {
+    let AnyKernel::Gemm(kernel) = candidate.kernel else { return vec![candidate] };
+    let shares = (0..threads).map(|index| share(shape.m, Panel::ROW_QUANTUM, index, threads).len());
+    let share = shares.max().unwrap_or(0);
+    let mut steps = Vec::new();
+    let mut variants = Vec::new();
+    for &rows_per_task in ROWS_PER_PANEL.values {
+        let tile = Tile { rows_per_task, ..candidate.tile };
+        let step = Panel::step(share, 1, kernel.panel_rows(tile));
+        let is_too_large = kernel.form().panel_bytes(step, shape.k) > MOST_PANEL_BYTES;
+        if !steps.contains(&step) && (rows_per_task == 0 || !is_too_large) {
+            steps.push(step);
+            variants.push(Candidate { tile, ..candidate });
+        }
+    }
+    variants
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -116,11 +126,12 @@ mod tests {
     #[test]
     fn every_value_of_every_knob_is_legal() {
         for &prefetch in PREFETCH.values {
-            for &rows_per_task in ROWS_PER_TASK.values {
+            for &rows_per_task in ROWS_PER_TASK.values.iter().chain(ROWS_PER_PANEL.values) {
                 assert!(Tile { prefetch, rows_per_task }.is_legal());
             }
         }
         assert!(KNOBS.iter().all(|k| k.values[0] == 0 && k.values.is_sorted()));
+        assert!(ROWS_PER_PANEL.values.iter().all(|rows| rows.is_multiple_of(Panel::ROW_QUANTUM)));
     }
 
     #[test]
@@ -129,17 +140,36 @@ mod tests {
         assert_eq!(fingerprint(&[a, b]), fingerprint(&[b, a]));
         assert_ne!(fingerprint(&[a, b]), fingerprint(&[a]));
         assert_ne!(fingerprint(&[a]), fingerprint(&[b]));
+        assert_eq!(distinct([a, b, a].into_iter()).len(), 2);
+    }
+
+    fn rows(candidates: impl IntoIterator<Item = Candidate>) -> Vec<usize> {
+        candidates.into_iter().map(|c| c.tile.rows_per_task).collect()
     }
 
     #[test]
     fn splits_that_leave_threads_idle_are_left_out() {
         let shape = Shape::new(256, 128).unwrap();
-        let candidate = Candidate { kernel: fake::exact("r1u1"), tile: Tile::default() };
-        let rows = |threads| -> Vec<usize> {
-            split_variants(candidate, shape, threads).map(|c| c.tile.rows_per_task).collect()
-        };
-        assert_eq!(rows(1), [0]);
-        assert_eq!(rows(2), [0, 32, 64]);
-        assert_eq!(rows(64), [0]);
+        let candidate = Candidate::untuned(fake::exact("r1u1"));
+        assert_eq!(rows(split_variants(candidate, shape, 1)), [0]);
+        assert_eq!(rows(split_variants(candidate, shape, 2)), [0, 32, 64]);
+        assert_eq!(rows(split_variants(candidate, shape, 64)), [0]);
+    }
+
+    #[test]
+    fn panels_that_cut_a_share_alike_are_tried_once() {
+        // A register tile takes 480 rows by itself.
+        let candidate = Candidate::untuned(fake::exact_gemm("r1t4"));
+        let shape = |m, k| Shape { m, k };
+        assert_eq!(rows(panel_variants(candidate, shape(4096, 128), 1)), [0, 192, 960, 1920, 3840]);
+        assert_eq!(rows(panel_variants(candidate, shape(960, 128), 1)), [0, 192, 960]);
+        assert_eq!(rows(panel_variants(candidate, shape(960, 128), 2)), [0, 192]);
+        assert_eq!(rows(panel_variants(candidate, shape(96, 128), 64)), [0]);
+        // Codes of 4096 rows with so many inputs are too large.
+        assert_eq!(rows(panel_variants(candidate, shape(4096, 1 << 15), 1)), [0, 192, 960]);
+        assert_eq!(
+            panel_variants(Candidate::untuned(fake::exact("r1u1")), shape(9, 9), 1).len(),
+            1
+        );
     }
 }

@@ -1,7 +1,10 @@
 //! One tuning run from beginning to end.
 
 use crate::bench::{Lab, Stage};
+use crate::candidate::{AnyKernel, Candidate};
+use crate::cold;
 use crate::confirm::{Confirmation, confirm};
+use crate::estimate::{self, Bound};
 use crate::exactness::Gate;
 use crate::hardware::Hardware;
 use crate::noise::Noise;
@@ -9,12 +12,11 @@ use crate::observer::{Event, Observer};
 use crate::race::{End, Lane, Limits, Turn, race};
 use crate::record::{Outcome, Refused, ShapeReport, Stopped, Timed};
 use crate::request::{Request, ShapeUse, TuneError};
-use crate::space::{self, Candidate};
+use crate::space;
 use crate::statistics::{median, spread};
-use crate::{cold, estimate};
 use std::collections::BTreeSet;
 use std::time::Duration;
-use trilut_kernels::{Isa, Layout, Phase, Runnable, Shape, Tile};
+use trilut_kernels::{Isa, Layout, Phase};
 use trilut_presets::Preset;
 use trilut_presets::preset::{Effort, Provenance, Record, rfc3339};
 
@@ -27,8 +29,14 @@ const fn most_kernels(effort: Effort) -> usize {
 }
 
 /// A kernel whose lower bound is this many times the best bound is not timed. Generous, because the
-/// estimate knows neither latencies nor the memory system.
-const PRUNE: f64 = 2.5;
+/// estimate knows neither latencies nor the memory system; more so for prompts, where it weighs lookups
+/// against multiplications, in which CPUs differ.
+const fn prune(phase: Phase) -> f64 {
+    match phase {
+        Phase::Prefill => 4.0,
+        Phase::Decode | Phase::SmallBatch => 2.5,
+    }
+}
 
 /// Kernels whose tiles are varied, best first.
 const FINALISTS: usize = 4;
@@ -70,7 +78,11 @@ pub fn tune_in(
     let shapes = request.shapes.len();
     observer.event(&Event::Begin { shapes, threads: request.threads, limit });
 
-    let work = |layer: &ShapeUse| (layer.count_per_token.max(1) * layer.shape.weights()) as f64;
+    // Phases have equal parts of the time, whatever the work of one of their runs.
+    let work_in = |phase: Phase| -> f64 {
+        request.shapes.iter().filter(|l| l.phase == phase).map(ShapeUse::work).sum()
+    };
+    let work = |layer: &ShapeUse| layer.work() / work_in(layer.phase);
     let total: f64 = request.shapes.iter().map(work).sum();
     let mut left = total;
     let (mut reports, mut notes) = (Vec::new(), Vec::new());
@@ -145,11 +157,11 @@ pub fn tune_in(
         threads: request.threads,
         noise: median(&spreads),
     };
-    let finished: BTreeSet<Shape> = reports.iter().map(|r| r.layer.shape).collect();
-    let shapes = request.shapes.iter().map(|layer| layer.shape);
+    let finished: BTreeSet<ShapeUse> = reports.iter().map(|r| r.layer).collect();
+    let shapes = request.shapes.iter().copied();
     Ok(Outcome {
         preset: Preset::new(provenance, request.machine.clone(), records),
-        unfinished: shapes.filter(|shape| !finished.contains(shape)).collect(),
+        unfinished: shapes.filter(|layer| !finished.contains(layer)).collect(),
         shapes: reports,
         stopped,
         notes,
@@ -229,39 +241,39 @@ fn tune_layer(
     notes: &mut Vec<String>,
 ) -> Result<Option<ShapeReport>, TuneError> {
     let (shape, time) = (layer.shape, watch.time);
+    let formats = request.formats_in(layer.phase);
+    let stored = lab.layout(formats[0], shape);
     let mut refused = Vec::new();
-    let mut gate = Gate::new(shape);
+    let mut gate = Gate::new(shape, stored);
 
-    let default =
-        Candidate { kernel: lab.default_kernel(request.formats[0], shape), tile: Tile::default() };
-    gate.check(&default.kernel).map_err(|source| TuneError::DefaultInexact { shape, source })?;
-    let all = space::kernels(lab, &request.formats, shape);
+    let default = Candidate::untuned(lab.default_kernel(&layer, formats[0]));
+    gate.check(&default.kernel).map_err(|source| TuneError::DefaultInexact { layer, source })?;
+    let all = space::kernels(lab, &layer, formats);
     let space = space::fingerprint(&all);
     let scalar = scalar_kernel(&all, request).filter(|k| gate.check(k).is_ok());
-    let kernels = choose(all, &default, shape, request, |kernel| {
+    let kernels = choose(all, &default, &layer, request, |kernel| {
         let verdict = gate.check(kernel);
         if let Err(why) = &verdict {
-            watch.refuse(&mut refused, kernel.kernel().text, why.to_string());
+            watch.refuse(&mut refused, kernel.name(), why.to_string());
         }
         verdict.is_ok()
     });
-    watch.observer.event(&Event::Shape { index, shape, kernels: kernels.len() + 1 });
+    watch.observer.event(&Event::Shape { index, layer, kernels: kernels.len() + 1 });
 
-    let mut layouts: Vec<Layout> = kernels.iter().map(|k| k.layout()).collect();
-    layouts.extend([default.kernel.layout()].into_iter().chain(scalar.map(|k| k.layout())));
+    let field = kernels.iter().chain([&default.kernel]).chain(&scalar);
+    let mut layouts: Vec<Layout> = field.map(|k| k.layout(stored)).collect();
     layouts.sort_unstable();
     layouts.dedup();
     let before = lab.cpu_times();
-    let Stage { mut runner, weights, notes: said } = lab.open(shape, &layouts)?;
+    let Stage { mut runner, weights, notes: said } = lab.open(&layer, &layouts)?;
     for text in said {
         note(watch.observer, notes, text);
     }
 
     let mut tried = BTreeSet::new();
     let mut lanes: Vec<Lane> = Vec::new();
-    let mut finalists: Vec<Candidate> =
-        kernels.into_iter().map(|kernel| Candidate { kernel, tile: Tile::default() }).collect();
-    for (stage, end) in stages(request) {
+    let mut finalists: Vec<Candidate> = kernels.into_iter().map(Candidate::untuned).collect();
+    for (stage, end) in stages(request, layer.phase) {
         let varied: Vec<Candidate> = match stage {
             Vary::Kernels => finalists.clone(),
             Vary::Prefetch => finalists.iter().flat_map(|c| space::prefetch_variants(*c)).collect(),
@@ -269,6 +281,10 @@ fn tune_layer(
                 .iter()
                 .take(2)
                 .flat_map(|c| space::split_variants(*c, shape, request.threads))
+                .collect(),
+            Vary::Panels => finalists
+                .iter()
+                .flat_map(|c| space::panel_variants(*c, shape, request.threads))
                 .collect(),
         };
         // What a late stage cannot do in its time, it leaves out.
@@ -318,7 +334,14 @@ fn tune_layer(
         _ => None,
     };
     let scalar_ns = scalar.and_then(|kernel| {
-        let candidate = Candidate { kernel, tile: Tile::default() };
+        // A prompt may take it seconds.
+        let bound = |k: &AnyKernel| Bound::of(k, &layer, request.threads, weights).ns();
+        let expected = base.median() * bound(&kernel) / bound(&default.kernel);
+        let spare = time.at(1.0).saturating_sub(runner.now()).as_nanos() as f64;
+        if layer.tokens() > 1 && 2.0 * expected > spare {
+            return None;
+        }
+        let candidate = Candidate::untuned(kernel);
         let first = runner.sample(&candidate).ok()?;
         // The first sample pays for cold pages; a second one is taken where it is affordable.
         let again = (runner.now() < time.at(1.0)).then(|| runner.sample(&candidate).ok());
@@ -331,13 +354,13 @@ fn tune_layer(
 
     let noise = Noise::of(&base.samples, before, lab.cpu_times());
     if let Some(warning) = noise.warning() {
-        note(watch.observer, notes, format!("{shape}: {warning}"));
+        note(watch.observer, notes, format!("{layer}: {warning}"));
     }
     let Verdict { winner, default, reason } = decide(fastest, base, confirmation.as_ref());
     Ok(Some(ShapeReport {
         layer,
-        winner: timed(winner, shape),
-        default: timed(default, shape),
+        winner: timed(winner),
+        default: timed(default),
         scalar_ns,
         weights,
         tried: tried.len(),
@@ -355,14 +378,16 @@ enum Vary {
     Kernels,
     Prefetch,
     Split,
+    Panels,
 }
 
 /// The stages of a layer, and the part of its time by which each must end.
-fn stages(request: &Request) -> Vec<(Vary, f64)> {
-    match (request.effort, request.threads) {
-        (Effort::Estimate, _) => vec![(Vary::Kernels, 0.8)],
-        (Effort::Measure, 1) => vec![(Vary::Kernels, 0.4), (Vary::Prefetch, 0.8)],
-        (Effort::Measure, _) => {
+fn stages(request: &Request, phase: Phase) -> Vec<(Vary, f64)> {
+    match (request.effort, phase, request.threads) {
+        (Effort::Estimate, ..) => vec![(Vary::Kernels, 0.8)],
+        (Effort::Measure, Phase::Prefill, _) => vec![(Vary::Kernels, 0.5), (Vary::Panels, 0.85)],
+        (Effort::Measure, _, 1) => vec![(Vary::Kernels, 0.4), (Vary::Prefetch, 0.8)],
+        (Effort::Measure, ..) => {
             vec![(Vary::Kernels, 0.35), (Vary::Prefetch, 0.65), (Vary::Split, 0.85)]
         }
     }
@@ -370,19 +395,19 @@ fn stages(request: &Request) -> Vec<(Vary, f64)> {
 
 /// The exact kernels worth timing, best estimate first, without the default one.
 fn choose(
-    kernels: Vec<Runnable>,
+    kernels: Vec<AnyKernel>,
     default: &Candidate,
-    shape: Shape,
+    layer: &ShapeUse,
     request: &Request,
-    mut is_exact: impl FnMut(&Runnable) -> bool,
-) -> Vec<Runnable> {
+    mut is_exact: impl FnMut(&AnyKernel) -> bool,
+) -> Vec<AnyKernel> {
     let weights = cold::state(request.model_bytes, &request.machine);
-    let ranked = estimate::rank(kernels, shape, request.threads, weights);
+    let ranked = estimate::rank(kernels, layer, request.threads, weights);
     let Some(best) = ranked.first().map(|(_, bound)| bound.ns()) else { return Vec::new() };
     ranked
         .into_iter()
         .filter(|(kernel, bound)| {
-            bound.ns() <= best * PRUNE && kernel.kernel().text != default.name()
+            bound.ns() <= best * prune(layer.phase) && kernel.name() != default.name()
         })
         .map(|(kernel, _)| kernel)
         .filter(|kernel| is_exact(kernel))
@@ -391,16 +416,14 @@ fn choose(
 }
 
 /// The portable kernel of the model's own format with the least work: the yardstick of reports.
-fn scalar_kernel(kernels: &[Runnable], request: &Request) -> Option<Runnable> {
-    let work = |k: &Runnable| k.kernel().cost.instructions_per_weight;
+fn scalar_kernel(kernels: &[AnyKernel], request: &Request) -> Option<AnyKernel> {
+    let own = |k: &&AnyKernel| k.format().is_none_or(|format| format == request.formats[0]);
     kernels
         .iter()
-        .filter(|k| {
-            let name = k.kernel().name;
-            name.isa == Isa::Scalar && name.format == request.formats[0]
-        })
+        .filter(|k| k.isa() == Isa::Scalar)
+        .filter(own)
         .copied()
-        .min_by(|a, b| work(a).total_cmp(&work(b)))
+        .min_by(|a, b| a.instructions().total_cmp(&b.instructions()))
 }
 
 /// The best candidate of each of the best kernels, in the order of the lanes.
@@ -473,31 +496,26 @@ fn decide(mut fastest: Lane, mut default: Lane, confirmation: Option<&Confirmati
     Verdict { winner, default, reason }
 }
 
-fn timed(lane: Lane, shape: Shape) -> Timed {
-    let median_ns = lane.median();
-    Timed {
-        candidate: lane.candidate,
-        median_ns,
-        gigabytes_per_second: lane.candidate.bytes(shape) as f64 / median_ns,
-        gigaweights_per_second: shape.weights() as f64 / median_ns,
-        samples: lane.samples,
-    }
+fn timed(lane: Lane) -> Timed {
+    Timed { candidate: lane.candidate, median_ns: lane.median(), samples: lane.samples }
 }
 
 fn record(report: &ShapeReport, request: &Request) -> Record {
     // Records are whole nanoseconds, and none of them is 0.
     let ns = |ns: f64| (ns.round() as u64).max(1);
-    let kernel = report.winner.candidate.kernel.kernel();
+    let Candidate { kernel, tile } = report.winner.candidate;
+    let formats = request.formats_in(report.layer.phase);
     Record {
         shape: report.layer.shape,
-        phase: Phase::Decode,
+        phase: report.layer.phase,
+        tokens: report.layer.tokens(),
         threads: request.threads,
-        format: kernel.name.format,
-        formats: request.formats.clone(),
+        format: kernel.format().unwrap_or(formats[0]),
+        formats: formats.to_vec(),
         space: report.space,
-        kernel: kernel.text.to_owned(),
-        hash: kernel.hash,
-        tile: report.winner.candidate.tile,
+        kernel: kernel.name().to_owned(),
+        hash: kernel.hash(),
+        tile,
         effort: request.effort,
         weights: report.weights,
         median_ns: ns(report.winner.median_ns),

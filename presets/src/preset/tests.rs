@@ -30,6 +30,7 @@ fn record(at: &str, threads: usize, kernel: &str) -> Record {
     Record {
         shape: shape(at),
         phase: Phase::Decode,
+        tokens: 1,
         threads,
         format: Format::I2S,
         formats: vec![Format::I2S, Format::Tl2],
@@ -60,6 +61,12 @@ fn preset(records: Vec<Record>) -> Preset {
     Preset::new(provenance, machine(), records)
 }
 
+fn prefill(at: &str) -> Record {
+    let tile = Tile { rows_per_task: 480, prefetch: 0 };
+    let phase = Phase::Prefill;
+    Record { phase, tokens: 128, tile, ..record(at, 1, "gemm_vlut_g4p8t32_avx2") }
+}
+
 const FAST: &str = "gemv_i2s_maddx4_r4u2_avx2";
 
 /// The line and rule of an invalid preset.
@@ -85,6 +92,7 @@ fn text_is_sorted_and_survives_the_round_trip() {
         record("640x2560", 2, FAST),
         record("640x2560", 1, FAST),
         Record { confidence: None, ..record("2560x2560", 1, FAST) },
+        prefill("2560x2560"),
     ];
     let preset = preset(records);
     let text = preset.to_text();
@@ -95,6 +103,7 @@ fn text_is_sorted_and_survives_the_round_trip() {
     assert!(shapes.is_sorted());
     assert!(again.record(shape("640x2560"), Phase::Decode, 2).is_some());
     assert!(again.record(shape("640x2560"), Phase::Prefill, 2).is_none());
+    assert_eq!(again.record(shape("2560x2560"), Phase::Prefill, 1).unwrap().tokens, 128);
 }
 
 #[test]
@@ -147,6 +156,9 @@ fn records_that_break_a_rule_are_refused_with_their_line() {
         ("threads = 1", "threads = 0", "1..=4096"),
         (FAST, "gemv_tl2_lut_r1u1_avx2", "does not read"),
         ("confidence = 0.0123", "confidence = nan", "confidence"),
+        ("threads = 1", "tokens = 0\nthreads = 1", "at least 1"),
+        ("phase = \"decode\"", "phase = \"prefill\"", "one token at a time"),
+        (FAST, "gemm_dot_r4t8_avx2", "takes prompts"),
     ] {
         let start = text.match_indices("[[record]]").nth(1).unwrap().0;
         let bad = format!("{}{}", &text[..start], text[start..].replacen(from, to, 1));

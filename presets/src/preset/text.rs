@@ -119,6 +119,9 @@ pub(super) fn write(preset: &Preset) -> String {
         out.push_str("\n[[record]]\n");
         field(out, "shape", quoted(&r.shape.to_string()));
         field(out, "phase", quoted(r.phase.name()));
+        if r.tokens != 1 {
+            field(out, "tokens", r.tokens);
+        }
         field(out, "threads", r.threads);
         field(out, "format", quoted(r.format.name()));
         field(out, "formats", list(r.formats.iter().map(|f| quoted(f.name()))));

@@ -21,7 +21,7 @@ use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, Ordering};
 use trilut_kernels::float::{elementwise, norm, reduce, rope::Rope};
 use trilut_kernels::pool::{Parts, Worker};
-use trilut_kernels::{Supported, Tile};
+use trilut_kernels::{Panel, Supported, Tile};
 
 /// Rows of a ternary matrix that are kept in cache while all tokens of a batch pass over them: the most
 /// that a lookup kernel takes in one pass.
@@ -220,7 +220,7 @@ impl Forward<'_, '_> {
                 self.scratch.amax.get(0..n),
             )
         };
-        let share = worker.share(stack.rows(), Stack::ROW_QUANTUM);
+        let share = worker.share(stack.rows(), Panel::ROW_QUANTUM);
         stack.run(share, tiles, amax, &mut own.stack, store);
     }
 

@@ -3,6 +3,7 @@
 use crate::Error;
 use crate::gguf::Gguf;
 use trilut_presets::Shape;
+use trilut_presets::models::ModelSpec;
 
 /// Sizes and constants of a `bitnet-b1.58` model.
 #[derive(Debug, Clone, PartialEq)]
@@ -83,6 +84,28 @@ impl Config {
             let rule = "must equal the key length";
             return Err(refuse("attention.value_length", value_length, rule));
         }
+        Ok(config)
+    }
+
+    /// The sizes of a known model, for which there need be no file.
+    ///
+    /// # Errors
+    /// When its sizes are beyond those of the kernels.
+    pub fn from_spec(spec: &ModelSpec) -> Result<Self, Error> {
+        let config = Self {
+            layers: spec.layers,
+            hidden: spec.hidden,
+            ffn: spec.ffn,
+            heads: spec.heads,
+            kv_heads: spec.kv_heads,
+            head_dim: spec.head_dim,
+            rope_dims: spec.head_dim,
+            rope_base: f64::from(spec.rope_theta),
+            eps: spec.eps,
+            vocab: spec.vocab,
+            context: spec.context,
+        };
+        config.check()?;
         Ok(config)
     }
 
@@ -195,6 +218,19 @@ mod tests {
     fn the_sizes_of_2b_4t_are_accepted() {
         config().check().unwrap();
         assert_eq!(config().linears()[6].1.to_string(), "2560x6912");
+    }
+
+    #[test]
+    fn every_known_model_has_its_layers_and_stacks() {
+        for spec in trilut_presets::models::all() {
+            let config = Config::from_spec(spec).unwrap();
+            let linears = config.linears().map(|(_, shape)| shape);
+            assert!(linears.iter().all(|shape| spec.shapes().contains(shape)), "{}", spec.name);
+            let weights = |shapes: &[Shape]| shapes.iter().map(|s| s.weights()).sum::<usize>();
+            let stacks = config.stacks().map(|(_, shape)| shape);
+            assert_eq!(weights(&stacks), weights(&linears));
+            assert_eq!(weights(&stacks) * spec.layers, spec.ternary_weights());
+        }
     }
 
     #[test]

@@ -6,8 +6,7 @@
 use super::linear::Linear;
 use std::ops::Range;
 use trilut_kernels::{
-    Cpu, GemmAlgorithm, GemmRunnable, GemmScratch, Panel, Phase, Segment, Shape, TokenTile,
-    find_gemm, reference,
+    Cpu, GemmRunnable, GemmScratch, Panel, Phase, Segment, Shape, TokenTile, find_gemm, reference,
 };
 use trilut_presets::{Plan, Tile};
 
@@ -53,7 +52,7 @@ impl PrefillChoice {
     ) -> (GemmRunnable, usize, String) {
         let fallback = |reason: String| {
             let kernel = cpu.default_gemm();
-            (kernel, default_rows(&kernel), reason)
+            (kernel, kernel.panel_rows(Tile::default_for(Phase::Prefill)), reason)
         };
         let Some(plan) = plan else { return fallback("default, no plan was given".into()) };
         let Some(pick) = plan.find(shape, Phase::Prefill, threads) else {
@@ -68,11 +67,7 @@ impl PrefillChoice {
         if !pick.tile.is_legal() {
             return refused(&format!("has an illegal tile ({})", pick.tile));
         }
-        let rows = match pick.tile {
-            Tile { rows_per_task: 0, .. } => default_rows(&kernel),
-            Tile { rows_per_task, .. } => rows_per_task,
-        };
-        (kernel, rows, pick.reason.clone())
+        (kernel, kernel.panel_rows(pick.tile), pick.reason.clone())
     }
 
     /// The tiles that `n` tokens are cut into, each with the kernel that multiplies it.
@@ -83,16 +78,6 @@ impl PrefillChoice {
             let narrowest = self.narrower.iter().find(|kernel| kernel.tokens() >= count);
             (start..start + count, *narrowest.expect("the chosen kernel takes a whole tile"))
         })
-    }
-}
-
-/// Rows of a panel where nothing was tuned. A lookup builds its tables for each panel anew, so it wants
-/// many rows; a register tile wants codes and tokens in the second cache; a mix wants both.
-fn default_rows(kernel: &GemmRunnable) -> usize {
-    match kernel.kernel().name.algorithm {
-        GemmAlgorithm::Vlut { .. } => 2048,
-        GemmAlgorithm::Mix { .. } => 960,
-        GemmAlgorithm::Dot { .. } | GemmAlgorithm::Madd { .. } => 480,
     }
 }
 
@@ -134,9 +119,6 @@ pub(crate) struct StackScratch {
 }
 
 impl Stack<'_> {
-    /// Workers begin at multiples of this many rows: whole register tiles of every kernel.
-    pub(crate) const ROW_QUANTUM: usize = 24;
-
     /// Rows that are split over the workers.
     pub(crate) fn rows(&self) -> usize {
         match self.order {
@@ -176,8 +158,7 @@ impl Stack<'_> {
         mut store: impl FnMut(Outputs<'_>),
     ) {
         let width = if self.order == Order::SideBySide { self.linears.len() } else { 1 };
-        let pieces = (share.len() * width).div_ceil(self.choice.rows).max(1);
-        let size = share.len().div_ceil(pieces).next_multiple_of(Self::ROW_QUANTUM);
+        let size = Panel::step(share.len(), width, self.choice.rows);
         let StackScratch { panel, gemm } = scratch;
         for start in share.clone().step_by(size) {
             let parts = self.parts(&(start..share.end.min(start + size)));

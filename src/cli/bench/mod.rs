@@ -28,7 +28,7 @@ mod versus;
 use super::environment;
 use super::failure::{Failure, printable};
 use super::model::{LoadMode, Source};
-use super::output::{out, outln};
+use super::output::{count, out, outln};
 use super::run::Engine;
 use comparison::Ours;
 use meter::Meter;
@@ -132,6 +132,9 @@ pub(crate) fn bench(args: Args) -> Result<(), Failure> {
     for threads in threads {
         let model = args.load(&gguf, threads)?;
         let about = about(&gguf, &source, &machine, &model)?;
+        if args.output == Output::Md {
+            tell_kernels(&model);
+        }
         let bandwidth = {
             let bytes = bandwidth::sensible_bytes(&machine);
             bandwidth::measure(&Pool::new(threads), bytes, PASSES)
@@ -154,6 +157,28 @@ pub(crate) fn bench(args: Args) -> Result<(), Failure> {
         Output::Jsonl => {}
     }
     Ok(())
+}
+
+/// The kernels that the model runs by, on stderr.
+fn tell_kernels(model: &Model) {
+    let decode = model.kernels().map(|(layer, choice)| (layer, choice.kernel.kernel().text));
+    let prompts = model.prefill_kernels().map(|(stack, pick)| (stack, pick.kernel.kernel().text));
+    let threads = count(model.threads(), "thread");
+    eprintln!("tokens with {threads}: {}", by_kernel(decode));
+    eprintln!("prompts with {threads}: {}", by_kernel(prompts));
+}
+
+/// Each kernel with its layers, in the order of their first use.
+fn by_kernel<'a>(layers: impl Iterator<Item = (&'a str, &'a str)>) -> String {
+    let mut kernels: Vec<(&str, Vec<&str>)> = Vec::new();
+    for (layer, kernel) in layers {
+        match kernels.iter_mut().find(|(known, _)| *known == kernel) {
+            Some((_, layers)) => layers.push(layer),
+            None => kernels.push((kernel, vec![layer])),
+        }
+    }
+    let words = kernels.iter().map(|(kernel, layers)| format!("{kernel} ({})", layers.join(", ")));
+    words.collect::<Vec<_>>().join(", ")
 }
 
 /// What results say of the model.
@@ -179,4 +204,13 @@ fn about(gguf: &Gguf, source: &Source, machine: &Machine, model: &Model) -> Resu
     let parameters = gguf.tensors().iter().map(|tensor| tensor.elements()).sum();
     let load = model.load().to_string();
     Ok(About { ours, name, parameters, backend, load })
+}
+
+#[cfg(test)]
+mod tests {
+    #[test]
+    fn layers_are_told_by_kernel() {
+        let layers = [("q", "a"), ("k", "b"), ("v", "a")];
+        assert_eq!(super::by_kernel(layers.into_iter()), "a (q, v), b (k)");
+    }
 }

@@ -1,24 +1,24 @@
 //! Kernels, clocks and labs made up for tests: no decision is tested against real time.
 
 use super::{Lab, Runner, Stage};
+use crate::candidate::{AnyKernel, Candidate};
 use crate::exactness::Random;
 use crate::noise::CpuTimes;
-use crate::request::TuneError;
-use crate::space::Candidate;
+use crate::request::{ShapeUse, TuneError};
 use std::cell::{Cell, RefCell};
 use std::collections::BTreeSet;
 use std::rc::Rc;
 use std::time::{Duration, SystemTime};
 use trilut_kernels::{
-    Activation, Cost, Format, Gemv, Isa, Kernel, KernelInfo, Layout, PackedView, Runnable, Shape,
-    Supported, Tile, reference,
+    Activation, Cost, Format, Gemm, GemmInfo, GemmKernel, GemmRunnable, Gemv, Isa, Kernel,
+    KernelInfo, Layout, PackedView, PanelForm, Runnable, Shape, Supported, reference,
 };
 use trilut_presets::preset::Weights;
 
 type Run = fn(&mut Gemv<'_>);
 
 /// A kernel called `gemv_i2s_madd_<micro>_scalar`.
-fn kernel(micro: &str, cost: Cost, run: Run) -> Runnable {
+fn kernel(micro: &str, cost: Cost, run: Run) -> AnyKernel {
     let text: &'static str = format!("gemv_i2s_madd_{micro}_scalar").leak();
     let info = KernelInfo {
         text,
@@ -32,7 +32,23 @@ fn kernel(micro: &str, cost: Cost, run: Run) -> Runnable {
     };
     // SAFETY: `run` is a plain function, which the scalar ISA stands for.
     let kernel = Box::leak(Box::new(unsafe { Kernel::new(info, run) }));
-    Runnable::new(kernel, Supported::detect(Isa::Scalar).unwrap()).unwrap()
+    AnyKernel::Gemv(Runnable::new(kernel, Supported::detect(Isa::Scalar).unwrap()).unwrap())
+}
+
+/// A kernel called `gemm_dot_<micro>_scalar`.
+fn gemm(micro: &str, run: fn(&mut Gemm<'_>)) -> AnyKernel {
+    let text: &'static str = format!("gemm_dot_{micro}_scalar").leak();
+    let info = GemmInfo {
+        text,
+        name: text.parse().unwrap(),
+        form: PanelForm::Codes,
+        bounds: &[],
+        instructions: 0.1,
+        hash: 0xdef0 + text.len() as u64,
+    };
+    // SAFETY: `run` is a plain function, which the scalar ISA stands for.
+    let kernel = Box::leak(Box::new(unsafe { GemmKernel::new(info, run) }));
+    AnyKernel::Gemm(GemmRunnable::new(kernel, Supported::detect(Isa::Scalar).unwrap()).unwrap())
 }
 
 const COST: Cost = Cost { instructions_per_weight: 0.1, bytes_per_weight: 0.25 };
@@ -58,33 +74,82 @@ fn run_wrapping(call: &mut Gemv<'_>) {
     call.out.iter_mut().for_each(|sum| *sum = i32::from(*sum as i16));
 }
 
+/// Codes times tokens, four inputs of each token after the other.
+fn run_gemm(call: &mut Gemm<'_>) {
+    let (k, tokens) = (PanelForm::Codes.inputs(call.k), call.token_sums.len());
+    for (row, sums) in call.sums.chunks_exact_mut(tokens).enumerate() {
+        let codes = &call.panel[row * k..][..k];
+        for (token, sum) in sums.iter_mut().enumerate() {
+            let q = |i: usize| i32::from(call.tile[(i / 4 * tokens + token) * 4 + i % 4] as i8);
+            let products = codes.iter().enumerate().map(|(i, &code)| i32::from(code) * q(i));
+            *sum = products.sum::<i32>() - call.token_sums[token];
+        }
+    }
+}
+
+fn run_wrong_gemm(call: &mut Gemm<'_>) {
+    run_gemm(call);
+    call.sums[0] += 1;
+}
+
+fn run_wrapping_gemm(call: &mut Gemm<'_>) {
+    run_gemm(call);
+    call.sums.iter_mut().for_each(|sum| *sum = i32::from(*sum as i16));
+}
+
+fn run_swapping_gemm(call: &mut Gemm<'_>) {
+    run_gemm(call);
+    let tokens = call.token_sums.len();
+    call.sums.chunks_exact_mut(tokens).for_each(|sums| sums.rotate_left(tokens / 2));
+}
+
+/// A gemm kernel that is exact.
+pub(crate) fn exact_gemm(micro: &str) -> AnyKernel {
+    gemm(micro, run_gemm)
+}
+
+/// A gemm kernel whose first sum is off by one.
+pub(crate) fn wrong_gemm(micro: &str) -> AnyKernel {
+    gemm(micro, run_wrong_gemm)
+}
+
+/// A gemm kernel whose sums wrap at 16 bits.
+pub(crate) fn wrapping_gemm(micro: &str) -> AnyKernel {
+    gemm(micro, run_wrapping_gemm)
+}
+
+/// A gemm kernel that takes one half of the tokens for the other.
+pub(crate) fn swapping_gemm(micro: &str) -> AnyKernel {
+    gemm(micro, run_swapping_gemm)
+}
+
 /// A kernel that is exact.
-pub(crate) fn exact(micro: &str) -> Runnable {
+pub(crate) fn exact(micro: &str) -> AnyKernel {
     kernel(micro, COST, run_exact)
 }
 
 /// An exact kernel with an analytic cost.
-pub(crate) fn with_cost(micro: &str, instructions_per_weight: f64, bytes: f64) -> Runnable {
+pub(crate) fn with_cost(micro: &str, instructions_per_weight: f64, bytes: f64) -> AnyKernel {
     kernel(micro, Cost { instructions_per_weight, bytes_per_weight: bytes }, run_exact)
 }
 
 /// A kernel whose first sum is off by one.
-pub(crate) fn wrong(micro: &str) -> Runnable {
+pub(crate) fn wrong(micro: &str) -> AnyKernel {
     kernel(micro, COST, run_wrong)
 }
 
 /// A kernel whose sums wrap at 16 bits.
-pub(crate) fn wrapping(micro: &str) -> Runnable {
+pub(crate) fn wrapping(micro: &str) -> AnyKernel {
     kernel(micro, COST, run_wrapping)
 }
 
 /// The micro tile in a candidate's name.
 pub(crate) fn micro(candidate: &Candidate) -> &'static str {
-    candidate.name().split('_').nth(3).unwrap()
+    candidate.name().rsplit('_').nth(1).unwrap()
 }
 
 fn candidate(micro: &str) -> Candidate {
-    Candidate { kernel: exact(micro), tile: Tile::default() }
+    Candidate::untuned(exact(micro))
 }
 
 /// Four candidates, the first one standing for the default.
@@ -164,9 +229,9 @@ impl Runner for Synthetic {
     }
 }
 
-/// A lab with made-up kernels, the first one being the default.
+/// A lab with made-up kernels, the first one of each phase being the default.
 pub(crate) struct FakeLab {
-    pub(crate) kernels: Vec<Runnable>,
+    pub(crate) kernels: Vec<AnyKernel>,
     pub(crate) script: Script,
     pub(crate) clock: Rc<Cell<Duration>>,
     /// The name of the kernel of every sample taken.
@@ -174,18 +239,23 @@ pub(crate) struct FakeLab {
 }
 
 impl FakeLab {
-    pub(crate) fn new(kernels: Vec<Runnable>, script: Script) -> Self {
+    pub(crate) fn new(kernels: Vec<AnyKernel>, script: Script) -> Self {
         Self { kernels, script, clock: Rc::default(), log: Rc::default() }
     }
 }
 
 impl Lab for FakeLab {
-    fn kernels(&self, format: Format, _: Shape) -> Vec<Runnable> {
-        if format == Format::I2S { self.kernels.clone() } else { Vec::new() }
+    fn kernels(&self, layer: &ShapeUse, format: Format) -> Vec<AnyKernel> {
+        let fits = |kernel: &&AnyKernel| format == Format::I2S && kernel.phase() == layer.phase;
+        self.kernels.iter().filter(fits).copied().collect()
     }
 
-    fn default_kernel(&self, _: Format, _: Shape) -> Runnable {
-        self.kernels[0]
+    fn default_kernel(&self, layer: &ShapeUse, _: Format) -> AnyKernel {
+        *self.kernels.iter().find(|kernel| kernel.phase() == layer.phase).unwrap()
+    }
+
+    fn layout(&self, _: Format, _: Shape) -> Layout {
+        Layout::I2s
     }
 
     fn now(&self) -> Duration {
@@ -200,7 +270,7 @@ impl Lab for FakeLab {
         None
     }
 
-    fn open(&mut self, _: Shape, _: &[Layout]) -> Result<Stage<'_>, TuneError> {
+    fn open(&mut self, _: &ShapeUse, _: &[Layout]) -> Result<Stage<'_>, TuneError> {
         let script = self.script;
         if script.drift_passes {
             self.script.drift = 0.0;

@@ -1,10 +1,10 @@
 use super::*;
 use crate::bench::fake::{self, FakeLab, Script};
-use trilut_kernels::{Cpu, Format};
+use trilut_kernels::{Cpu, Format, Shape, Tile};
 use trilut_presets::Machine;
 
 fn layer(m: usize, k: usize) -> ShapeUse {
-    ShapeUse { shape: Shape { m, k }, count_per_token: 2 }
+    ShapeUse { phase: Phase::Decode, shape: Shape { m, k }, count_per_token: 2 }
 }
 
 fn request(effort: Effort) -> Request {
@@ -185,7 +185,7 @@ fn a_short_limit_is_kept_and_leaves_a_usable_result() {
     let short = Request { time_limit: Duration::from_millis(6), ..request(Effort::Measure) };
     let outcome = run(&mut lab, &short, &mut Notes::default());
     assert_eq!(outcome.stopped, Some(Stopped::TimeLimit));
-    assert_eq!(outcome.unfinished, [Shape { m: 96, k: 256 }]);
+    assert_eq!(outcome.unfinished, [layer(96, 256)]);
     assert_eq!(outcome.preset.records().len(), 1);
     assert!(lab.clock.get() < Duration::from_millis(40), "{:?}", lab.clock.get());
 
@@ -230,4 +230,73 @@ fn without_a_preset_the_estimate_picks_for_every_shape() {
     assert_eq!(plan.picks.len(), 2);
     assert!(plan.picks.iter().all(|p| p.reason.contains("estimate")));
     assert!(lab.log.borrow().is_empty(), "nothing is run");
+}
+
+fn prompts(m: usize, k: usize) -> ShapeUse {
+    ShapeUse { phase: Phase::Prefill, ..layer(m, k) }
+}
+
+const PROMPT_TIMES: &[(&str, f64)] =
+    &[("r1u1", 100.0), ("r2u1", 80.0), ("r1t8", 1e4), ("r2t8", 8e3), ("r4t8", 8.2e3)];
+
+/// A lab of both phases.
+fn lab_of_both(script: Script) -> FakeLab {
+    let mut kernels = ["r1u1", "r2u1"].map(fake::exact).to_vec();
+    kernels.extend(["r1t8", "r2t8", "r4t8"].map(fake::exact_gemm));
+    FakeLab::new(kernels, Script { times: PROMPT_TIMES, ..script })
+}
+
+#[test]
+fn prompts_are_tuned_like_tokens_with_their_own_kernels_and_knob() {
+    let mut lab = lab_of_both(Script { rows: Some((960, 0.9)), ..Script::default() });
+    lab.kernels.push(fake::wrong_gemm("r8t8"));
+    let shapes = vec![layer(64, 128), prompts(1500, 128)];
+    let formats = vec![Format::I2S, Format::Tl1];
+    let both = Request { shapes, formats, ..request(Effort::Measure) };
+    let mut notes = Notes::default();
+    let outcome = run(&mut lab, &both, &mut notes);
+    assert_eq!((outcome.shapes.len(), outcome.stopped), (2, None));
+    assert!(notes.refused.iter().any(|kernel| kernel.contains("r8t8")));
+    assert!(lab.log.borrow().iter().all(|name| !name.contains("r8t8")));
+    assert!(notes.progress.is_sorted() && notes.progress.last() == Some(&1.0));
+
+    let report = &outcome.shapes[1];
+    assert_eq!(report.winner.candidate.to_string(), "gemm_dot_r2t8_scalar (panels of 960)");
+    assert_eq!(report.default.candidate.to_string(), "gemm_dot_r1t8_scalar");
+    assert!(report.confirmation.as_ref().unwrap().is_gain());
+    let record = outcome.preset.record(Shape { m: 1500, k: 128 }, Phase::Prefill, 1).unwrap();
+    assert_eq!((record.tokens, record.median_ns, record.default_ns), (128, 7200, 10_000));
+    // Panels are filled from the first format; decode races all.
+    assert_eq!((record.format, &record.formats[..]), (Format::I2S, &[Format::I2S][..]));
+    assert_eq!(outcome.preset.records()[0].formats, both.formats);
+    assert_ne!(outcome.shapes[0].space, report.space);
+    let text = outcome.preset.to_text();
+    assert_eq!(Preset::parse(&text, "tuned").unwrap(), outcome.preset);
+
+    // Two layers per token, a prompt of 128 tokens.
+    let (tuned, default) = outcome.token_ns(Phase::Prefill).unwrap();
+    assert!((tuned - 112.5).abs() < 1e-9 && (default - 156.25).abs() < 1e-9, "{tuned} {default}");
+    assert_eq!(outcome.token_ns(Phase::SmallBatch), None);
+}
+
+#[test]
+fn phases_share_the_time_alike() {
+    // A millisecond per sample, and far more work per layer in one phase than in the other.
+    let mut lab = lab_of_both(Script { noise: 0.5, ..Script::default() });
+    let shapes = vec![layer(4096, 128), prompts(64, 128)];
+    let limit = Duration::from_millis(400);
+    let both = Request { shapes, time_limit: limit, ..request(Effort::Measure) };
+    run(&mut lab, &both, &mut Notes::default());
+    let log = lab.log.borrow();
+    // The prompts' turn begins when half of the time is over; what is left is for a second try of either.
+    let first = log.iter().position(|name| name.starts_with("gemm_")).unwrap();
+    assert!((150..=230).contains(&first), "{first} of {}", log.len());
+}
+
+#[test]
+fn small_batches_are_refused() {
+    let shapes = vec![ShapeUse { phase: Phase::SmallBatch, ..layer(64, 128) }];
+    let bad = Request { shapes, ..request(Effort::Measure) };
+    let error = tune(&bad, &mut crate::Silent).unwrap_err();
+    assert!(matches!(error, TuneError::SmallBatch) && error.hint().is_some());
 }

@@ -1,0 +1,106 @@
+//! A candidate: a kernel with its run-time loop bounds, whatever the part of inference it is for.
+
+use trilut_kernels::{Format, GemmRunnable, Isa, Layout, Phase, Runnable, Tile};
+
+/// A kernel of either op.
+#[derive(Debug, Clone, Copy)]
+pub enum AnyKernel {
+    /// Multiplies one token: decode.
+    Gemv(Runnable),
+    /// Multiplies panels of rows with tiles of tokens: prefill.
+    Gemm(GemmRunnable),
+}
+
+impl AnyKernel {
+    /// Its name.
+    pub fn name(&self) -> &'static str {
+        match self {
+            Self::Gemv(kernel) => kernel.kernel().text,
+            Self::Gemm(kernel) => kernel.kernel().text,
+        }
+    }
+
+    /// The hash of its emitted text.
+    pub fn hash(&self) -> u64 {
+        match self {
+            Self::Gemv(kernel) => kernel.kernel().hash,
+            Self::Gemm(kernel) => kernel.kernel().hash,
+        }
+    }
+
+    /// The instruction set it is spelled for.
+    pub fn isa(&self) -> Isa {
+        match self {
+            Self::Gemv(kernel) => kernel.kernel().name.isa,
+            Self::Gemm(kernel) => kernel.kernel().name.isa,
+        }
+    }
+
+    /// The part of inference it is for.
+    pub fn phase(&self) -> Phase {
+        match self {
+            Self::Gemv(_) => Phase::Decode,
+            Self::Gemm(_) => Phase::Prefill,
+        }
+    }
+
+    /// The codec that it reads; `None` for gemm kernels, whose panels are filled from any.
+    pub fn format(&self) -> Option<Format> {
+        match self {
+            Self::Gemv(kernel) => Some(kernel.kernel().name.format),
+            Self::Gemm(_) => None,
+        }
+    }
+
+    /// How weights must be packed for it; `stored` for gemm kernels, whose panels are filled from any.
+    pub fn layout(&self, stored: Layout) -> Layout {
+        match self {
+            Self::Gemv(kernel) => kernel.layout(),
+            Self::Gemm(_) => stored,
+        }
+    }
+
+    /// Vector instructions per weight and token.
+    pub fn instructions(&self) -> f64 {
+        match self {
+            Self::Gemv(kernel) => kernel.kernel().cost.instructions_per_weight,
+            Self::Gemm(kernel) => kernel.kernel().instructions,
+        }
+    }
+}
+
+/// A kernel with its run-time loop bounds.
+#[derive(Debug, Clone, Copy)]
+pub struct Candidate {
+    /// The kernel.
+    pub kernel: AnyKernel,
+    /// Its loop bounds.
+    pub tile: Tile,
+}
+
+impl Candidate {
+    /// The kernel with the bounds that it has untuned.
+    pub fn untuned(kernel: AnyKernel) -> Self {
+        Self { kernel, tile: Tile::default_for(kernel.phase()) }
+    }
+
+    /// The kernel's name.
+    pub fn name(&self) -> &'static str {
+        self.kernel.name()
+    }
+
+    /// Whether both are the same kernel with the same bounds.
+    pub fn is(&self, other: &Self) -> bool {
+        self.name() == other.name() && self.tile == other.tile
+    }
+}
+
+impl std::fmt::Display for Candidate {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let phase = self.kernel.phase();
+        if self.tile == Tile::default_for(phase) {
+            return f.pad(self.name());
+        }
+        f.pad(&format!("{} ({})", self.name(), self.tile.in_words(phase)))
+    }
+}

@@ -1,0 +1,97 @@
+//! Prefill: a prompt times the rows of a stack, by gemm kernels.
+//!
+//! As in the runtime: workers arrange the tiles of tokens, each its part of them, and after a barrier take
+//! their share of the rows a panel at a time, filled from the stored copy, with every tile passing over it.
+//! What the runtime does with the sums is the same for every kernel and left out.
+
+use super::{Work, lock};
+use crate::candidate::{AnyKernel, Candidate};
+use crate::exactness::Random;
+use std::collections::HashMap;
+use std::sync::{Mutex, PoisonError, RwLock};
+use trilut_kernels::pool::Worker;
+use trilut_kernels::{
+    Activations, GemmRunnable, GemmScratch, Layout, PackedView, Panel, PanelForm, Segment, Shape,
+    TokenTile,
+};
+
+/// The tokens of a prompt, and the buffers that tiles and panels are made in.
+pub(super) struct Prompt {
+    shape: Shape,
+    tokens: Vec<Activations>,
+    /// Tiles by form and width: kept apart, so that no candidate pays for the memory of its tiles when it
+    /// is timed.
+    tiles: HashMap<(PanelForm, usize), Vec<RwLock<TokenTile>>>,
+    /// One panel and scratch per worker.
+    own: Vec<Mutex<(Panel, GemmScratch)>>,
+}
+
+impl Prompt {
+    pub(super) fn new(shape: Shape, tokens: usize, threads: usize, random: &mut Random) -> Self {
+        let token = |_| {
+            let mut activations = Activations::new();
+            activations.set(&random.activations(shape.k));
+            activations
+        };
+        Self {
+            shape,
+            tokens: (0..tokens).map(token).collect(),
+            tiles: HashMap::new(),
+            own: (0..threads).map(|_| Mutex::default()).collect(),
+        }
+    }
+
+    /// This worker's part of the tiles.
+    fn arrange(&self, worker: &Worker<'_>, kernel: &GemmRunnable, tiles: &[RwLock<TokenTile>]) {
+        let (form, width) = (kernel.form(), kernel.tokens());
+        for index in worker.share(tiles.len(), 1) {
+            let tokens = self.tokens[index * width..].iter().take(width);
+            let mut tile = tiles[index].write().unwrap_or_else(PoisonError::into_inner);
+            tile.arrange(form, width, tokens);
+        }
+    }
+}
+
+impl Work for Prompt {
+    fn ready(&mut self, candidate: &Candidate) -> Result<Option<Layout>, String> {
+        let AnyKernel::Gemm(kernel) = candidate.kernel else {
+            return Err(format!("{candidate} cannot run a prompt"));
+        };
+        let tiles = self.tokens.len().div_ceil(kernel.tokens());
+        self.tiles
+            .entry((kernel.form(), kernel.tokens()))
+            .or_insert_with(|| (0..tiles).map(|_| RwLock::default()).collect());
+        // Panels are filled from any layout.
+        Ok(None)
+    }
+
+    fn product(
+        &self,
+        worker: &Worker<'_>,
+        candidate: &Candidate,
+        weights: PackedView<'_>,
+    ) -> Result<(), String> {
+        let AnyKernel::Gemm(kernel) = candidate.kernel else { return Ok(()) };
+        let tiles = &self.tiles[&(kernel.form(), kernel.tokens())];
+        self.arrange(worker, &kernel, tiles);
+        worker.barrier();
+        let mut own = lock(&self.own[worker.index]);
+        let (panel, scratch) = &mut *own;
+        let share = worker.share(self.shape.m, Panel::ROW_QUANTUM);
+        let step = Panel::step(share.len(), 1, kernel.panel_rows(candidate.tile));
+        for start in share.clone().step_by(step) {
+            let rows = start..share.end.min(start + step);
+            panel.fill(kernel.form(), &[Segment { weights, rows }]);
+            for tile in tiles {
+                let tile = tile.read().unwrap_or_else(PoisonError::into_inner);
+                kernel.run(panel, &tile, scratch).map_err(|error| error.to_string())?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Arranging the tiles is timed with the product.
+    fn beyond(&self, _: &Candidate) -> f64 {
+        0.0
+    }
+}
