@@ -1,4 +1,5 @@
-//! Several query heads over the keys and values of one head: each f16 is widened once for all of them.
+//! Several query heads over the keys and values of one head: each f16 is widened once for all of them,
+//! or beforehand for the heads of many tokens.
 //!
 //! The results are those of [`matvec`](super::matvec) and [`softmax`](super::softmax) for each query
 //! head by itself, bit for bit.
@@ -12,89 +13,143 @@ instantiate! {
     ///
     /// # Panics
     /// When `width` is 0, `keys` or `queries` are not whole rows of it, or `out` has another length.
-    pub fn scores_f16(keys: &[f16], queries: &[f32], width: usize, out: &mut [f32]) = scores_body;
+    pub fn scores_f16(keys: &[f16], queries: &[f32], width: usize, out: &mut [f32]) = scores_f16_body;
+
+    /// The same of keys that were widened, to `out[h * stride + j]`.
+    ///
+    /// # Panics
+    /// When `width` is 0, `keys` or `queries` are not whole rows of it, or `out` is too short.
+    pub fn scores_f32(keys: &[f32], queries: &[f32], width: usize, out: &mut [f32], stride: usize) = scores_f32_body;
 
     /// `out[h * width + c] = sum_j weights[h * n + j] * rows[j * width + c]` for `n` rows, added in
     /// ascending `j`.
     ///
     /// # Panics
     /// When `width` is 0, `rows` or `out` are not whole rows of it, or `weights` has another length.
-    pub fn weighted_sums_f16(weights: &[f32], rows: &[f16], width: usize, out: &mut [f32]) = weighted_body;
+    pub fn weighted_sums_f16(weights: &[f32], rows: &[f16], width: usize, out: &mut [f32]) = weighted_f16_body;
+
+    /// Adds `weights[h * stride + j] * rows[j * width + c]` to `out[h * width + c]` in ascending `j`, for
+    /// rows that were widened.
+    ///
+    /// # Panics
+    /// When `width` is 0, `rows` or `out` are not whole rows of it, or `weights` is too short.
+    pub fn add_weighted_f32(weights: &[f32], stride: usize, rows: &[f32], width: usize, out: &mut [f32]) = weighted_f32_body;
+}
+
+/// What keys and values are stored as.
+trait Element: Copy + Default {
+    fn widen<L: Lanes>(x: &[Self; 16]) -> L;
+}
+
+impl Element for f16 {
+    #[inline(always)]
+    fn widen<L: Lanes>(x: &[Self; 16]) -> L {
+        L::widen(x)
+    }
+}
+
+impl Element for f32 {
+    #[inline(always)]
+    fn widen<L: Lanes>(x: &[Self; 16]) -> L {
+        L::load(x)
+    }
 }
 
 #[inline(always)]
-fn scores_body<L: Lanes>(keys: &[f16], queries: &[f32], width: usize, out: &mut [f32]) {
+fn scores_f16_body<L: Lanes>(keys: &[f16], queries: &[f32], width: usize, out: &mut [f32]) {
     let (n, heads) = (keys.len() / width, queries.len() / width);
-    assert!(keys.len() == n * width && queries.len() == heads * width && out.len() == heads * n);
+    assert_eq!(out.len(), heads * n);
+    scores_body::<L, f16>(keys, queries, width, out, n);
+}
+
+#[inline(always)]
+fn scores_f32_body<L: Lanes>(
+    keys: &[f32],
+    queries: &[f32],
+    width: usize,
+    out: &mut [f32],
+    stride: usize,
+) {
+    scores_body::<L, f32>(keys, queries, width, out, stride);
+}
+
+/// For keys stored as `E`, to `out[h * stride + j]`.
+#[inline(always)]
+fn scores_body<L: Lanes, E: Element>(
+    keys: &[E],
+    queries: &[f32],
+    width: usize,
+    out: &mut [f32],
+    stride: usize,
+) {
+    let (n, heads) = (keys.len() / width, queries.len() / width);
+    assert!(keys.len() == n * width && queries.len() == heads * width && n <= stride);
     let mut done = 0;
     // Sixteen products at a time: of as many heads as there are, with as many keys as that leaves.
     while heads - done >= 4 {
-        let (queries, out) = (&queries[done * width..], &mut out[done * n..]);
-        scores::<L, 4, 4, 1>(keys, queries, width, out);
+        let (queries, out) = (&queries[done * width..], &mut out[done * stride..]);
+        scores::<L, E, 4, 4, 1>(keys, queries, width, out, stride);
         done += 4;
     }
     while heads - done >= 2 {
-        let (queries, out) = (&queries[done * width..], &mut out[done * n..]);
-        scores::<L, 2, 8, 2>(keys, queries, width, out);
+        let (queries, out) = (&queries[done * width..], &mut out[done * stride..]);
+        scores::<L, E, 2, 8, 2>(keys, queries, width, out, stride);
         done += 2;
     }
     if heads > done {
-        let (queries, out) = (&queries[done * width..], &mut out[done * n..]);
-        scores::<L, 1, 16, 4>(keys, queries, width, out);
+        let (queries, out) = (&queries[done * width..], &mut out[done * stride..]);
+        scores::<L, E, 1, 16, 4>(keys, queries, width, out, stride);
     }
 }
 
 /// The scores of the first `H` heads, `P` keys at a time; where registers are short, they are computed
 /// `S` keys at a time. `H * P` is 16.
 #[inline(always)]
-fn scores<L: Lanes, const H: usize, const P: usize, const S: usize>(
-    keys: &[f16],
+fn scores<L: Lanes, E: Element, const H: usize, const P: usize, const S: usize>(
+    keys: &[E],
     queries: &[f32],
     width: usize,
     out: &mut [f32],
+    stride: usize,
 ) {
     let n = keys.len() / width;
     let mut at = 0;
     while at + P <= n {
-        // By head, then by key.
-        let mut sums = [L::splat(0.0); 16];
+        let mut all = [0.0; 16];
         if L::WIDE {
-            let products = products::<L, H, P>(&keys[at * width..], queries, width);
-            for h in 0..H {
-                for p in 0..P {
-                    sums[h * P + p] = products[h][p];
-                }
-            }
+            let products = products::<L, E, H, P>(&keys[at * width..], queries, width);
+            L::sums(products.as_flattened().first_chunk().expect("H * P is 16")).store(&mut all);
         } else {
+            // By head, then by key.
+            let mut sums = [L::splat(0.0); 16];
             for first in (0..P).step_by(S) {
                 let keys = &keys[(at + first) * width..];
-                let products = products::<L, H, S>(keys, queries, width);
+                let products = products::<L, E, H, S>(keys, queries, width);
                 for h in 0..H {
                     for p in 0..S {
                         sums[h * P + first + p] = products[h][p];
                     }
                 }
             }
+            L::sums(&sums).store(&mut all);
         }
-        let mut all = [0.0; 16];
-        L::sums(&sums).store(&mut all);
         for h in 0..H {
-            out[h * n + at..][..P].copy_from_slice(&all[h * P..][..P]);
+            out[h * stride + at..][..P].copy_from_slice(&all[h * P..][..P]);
         }
         at += P;
     }
     for at in at..n {
-        let products = products::<L, H, 1>(&keys[at * width..], queries, width);
+        let products = products::<L, E, H, 1>(&keys[at * width..], queries, width);
         for h in 0..H {
-            out[h * n + at] = products[h][0].sum();
+            out[h * stride + at] = products[h][0].sum();
         }
     }
 }
 
 /// The lanes of query `h` times key `p`, for the first `H` queries and `S` keys.
 #[inline(always)]
-fn products<L: Lanes, const H: usize, const S: usize>(
-    keys: &[f16],
+fn products<L: Lanes, E: Element, const H: usize, const S: usize>(
+    keys: &[E],
     queries: &[f32],
     width: usize,
 ) -> [[L; S]; H] {
@@ -111,7 +166,7 @@ fn products<L: Lanes, const H: usize, const S: usize>(
     for c in 0..whole {
         let mut wide = [L::splat(0.0); S];
         for p in 0..S {
-            wide[p] = L::widen(&key_rows[p][c]);
+            wide[p] = E::widen(&key_rows[p][c]);
         }
         for h in 0..H {
             let x = L::load(&query_rows[h][c]);
@@ -124,7 +179,7 @@ fn products<L: Lanes, const H: usize, const S: usize>(
         for h in 0..H {
             let x = L::load(&padded(&queries[h * width..][whole * 16..width]));
             for p in 0..S {
-                let key = L::widen(&padded(&keys[p * width..][whole * 16..width]));
+                let key: L = E::widen(&padded(&keys[p * width..][whole * 16..width]));
                 sums[h][p] = sums[h][p].add(key.mul(x));
             }
         }
@@ -133,71 +188,106 @@ fn products<L: Lanes, const H: usize, const S: usize>(
 }
 
 #[inline(always)]
-fn weighted_body<L: Lanes>(weights: &[f32], rows: &[f16], width: usize, out: &mut [f32]) {
+fn weighted_f16_body<L: Lanes>(weights: &[f32], rows: &[f16], width: usize, out: &mut [f32]) {
     let (n, heads) = (rows.len() / width, out.len() / width);
-    assert!(rows.len() == n * width && out.len() == heads * width && weights.len() == heads * n);
+    assert_eq!(weights.len(), heads * n);
+    out.fill(0.0);
+    weighted_body::<L, f16>(weights, n, rows, width, out);
+}
+
+#[inline(always)]
+fn weighted_f32_body<L: Lanes>(
+    weights: &[f32],
+    stride: usize,
+    rows: &[f32],
+    width: usize,
+    out: &mut [f32],
+) {
+    weighted_body::<L, f32>(weights, stride, rows, width, out);
+}
+
+/// For rows stored as `E`, added to `out`.
+#[inline(always)]
+fn weighted_body<L: Lanes, E: Element>(
+    weights: &[f32],
+    stride: usize,
+    rows: &[E],
+    width: usize,
+    out: &mut [f32],
+) {
+    let (n, heads) = (rows.len() / width, out.len() / width);
+    assert!(rows.len() == n * width && out.len() == heads * width && n <= stride);
     let mut done = 0;
     while heads - done >= 4 {
-        weighted::<L, 4>(&weights[done * n..], rows, width, &mut out[done * width..]);
+        let (weights, out) = (&weights[done * stride..], &mut out[done * width..]);
+        weighted::<L, E, 4>(weights, stride, rows, width, out);
         done += 4;
     }
     for done in done..heads {
-        weighted::<L, 1>(&weights[done * n..], rows, width, &mut out[done * width..]);
+        let (weights, out) = (&weights[done * stride..], &mut out[done * width..]);
+        weighted::<L, E, 1>(weights, stride, rows, width, out);
     }
 }
 
 /// The weighted sums of the first `H` heads.
 #[inline(always)]
-fn weighted<L: Lanes, const H: usize>(
+fn weighted<L: Lanes, E: Element, const H: usize>(
     weights: &[f32],
-    rows: &[f16],
+    stride: usize,
+    rows: &[E],
     width: usize,
     out: &mut [f32],
 ) {
     let mut at = 0;
     // Sums stay in registers: of one head as many as of four.
     while (L::WIDE || H == 1) && at + 64 <= width {
-        columns::<L, H, 4>(weights, rows, width, at, out);
+        columns::<L, E, H, 4>(weights, stride, rows, width, at, out);
         at += 64;
     }
     while at + 16 <= width {
-        columns::<L, H, 1>(weights, rows, width, at, out);
+        columns::<L, E, H, 1>(weights, stride, rows, width, at, out);
         at += 16;
     }
     if at < width {
         let n = rows.len() / width;
         for h in 0..H {
-            let mut sum = L::splat(0.0);
-            for (w, row) in weights[h * n..][..n].iter().zip(rows.chunks_exact(width)) {
-                sum = sum.add(L::splat(*w).mul(L::widen(&padded(&row[at..]))));
+            let out = &mut out[h * width + at..][..width - at];
+            let mut sum = L::load(&padded(out));
+            for (w, row) in weights[h * stride..][..n].iter().zip(rows.chunks_exact(width)) {
+                sum = sum.add(L::splat(*w).mul(E::widen(&padded(&row[at..]))));
             }
             let mut last = [0.0; 16];
             sum.store(&mut last);
-            out[h * width + at..][..width - at].copy_from_slice(&last[..width - at]);
+            out.copy_from_slice(&last[..width - at]);
         }
     }
 }
 
 /// Columns `at..at + 16 * C` of the weighted sums of `H` heads.
 #[inline(always)]
-fn columns<L: Lanes, const H: usize, const C: usize>(
+fn columns<L: Lanes, E: Element, const H: usize, const C: usize>(
     weights: &[f32],
-    rows: &[f16],
+    stride: usize,
+    rows: &[E],
     width: usize,
     at: usize,
     out: &mut [f32],
 ) {
     let n = rows.len() / width;
     let mut by_head = [&weights[..n]; H];
-    for h in 0..H {
-        by_head[h] = &weights[h * n..][..n];
-    }
     let mut sums = [[L::splat(0.0); C]; H];
+    for h in 0..H {
+        by_head[h] = &weights[h * stride..][..n];
+        let (out, _) = out[h * width + at..][..16 * C].as_chunks();
+        for c in 0..C {
+            sums[h][c] = L::load(&out[c]);
+        }
+    }
     for (j, row) in rows.chunks_exact(width).enumerate() {
         let row = &row[at..at + 16 * C];
         let mut wide = [L::splat(0.0); C];
         for (wide, row) in wide.iter_mut().zip(row.as_chunks().0) {
-            *wide = L::widen(row);
+            *wide = E::widen(row);
         }
         for h in 0..H {
             let w = L::splat(by_head[h][j]);
@@ -244,6 +334,34 @@ mod tests {
                             weighted_sum_f16(isa, &weights[h * n..][..n], &rows, &mut alone);
                             assert_eq!(sums[h * width..][..width], alone);
                         }
+                        // Widened beforehand, in two steps, with room between the heads.
+                        let wide = |x: &[f16]| x.iter().map(|x| x.to_f32()).collect::<Vec<_>>();
+                        let (keys, rows) = (wide(&keys), wide(&rows));
+                        let (stride, cut) = (n + 3, n / 3);
+                        let mut spread = vec![0.0; heads * stride];
+                        let mut again = vec![0.0; heads * width];
+                        let (first, second) = keys.split_at(cut * width);
+                        scores_f32(isa, first, &queries, width, &mut spread, stride);
+                        if heads > 0 {
+                            scores_f32(isa, second, &queries, width, &mut spread[cut..], stride);
+                        }
+                        for (spread, scores) in
+                            spread.chunks_exact_mut(stride).zip(scores.chunks_exact(n.max(1)))
+                        {
+                            assert_eq!(spread[..n], *scores);
+                        }
+                        for (spread, weights) in
+                            spread.chunks_exact_mut(stride).zip(weights.chunks_exact(n.max(1)))
+                        {
+                            spread[..n].copy_from_slice(weights);
+                        }
+                        let (first, second) = rows.split_at(cut * width);
+                        add_weighted_f32(isa, &spread, stride, first, width, &mut again);
+                        if heads > 0 {
+                            let weights = &spread[cut..];
+                            add_weighted_f32(isa, weights, stride, second, width, &mut again);
+                        }
+                        assert_eq!(again, sums);
                         [scores, sums].concat()
                     });
                 }

@@ -12,6 +12,10 @@ instantiate! {
     /// `x[i] = exp(x[i] - shift)`; returns the sum of the new values.
     pub fn exp_shifted(x: &mut [f32], shift: f32) -> f32 = exp_shifted_body;
 
+    /// `x[i] = x[i] * scale`; returns the largest of the new values, or `None` when one of them is infinite
+    /// or NaN.
+    pub fn scale_largest(x: &mut [f32], scale: f32) -> Option<f32> = scale_largest_body;
+
     /// `out[c] = sum_j weights[j] * rows[j * out.len() + c]` for f16 rows, added in ascending `j`.
     ///
     /// # Panics
@@ -68,6 +72,28 @@ fn exp_shifted_body<L: Lanes>(x: &mut [f32], shift: f32) -> f32 {
         sum = sum.add(L::load(&padded(tail)));
     }
     sum.sum()
+}
+
+#[inline(always)]
+fn scale_largest_body<L: Lanes>(x: &mut [f32], scale: f32) -> Option<f32> {
+    let (chunks, tail) = x.as_chunks_mut();
+    let factor = L::splat(scale);
+    let mut largest = L::splat(f32::NEG_INFINITY);
+    // x * 0 is a zero for finite x and NaN otherwise, and a NaN survives the additions.
+    let mut zeros = L::splat(0.0);
+    for x in chunks {
+        let scaled = L::load(x).mul(factor);
+        scaled.store(x);
+        largest = scaled.max(largest);
+        zeros = zeros.add(scaled.mul(L::splat(0.0)));
+    }
+    let (mut largest, mut finite) = (largest.largest(), zeros.sum() == 0.0);
+    for x in tail {
+        *x *= scale;
+        finite &= x.is_finite();
+        largest = if *x > largest { *x } else { largest };
+    }
+    finite.then_some(largest)
 }
 
 /// Chunks of 16 columns per pass over the rows: their sums stay in registers.
@@ -140,6 +166,26 @@ mod tests {
                     weighted_sum_f16(isa, &weights, &rows, &mut out);
                     out
                 });
+            }
+        }
+    }
+
+    #[test]
+    fn scaling_finds_the_largest_and_what_is_not_finite() {
+        for &n in LENGTHS {
+            for isa in isas() {
+                let x = values(n, 1);
+                let mut scaled = x.clone();
+                let largest = scale_largest(isa, &mut scaled, 0.3);
+                assert!(scaled.iter().zip(&x).all(|(scaled, x)| *scaled == x * 0.3));
+                assert_eq!(largest, Some(crate::float::reduce::largest(isa, &scaled)));
+                for at in 0..n {
+                    for bad in [f32::NAN, f32::INFINITY, f32::NEG_INFINITY] {
+                        let mut x = x.clone();
+                        x[at] = bad;
+                        assert_eq!(scale_largest(isa, &mut x, 0.3), None);
+                    }
+                }
             }
         }
     }

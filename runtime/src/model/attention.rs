@@ -6,10 +6,10 @@
 
 use half::f16;
 use trilut_kernels::Supported;
-use trilut_kernels::float::{attention, elementwise, reduce, softmax};
+use trilut_kernels::float::{attention, elementwise, softmax};
 
 /// Positions per chunk.
-const CHUNK: usize = 256;
+pub(super) const CHUNK: usize = 256;
 
 /// Values of scratch space for each query head: its scores, and four that are kept beside them.
 pub(crate) const SCRATCH: usize = CHUNK + 4;
@@ -27,8 +27,8 @@ pub(crate) fn heads_per_task(shared: usize, heads: usize, threads: usize) -> usi
 /// `out = softmax(scale * keys · q) · values` for each query head q of `width` in `queries`, for keys
 /// and values of `n >= 1` positions (`n x width`). `scores` holds [`SCRATCH`] values for each
 /// head, `partial` as many as `queries`.
-/// Returns whether every score is finite: softmax would give one that is not (a key beyond the range
-/// of f16) a weight of 0 or 1, and nothing after it could tell.
+/// Returns whether every score is finite, or leaves `out` unfinished: softmax would give one that is not
+/// (a key beyond the range of f16) a weight of 0 or 1, and nothing after it could tell.
 #[expect(clippy::too_many_arguments, reason = "the operands of one formula")]
 pub(crate) fn attend(
     isa: Supported,
@@ -43,20 +43,17 @@ pub(crate) fn attend(
 ) -> bool {
     let heads = queries.len() / width;
     let partial = &mut partial[..queries.len()];
-    // The largest score and the sum of the exponentials relative to it, by head: so far, and of a chunk.
+    // By head: of the chunks so far, and of one.
     let (totals, scores) = scores[..heads * SCRATCH].split_at_mut(4 * heads);
     let (totals, fresh) = totals.as_chunks_mut::<2>().0.split_at_mut(heads);
-    let mut finite = true;
     let chunks = keys.chunks(CHUNK * width).zip(values.chunks(CHUNK * width));
     for (index, (keys, values)) in chunks.enumerate() {
         let n = keys.len() / width;
         let scores = &mut scores[..heads * n];
         attention::scores_f16(isa, keys, queries, width, scores);
-        elementwise::scale(isa, scores, scale);
-        finite &= reduce::all_finite(isa, scores);
         for (fresh, scores) in fresh.iter_mut().zip(scores.chunks_exact_mut(n)) {
-            let largest = reduce::largest(isa, scores);
-            *fresh = [largest, softmax::exp_shifted(isa, scores, largest)];
+            let Some(total) = exponentials(isa, scores, scale) else { return false };
+            *fresh = total;
         }
         if index == 0 {
             attention::weighted_sums_f16(isa, scores, values, width, out);
@@ -64,26 +61,53 @@ pub(crate) fn attend(
             continue;
         }
         attention::weighted_sums_f16(isa, scores, values, width, partial);
-        let sums = out.chunks_exact_mut(width).zip(partial.chunks_exact_mut(width));
-        for (([most, total], &mut [largest, sum]), (out, partial)) in
-            totals.iter_mut().zip(&mut *fresh).zip(sums)
-        {
-            // Both sides are brought to the larger of the two maxima.
-            let merged = if largest > *most { largest } else { *most };
-            let mut factors = [*most - merged, largest - merged];
-            softmax::exp(isa, &mut factors);
-            let [old, new] = factors;
-            elementwise::scale(isa, out, old);
-            elementwise::scale(isa, partial, new);
-            elementwise::add(isa, out, partial);
-            *total = *total * old + sum * new;
-            *most = merged;
-        }
+        merge(isa, totals, fresh, out, partial);
     }
-    for (&mut [_, total], out) in totals.iter_mut().zip(out.chunks_exact_mut(width)) {
+    divide(isa, totals, out);
+    true
+}
+
+/// The largest score, and the sum of the exponentials relative to it.
+pub(super) type Total = [f32; 2];
+
+/// Turns a head's scores of a chunk into the exponentials that weigh its values; `None` when one is not
+/// finite.
+pub(super) fn exponentials(isa: Supported, scores: &mut [f32], scale: f32) -> Option<Total> {
+    let largest = softmax::scale_largest(isa, scores, scale)?;
+    Some([largest, softmax::exp_shifted(isa, scores, largest)])
+}
+
+/// Joins a chunk's totals and sums, one for each head, to those of the chunks before it.
+pub(super) fn merge(
+    isa: Supported,
+    totals: &mut [Total],
+    fresh: &[Total],
+    out: &mut [f32],
+    partial: &mut [f32],
+) {
+    let width = out.len() / totals.len();
+    let sums = out.chunks_exact_mut(width).zip(partial.chunks_exact_mut(width));
+    for (([most, total], &[largest, sum]), (out, partial)) in totals.iter_mut().zip(fresh).zip(sums)
+    {
+        // Both sides are brought to the larger of the two maxima.
+        let merged = if largest > *most { largest } else { *most };
+        let mut factors = [*most - merged, largest - merged];
+        softmax::exp(isa, &mut factors);
+        let [old, new] = factors;
+        elementwise::scale(isa, out, old);
+        elementwise::scale(isa, partial, new);
+        elementwise::add(isa, out, partial);
+        *total = *total * old + sum * new;
+        *most = merged;
+    }
+}
+
+/// Divides each head's weighted sums by the sum of its weights.
+pub(super) fn divide(isa: Supported, totals: &[Total], out: &mut [f32]) {
+    let width = out.len() / totals.len();
+    for (&[_, total], out) in totals.iter().zip(out.chunks_exact_mut(width)) {
         elementwise::scale(isa, out, 1.0 / total);
     }
-    finite
 }
 
 #[cfg(test)]

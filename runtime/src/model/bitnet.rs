@@ -9,6 +9,7 @@
 
 use super::attention::{attend, heads_per_task};
 use super::linear::Linear;
+use super::passage::{Passage, Token, passages};
 use super::scratch::{Input, ScratchParts};
 use super::stack::{LEAST_TOKENS, Order, Outputs, PrefillChoice, Stack};
 use super::weights::{Block, Weights};
@@ -124,6 +125,25 @@ impl Forward<'_, '_> {
         worker.barrier();
         self.record_cache(worker, layer);
 
+        let passages = passages(self.rows, kv_heads, worker.threads);
+        if passages.len() == self.rows.len() {
+            self.attend_tokens(worker, layer);
+        } else {
+            self.attend_passages(worker, layer, &passages);
+        }
+        worker.barrier();
+
+        let linears = [&block.attn_output];
+        let stack = Stack { linears: &linears, order: Order::OneByOne, choice: &self.stacks[1] };
+        let inputs = self.quantised(worker, &scratch.heads, &block.attn_sub_norm, &stack);
+        self.record(worker, || format!("blk.{layer}.attn_output"), inputs);
+        self.add_linear(worker, &stack, inputs, &scratch.h); // n x hidden
+        worker.barrier();
+    }
+
+    /// heads = attention(q, keys, values), a token at a time
+    fn attend_tokens(&self, worker: &Worker, layer: usize) {
+        let (&Config { heads, kv_heads, head_dim, .. }, scratch) = (self.config, &self.scratch);
         let scale = 1.0 / (head_dim as f32).sqrt();
         // SAFETY: the worker's own.
         let own = unsafe { &mut scratch.own.get_mut(at(worker.index, 1))[0] };
@@ -147,14 +167,33 @@ impl Forward<'_, '_> {
             let finite = attend(self.isa, q, head_dim, scale, keys, values, scores, partial, out);
             self.check(finite);
         }
-        worker.barrier();
+    }
 
-        let linears = [&block.attn_output];
-        let stack = Stack { linears: &linears, order: Order::OneByOne, choice: &self.stacks[1] };
-        let inputs = self.quantised(worker, &scratch.heads, &block.attn_sub_norm, &stack);
-        self.record(worker, || format!("blk.{layer}.attn_output"), inputs);
-        self.add_linear(worker, &stack, inputs, &scratch.h); // n x hidden
-        worker.barrier();
+    /// The same, tokens that follow each other together
+    fn attend_passages(&self, worker: &Worker, layer: usize, passages: &[Range<usize>]) {
+        let (&Config { heads, kv_heads, head_dim, .. }, scratch) = (self.config, &self.scratch);
+        // SAFETY: the worker's own.
+        let own = unsafe { &mut scratch.own.get_mut(at(worker.index, 1))[0] };
+        let width = heads / kv_heads * head_dim;
+        // Dealt in turn, as single tokens are.
+        for unit in (worker.index..passages.len() * kv_heads).step_by(worker.threads) {
+            let (passage, kv_head) = (passages[unit / kv_heads].clone(), unit % kv_heads);
+            let last = self.rows[passage.end - 1];
+            let seen = self.cache.range(last.sequence, layer, kv_head, 0..last.position + 1);
+            // SAFETY: the cache is complete.
+            let (keys, values) = unsafe { (self.keys.get(seen.clone()), self.values.get(seen)) };
+            let token = |t: usize| {
+                let place = at(t * kv_heads + kv_head, width);
+                // SAFETY: queries are complete; the output is own heads of a token.
+                let (queries, out) =
+                    unsafe { (scratch.q.get(place.clone()), scratch.heads.get_mut(place)) };
+                Token { queries, out, seen: self.rows[t].position + 1 }
+            };
+            let mut tokens: Vec<_> = passage.map(token).collect();
+            let scale = 1.0 / (head_dim as f32).sqrt();
+            let passage = Passage { isa: self.isa, width: head_dim, scale, keys, values };
+            self.check(passage.attend(&mut tokens, &mut own.passage));
+        }
     }
 
     /// h += ffn_down(norm(relu²(gate) * up)) with gate, up of norm(h)

@@ -10,6 +10,7 @@ mod bitnet;
 mod config;
 mod linear;
 mod matrix;
+mod passage;
 mod scratch;
 mod stack;
 mod weights;

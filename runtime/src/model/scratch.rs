@@ -3,6 +3,7 @@
 
 use super::attention;
 use super::config::Config;
+use super::passage::PassageScratch;
 use super::stack::StackScratch;
 use trilut_kernels::pool::Parts;
 use trilut_kernels::{Activations, TokenTile};
@@ -57,6 +58,8 @@ pub(crate) struct Own {
     pub(crate) scores: Vec<f32>,
     /// The weighted values of a chunk of positions, for the same heads.
     pub(crate) partial: Vec<f32>,
+    /// What attention of a passage needs.
+    pub(crate) passage: PassageScratch,
 }
 
 impl Scratch {
