@@ -12,7 +12,7 @@ use trilut_kernels::Supported;
 use trilut_kernels::float::{attention, elementwise};
 
 /// The most tokens of a passage.
-const MOST_TOKENS: usize = 8;
+const MOST_TOKENS: usize = 16;
 
 /// Positions that are widened at a time.
 const POSITIONS: usize = 32;
