@@ -6,10 +6,11 @@
 
 use super::Row;
 use super::attention::{CHUNK, Total, divide, exponentials, merge};
+use bytemuck::cast_slice_mut;
 use half::f16;
 use std::ops::Range;
-use trilut_kernels::Supported;
 use trilut_kernels::float::{attention, elementwise};
+use trilut_kernels::{AlignedBytes, Supported};
 
 /// The most tokens of a passage.
 const MOST_TOKENS: usize = 16;
@@ -50,8 +51,10 @@ pub(crate) struct Token<'a> {
 /// What a worker needs to attend; kept from one passage to the next.
 #[derive(Debug, Default)]
 pub(crate) struct PassageScratch {
-    /// [`POSITIONS`] x width
-    wide: Vec<f32>,
+    /// [`POSITIONS`] x width: loads that cross cache lines would cost as much as the arithmetic
+    wide: AlignedBytes,
+    /// tokens x heads x width
+    queries: AlignedBytes,
     /// tokens x heads x [`CHUNK`]
     scores: Vec<f32>,
     /// tokens x heads x width: the weighted values of a chunk of positions
@@ -83,8 +86,14 @@ impl Passage<'_> {
         let Self { isa, width, scale, keys, values } = self;
         let size = tokens[0].queries.len();
         let heads = size / width;
-        let PassageScratch { wide, scores, partial, totals, fresh } = scratch;
-        wide.resize(POSITIONS * width, 0.0);
+        let PassageScratch { wide, queries, scores, partial, totals, fresh } = scratch;
+        wide.resize(POSITIONS * width * size_of::<f32>());
+        queries.resize(tokens.len() * size * size_of::<f32>());
+        let (wide, queries): (&mut [f32], &mut [f32]) =
+            (cast_slice_mut(wide), cast_slice_mut(queries));
+        for (token, queries) in tokens.iter().zip(queries.chunks_exact_mut(size)) {
+            queries.copy_from_slice(token.queries);
+        }
         scores.resize(tokens.len() * heads * CHUNK, 0.0);
         partial.resize(tokens.len() * size, 0.0);
         totals.resize(tokens.len() * heads, [0.0; 2]);
@@ -97,17 +106,16 @@ impl Passage<'_> {
                 let stop = end.min(start + POSITIONS);
                 let wide = &mut wide[..(stop - start) * width];
                 elementwise::widen_f16(isa, &keys[start * width..stop * width], wide);
-                for (token, scores) in tokens.iter().zip(scores.chunks_exact_mut(heads * CHUNK)) {
+                let scores = &mut scores[start - chunk..];
+                // What the first token sees whole, all do.
+                if tokens[0].seen >= stop {
+                    attention::scores_f32(isa, wide, queries, width, scores, CHUNK);
+                    continue;
+                }
+                let each = queries.chunks_exact(size).zip(scores.chunks_mut(heads * CHUNK));
+                for (token, (queries, scores)) in tokens.iter().zip(each) {
                     let n = seen(token, start).min(stop - start);
-                    let scores = &mut scores[start - chunk..];
-                    attention::scores_f32(
-                        isa,
-                        &wide[..n * width],
-                        token.queries,
-                        width,
-                        scores,
-                        CHUNK,
-                    );
+                    attention::scores_f32(isa, &wide[..n * width], queries, width, scores, CHUNK);
                 }
             }
             let each = fresh.chunks_exact_mut(heads).zip(scores.chunks_exact_mut(heads * CHUNK));
@@ -128,10 +136,15 @@ impl Passage<'_> {
                 let stop = end.min(start + POSITIONS);
                 let wide = &mut wide[..(stop - start) * width];
                 elementwise::widen_f16(isa, &values[start * width..stop * width], wide);
-                let each = partial.chunks_exact_mut(size).zip(scores.chunks_exact(heads * CHUNK));
-                for (token, (partial, scores)) in tokens.iter().zip(each) {
+                let weights = &scores[start - chunk..];
+                if tokens[0].seen >= stop {
+                    attention::add_weighted_f32(isa, weights, CHUNK, wide, width, partial);
+                    continue;
+                }
+                let each = partial.chunks_exact_mut(size).zip(weights.chunks(heads * CHUNK));
+                for (token, (partial, weights)) in tokens.iter().zip(each) {
                     let n = seen(token, start).min(stop - start);
-                    let (weights, rows) = (&scores[start - chunk..], &wide[..n * width]);
+                    let rows = &wide[..n * width];
                     attention::add_weighted_f32(isa, weights, CHUNK, rows, width, partial);
                 }
             }
