@@ -278,7 +278,7 @@ impl Model {
             cache: layout,
             keys: Parts::new(keys),
             values: Parts::new(values),
-            scratch: scratch.parts(),
+            scratch: scratch.parts(config, rows.len()),
             trace: trace.as_ref(),
             not_finite: AtomicBool::new(false),
         };

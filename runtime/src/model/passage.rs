@@ -13,7 +13,7 @@ use trilut_kernels::float::{attention, elementwise};
 use trilut_kernels::{AlignedBytes, Supported};
 
 /// The most tokens of a passage.
-const MOST_TOKENS: usize = 16;
+const MOST_TOKENS: usize = 32;
 
 /// Positions that are widened at a time.
 const POSITIONS: usize = 32;
@@ -48,21 +48,31 @@ pub(crate) struct Token<'a> {
     pub(crate) seen: usize,
 }
 
-/// What a worker needs to attend; kept from one passage to the next.
+/// What a worker needs to attend; kept from one passage to the next. All begin at cache lines: loads that
+/// cross them would cost as much as the arithmetic.
 #[derive(Debug, Default)]
 pub(crate) struct PassageScratch {
-    /// [`POSITIONS`] x width: loads that cross cache lines would cost as much as the arithmetic
+    /// [`POSITIONS`] x width
     wide: AlignedBytes,
     /// tokens x heads x width
     queries: AlignedBytes,
     /// tokens x heads x [`CHUNK`]
-    scores: Vec<f32>,
+    scores: AlignedBytes,
     /// tokens x heads x width: the weighted values of a chunk of positions
-    partial: Vec<f32>,
+    partial: AlignedBytes,
     /// tokens x heads, of the chunks so far
     totals: Vec<Total>,
-    /// heads, of a chunk
+    /// tokens x heads, of a chunk
     fresh: Vec<Total>,
+}
+
+/// `len` values in a buffer that is kept.
+fn floats(buffer: &mut AlignedBytes, len: usize) -> &mut [f32] {
+    let bytes = len * size_of::<f32>();
+    if buffer.len() != bytes {
+        buffer.resize(bytes);
+    }
+    cast_slice_mut(buffer)
 }
 
 /// The operands of attention that all passages share.
@@ -87,17 +97,15 @@ impl Passage<'_> {
         let size = tokens[0].queries.len();
         let heads = size / width;
         let PassageScratch { wide, queries, scores, partial, totals, fresh } = scratch;
-        wide.resize(POSITIONS * width * size_of::<f32>());
-        queries.resize(tokens.len() * size * size_of::<f32>());
-        let (wide, queries): (&mut [f32], &mut [f32]) =
-            (cast_slice_mut(wide), cast_slice_mut(queries));
+        let (wide, queries) =
+            (floats(wide, POSITIONS * width), floats(queries, tokens.len() * size));
+        let scores = floats(scores, tokens.len() * heads * CHUNK);
+        let partial = floats(partial, tokens.len() * size);
+        totals.resize(tokens.len() * heads, [0.0; 2]);
+        fresh.resize(tokens.len() * heads, [0.0; 2]);
         for (token, queries) in tokens.iter().zip(queries.chunks_exact_mut(size)) {
             queries.copy_from_slice(token.queries);
         }
-        scores.resize(tokens.len() * heads * CHUNK, 0.0);
-        partial.resize(tokens.len() * size, 0.0);
-        totals.resize(tokens.len() * heads, [0.0; 2]);
-        fresh.resize(tokens.len() * heads, [0.0; 2]);
         for chunk in (0..keys.len() / width).step_by(CHUNK) {
             let end = (keys.len() / width).min(chunk + CHUNK);
             // How many of the positions from `start` on a token sees.
@@ -182,12 +190,12 @@ mod tests {
         let lengths = |rows: &[Row], threads| -> Vec<usize> {
             passages(rows, 5, threads).iter().map(ExactSizeIterator::len).collect()
         };
-        assert_eq!(lengths(&prompt, 1), [8, 8, 8, 8, 8, 8, 2]);
+        assert_eq!(lengths(&prompt, 1), [31, 19]);
         assert_eq!(lengths(&prompt, 8).len(), 17);
         assert_eq!(lengths(&prompt, 64), [1; 50]);
         let rows: Vec<_> =
             prompt[..20].iter().copied().chain((3..25).map(|at| row(1, at))).collect();
-        assert_eq!(lengths(&rows, 1), [8, 8, 4, 8, 8, 6]);
+        assert_eq!(lengths(&rows, 1), [20, 22]);
         let rows: Vec<_> = (0..30).map(|at| row(at % 2, at / 2)).collect();
         assert_eq!(lengths(&rows, 1), [1; 30]);
         assert_eq!(lengths(&[], 1), [0; 0]);
