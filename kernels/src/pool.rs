@@ -366,6 +366,18 @@ impl<'a, T> Parts<'a, T> {
         Self { start: slice.as_mut_ptr(), len: slice.len(), slice: std::marker::PhantomData }
     }
 
+    /// Another name for a part, for memory that is put to several uses in turn. The contracts of `get`
+    /// and `get_mut` are about what is done under any of its names.
+    ///
+    /// # Panics
+    /// When the range is outside the slice.
+    pub fn part(&self, range: Range<usize>) -> Self {
+        assert!(range.start <= range.end && range.end <= self.len);
+        // SAFETY: within the slice, by the check.
+        let start = unsafe { self.start.add(range.start) };
+        Self { start, len: range.len(), slice: std::marker::PhantomData }
+    }
+
     /// A part to read.
     ///
     /// # Safety

@@ -86,29 +86,36 @@ fn scores_body<L: Lanes, E: Element>(
     assert!(keys.len() == n * width && queries.len() == heads * width && n <= stride);
     let mut done = 0;
     // Sixteen products at a time: of as many heads as there are, with as many keys as that leaves.
-    while heads - done >= 4 {
+    // Handling a last part of a row would push the sums out of the registers, so only one head has it.
+    let whole = width.is_multiple_of(16);
+    while heads - done >= 4 && whole {
         let (queries, out) = (&queries[done * width..], &mut out[done * stride..]);
-        scores::<L, E, 4, 4, 1>(keys, queries, width, out, stride);
+        scores::<L, E, 4, 4, 1>(keys, queries, width, false, out, stride);
         done += 4;
     }
-    while heads - done >= 2 {
+    while heads - done >= 2 && whole {
         let (queries, out) = (&queries[done * width..], &mut out[done * stride..]);
-        scores::<L, E, 2, 8, 2>(keys, queries, width, out, stride);
+        scores::<L, E, 2, 8, 2>(keys, queries, width, false, out, stride);
         done += 2;
     }
-    if heads > done {
+    for done in done..heads {
         let (queries, out) = (&queries[done * width..], &mut out[done * stride..]);
-        scores::<L, E, 1, 16, 4>(keys, queries, width, out, stride);
+        if whole {
+            scores::<L, E, 1, 16, 4>(keys, queries, width, false, out, stride);
+        } else {
+            scores::<L, E, 1, 16, 4>(keys, queries, width, true, out, stride);
+        }
     }
 }
 
 /// The scores of the first `H` heads, `P` keys at a time; where registers are short, they are computed
-/// `S` keys at a time. `H * P` is 16.
+/// `S` keys at a time. `H * P` is 16. `tail` says whether rows are not whole chunks.
 #[inline(always)]
 fn scores<L: Lanes, E: Element, const H: usize, const P: usize, const S: usize>(
     keys: &[E],
     queries: &[f32],
     width: usize,
+    tail: bool,
     out: &mut [f32],
     stride: usize,
 ) {
@@ -117,14 +124,14 @@ fn scores<L: Lanes, E: Element, const H: usize, const P: usize, const S: usize>(
     while at + P <= n {
         let mut all = [0.0; 16];
         if L::WIDE {
-            let products = products::<L, E, H, P>(&keys[at * width..], queries, width);
+            let products = products::<L, E, H, P>(&keys[at * width..], queries, width, tail);
             L::sums(products.as_flattened().first_chunk().expect("H * P is 16")).store(&mut all);
         } else {
             // By head, then by key.
             let mut sums = [L::splat(0.0); 16];
             for first in (0..P).step_by(S) {
                 let keys = &keys[(at + first) * width..];
-                let products = products::<L, E, H, S>(keys, queries, width);
+                let products = products::<L, E, H, S>(keys, queries, width, tail);
                 for h in 0..H {
                     for p in 0..S {
                         sums[h * P + first + p] = products[h][p];
@@ -139,7 +146,7 @@ fn scores<L: Lanes, E: Element, const H: usize, const P: usize, const S: usize>(
         at += P;
     }
     for at in at..n {
-        let products = products::<L, E, H, 1>(&keys[at * width..], queries, width);
+        let products = products::<L, E, H, 1>(&keys[at * width..], queries, width, tail);
         for h in 0..H {
             out[h * stride + at] = products[h][0].sum();
         }
@@ -152,6 +159,7 @@ fn products<L: Lanes, E: Element, const H: usize, const S: usize>(
     keys: &[E],
     queries: &[f32],
     width: usize,
+    tail: bool,
 ) -> [[L; S]; H] {
     let whole = width / 16;
     let (mut key_rows, mut query_rows) = ([&[][..]; S], [&[][..]; H]);
@@ -175,7 +183,7 @@ fn products<L: Lanes, E: Element, const H: usize, const S: usize>(
             }
         }
     }
-    if !width.is_multiple_of(16) {
+    if tail {
         for h in 0..H {
             let x = L::load(&padded(&queries[h * width..][whole * 16..width]));
             for p in 0..S {

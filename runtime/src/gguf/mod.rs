@@ -28,6 +28,10 @@ use std::ops::Range;
 use std::path::Path;
 use std::sync::Arc;
 
+/// Bytes on either side of a missing page that Linux maps with it.
+#[cfg(unix)]
+const PAGES_AROUND: usize = 64 << 10;
+
 /// The bytes of a file, shared by everything that reads them in place.
 pub type SharedBytes = Arc<dyn AsRef<[u8]> + Send + Sync>;
 
@@ -107,14 +111,14 @@ impl Gguf {
     pub fn release(&self, range: Range<usize>) {
         #[cfg(unix)]
         if let Some(map) = self.map.as_ref().filter(|map| range.end <= map.len()) {
+            // The system maps some pages around each that is missing: neighbours of what was released
+            // before came back with this range.
+            let start = range.start.saturating_sub(PAGES_AROUND);
+            let end = range.end.saturating_add(PAGES_AROUND).min(map.len());
             // SAFETY: the mapping is of a file and never written, so dropped pages are read back from
             // the file with the same contents.
             let advised = unsafe {
-                map.unchecked_advise_range(
-                    memmap2::UncheckedAdvice::DontNeed,
-                    range.start,
-                    range.len(),
-                )
+                map.unchecked_advise_range(memmap2::UncheckedAdvice::DontNeed, start, end - start)
             };
             // A system that does not take the advice merely keeps the pages.
             drop(advised);

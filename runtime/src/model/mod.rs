@@ -170,6 +170,9 @@ impl Model {
         }
         let weights = weights?;
         let (load, pool) = (options.load, Pool::new(threads));
+        if load == Load::Copy {
+            gguf.release(0..gguf.file_len());
+        }
         let inner = Inner { config, weights, tokenizer, choices, stacks, cpu, context, load, pool };
         Ok(Self { inner: Arc::new(inner) })
     }
@@ -275,7 +278,7 @@ impl Model {
             cache: layout,
             keys: Parts::new(keys),
             values: Parts::new(values),
-            scratch: scratch.parts(),
+            scratch: scratch.parts(config, rows.len()),
             trace: trace.as_ref(),
             not_finite: AtomicBool::new(false),
         };

@@ -6,13 +6,14 @@
 
 use super::Row;
 use super::attention::{CHUNK, Total, divide, exponentials, merge};
+use bytemuck::cast_slice_mut;
 use half::f16;
 use std::ops::Range;
-use trilut_kernels::Supported;
 use trilut_kernels::float::{attention, elementwise};
+use trilut_kernels::{AlignedBytes, Supported};
 
 /// The most tokens of a passage.
-const MOST_TOKENS: usize = 8;
+const MOST_TOKENS: usize = 32;
 
 /// Positions that are widened at a time.
 const POSITIONS: usize = 32;
@@ -47,19 +48,31 @@ pub(crate) struct Token<'a> {
     pub(crate) seen: usize,
 }
 
-/// What a worker needs to attend; kept from one passage to the next.
+/// What a worker needs to attend; kept from one passage to the next. All begin at cache lines: loads that
+/// cross them would cost as much as the arithmetic.
 #[derive(Debug, Default)]
 pub(crate) struct PassageScratch {
     /// [`POSITIONS`] x width
-    wide: Vec<f32>,
+    wide: AlignedBytes,
+    /// tokens x heads x width
+    queries: AlignedBytes,
     /// tokens x heads x [`CHUNK`]
-    scores: Vec<f32>,
+    scores: AlignedBytes,
     /// tokens x heads x width: the weighted values of a chunk of positions
-    partial: Vec<f32>,
+    partial: AlignedBytes,
     /// tokens x heads, of the chunks so far
     totals: Vec<Total>,
-    /// heads, of a chunk
+    /// tokens x heads, of a chunk
     fresh: Vec<Total>,
+}
+
+/// `len` values in a buffer that is kept.
+fn floats(buffer: &mut AlignedBytes, len: usize) -> &mut [f32] {
+    let bytes = len * size_of::<f32>();
+    if buffer.len() != bytes {
+        buffer.resize(bytes);
+    }
+    cast_slice_mut(buffer)
 }
 
 /// The operands of attention that all passages share.
@@ -83,12 +96,16 @@ impl Passage<'_> {
         let Self { isa, width, scale, keys, values } = self;
         let size = tokens[0].queries.len();
         let heads = size / width;
-        let PassageScratch { wide, scores, partial, totals, fresh } = scratch;
-        wide.resize(POSITIONS * width, 0.0);
-        scores.resize(tokens.len() * heads * CHUNK, 0.0);
-        partial.resize(tokens.len() * size, 0.0);
+        let PassageScratch { wide, queries, scores, partial, totals, fresh } = scratch;
+        let (wide, queries) =
+            (floats(wide, POSITIONS * width), floats(queries, tokens.len() * size));
+        let scores = floats(scores, tokens.len() * heads * CHUNK);
+        let partial = floats(partial, tokens.len() * size);
         totals.resize(tokens.len() * heads, [0.0; 2]);
         fresh.resize(tokens.len() * heads, [0.0; 2]);
+        for (token, queries) in tokens.iter().zip(queries.chunks_exact_mut(size)) {
+            queries.copy_from_slice(token.queries);
+        }
         for chunk in (0..keys.len() / width).step_by(CHUNK) {
             let end = (keys.len() / width).min(chunk + CHUNK);
             // How many of the positions from `start` on a token sees.
@@ -97,17 +114,16 @@ impl Passage<'_> {
                 let stop = end.min(start + POSITIONS);
                 let wide = &mut wide[..(stop - start) * width];
                 elementwise::widen_f16(isa, &keys[start * width..stop * width], wide);
-                for (token, scores) in tokens.iter().zip(scores.chunks_exact_mut(heads * CHUNK)) {
+                let scores = &mut scores[start - chunk..];
+                // What the first token sees whole, all do.
+                if tokens[0].seen >= stop {
+                    attention::scores_f32(isa, wide, queries, width, scores, CHUNK);
+                    continue;
+                }
+                let each = queries.chunks_exact(size).zip(scores.chunks_mut(heads * CHUNK));
+                for (token, (queries, scores)) in tokens.iter().zip(each) {
                     let n = seen(token, start).min(stop - start);
-                    let scores = &mut scores[start - chunk..];
-                    attention::scores_f32(
-                        isa,
-                        &wide[..n * width],
-                        token.queries,
-                        width,
-                        scores,
-                        CHUNK,
-                    );
+                    attention::scores_f32(isa, &wide[..n * width], queries, width, scores, CHUNK);
                 }
             }
             let each = fresh.chunks_exact_mut(heads).zip(scores.chunks_exact_mut(heads * CHUNK));
@@ -128,10 +144,15 @@ impl Passage<'_> {
                 let stop = end.min(start + POSITIONS);
                 let wide = &mut wide[..(stop - start) * width];
                 elementwise::widen_f16(isa, &values[start * width..stop * width], wide);
-                let each = partial.chunks_exact_mut(size).zip(scores.chunks_exact(heads * CHUNK));
-                for (token, (partial, scores)) in tokens.iter().zip(each) {
+                let weights = &scores[start - chunk..];
+                if tokens[0].seen >= stop {
+                    attention::add_weighted_f32(isa, weights, CHUNK, wide, width, partial);
+                    continue;
+                }
+                let each = partial.chunks_exact_mut(size).zip(weights.chunks(heads * CHUNK));
+                for (token, (partial, weights)) in tokens.iter().zip(each) {
                     let n = seen(token, start).min(stop - start);
-                    let (weights, rows) = (&scores[start - chunk..], &wide[..n * width]);
+                    let rows = &wide[..n * width];
                     attention::add_weighted_f32(isa, weights, CHUNK, rows, width, partial);
                 }
             }
@@ -169,12 +190,12 @@ mod tests {
         let lengths = |rows: &[Row], threads| -> Vec<usize> {
             passages(rows, 5, threads).iter().map(ExactSizeIterator::len).collect()
         };
-        assert_eq!(lengths(&prompt, 1), [8, 8, 8, 8, 8, 8, 2]);
+        assert_eq!(lengths(&prompt, 1), [31, 19]);
         assert_eq!(lengths(&prompt, 8).len(), 17);
         assert_eq!(lengths(&prompt, 64), [1; 50]);
         let rows: Vec<_> =
             prompt[..20].iter().copied().chain((3..25).map(|at| row(1, at))).collect();
-        assert_eq!(lengths(&rows, 1), [8, 8, 4, 8, 8, 6]);
+        assert_eq!(lengths(&rows, 1), [20, 22]);
         let rows: Vec<_> = (0..30).map(|at| row(at % 2, at / 2)).collect();
         assert_eq!(lengths(&rows, 1), [1; 30]);
         assert_eq!(lengths(&[], 1), [0; 0]);

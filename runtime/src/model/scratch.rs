@@ -13,16 +13,8 @@ use trilut_kernels::{Activations, TokenTile};
 pub(crate) struct Scratch {
     /// n x hidden: the residual stream
     pub(crate) h: Vec<f32>,
-    /// n x q_len
-    pub(crate) q: Vec<f32>,
-    /// n x kv_len
-    pub(crate) k: Vec<f32>,
-    /// n x kv_len
-    pub(crate) v: Vec<f32>,
-    /// n x q_len: the heads' outputs
-    pub(crate) heads: Vec<f32>,
-    /// n x ffn: relu²(gate) * up
-    pub(crate) gate: Vec<f32>,
+    /// n x max(ffn, 2 q_len + 2 kv_len): what attention computes, then what the feed-forward network does
+    work: Vec<f32>,
     /// max(n, threads): the quantised input of the linear layer at hand, by token, or, for a single
     /// token, by worker
     pub(crate) inputs: Vec<Input>,
@@ -67,11 +59,7 @@ impl Scratch {
     pub(crate) fn resize(&mut self, config: &Config, threads: usize, n: usize, logits: usize) {
         for (buffer, width) in [
             (&mut self.h, config.hidden),
-            (&mut self.q, config.q_len()),
-            (&mut self.k, config.kv_len()),
-            (&mut self.v, config.kv_len()),
-            (&mut self.heads, config.q_len()),
-            (&mut self.gate, config.ffn),
+            (&mut self.work, config.ffn.max(2 * (config.q_len() + config.kv_len()))),
         ] {
             buffer.resize(n * width, 0.0);
         }
@@ -96,15 +84,17 @@ impl Scratch {
         }
     }
 
-    /// Lends the buffers to a region.
-    pub(crate) fn parts(&mut self) -> ScratchParts<'_> {
+    /// Lends the buffers, which have room for `n` tokens, to a region.
+    pub(crate) fn parts(&mut self, config: &Config, n: usize) -> ScratchParts<'_> {
+        let work = Parts::new(&mut self.work);
+        let (q, kv) = (n * config.q_len(), n * config.kv_len());
         ScratchParts {
             h: Parts::new(&mut self.h),
-            q: Parts::new(&mut self.q),
-            k: Parts::new(&mut self.k),
-            v: Parts::new(&mut self.v),
-            heads: Parts::new(&mut self.heads),
-            gate: Parts::new(&mut self.gate),
+            q: work.part(0..q),
+            heads: work.part(q..2 * q),
+            k: work.part(2 * q..2 * q + kv),
+            v: work.part(2 * q + kv..2 * (q + kv)),
+            gate: work.part(0..n * config.ffn),
             inputs: Parts::new(&mut self.inputs),
             tiles: Parts::new(&mut self.tiles),
             amax: Parts::new(&mut self.amax),
@@ -117,10 +107,15 @@ impl Scratch {
 /// The buffers of [`Scratch`], lent to the workers of a region.
 pub(crate) struct ScratchParts<'a> {
     pub(crate) h: Parts<'a, f32>,
+    /// n x q_len
     pub(crate) q: Parts<'a, f32>,
+    /// n x kv_len
     pub(crate) k: Parts<'a, f32>,
+    /// n x kv_len
     pub(crate) v: Parts<'a, f32>,
+    /// n x q_len: the heads' outputs
     pub(crate) heads: Parts<'a, f32>,
+    /// n x ffn: relu²(gate) * up; in the memory of the four before it
     pub(crate) gate: Parts<'a, f32>,
     pub(crate) inputs: Parts<'a, Input>,
     pub(crate) tiles: Parts<'a, TokenTile>,
