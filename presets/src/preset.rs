@@ -124,7 +124,7 @@ pub struct Record {
     pub weights: Weights,
     /// The winner's median time in nanoseconds.
     pub median_ns: u64,
-    /// The winner's samples in nanoseconds, in the order they were taken.
+    /// Samples of the winner in nanoseconds, evenly taken from all, in the order they were taken.
     pub samples: Vec<u64>,
     /// The kernel that would run without tuning.
     pub default_kernel: String,

@@ -500,11 +500,16 @@ fn timed(lane: Lane) -> Timed {
     Timed { candidate: lane.candidate, median_ns: lane.median(), samples: lane.samples }
 }
 
+/// Samples that a record keeps at most: enough to see their spread, few enough to read.
+const KEPT_SAMPLES: usize = 32;
+
 fn record(report: &ShapeReport, request: &Request) -> Record {
     // Records are whole nanoseconds, and none of them is 0.
     let ns = |ns: f64| (ns.round() as u64).max(1);
     let Candidate { kernel, tile } = report.winner.candidate;
     let formats = request.formats_in(report.layer.phase);
+    let samples = &report.winner.samples;
+    let every = samples.len().div_ceil(KEPT_SAMPLES).max(1);
     Record {
         shape: report.layer.shape,
         phase: report.layer.phase,
@@ -519,7 +524,7 @@ fn record(report: &ShapeReport, request: &Request) -> Record {
         effort: request.effort,
         weights: report.weights,
         median_ns: ns(report.winner.median_ns),
-        samples: report.winner.samples.iter().map(|s| ns(*s)).collect(),
+        samples: samples.iter().step_by(every).map(|s| ns(*s)).collect(),
         default_kernel: report.default.candidate.name().to_owned(),
         default_ns: ns(report.default.median_ns),
         scalar_ns: report.scalar_ns.map(ns),
