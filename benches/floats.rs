@@ -1,19 +1,16 @@
-//! The float side of decoding, one thread: the head in each type on weights that are cold, and
-//! attention over a chunk of positions, for each ISA of this CPU.
+//! The float side of decoding but for the head, one thread: attention over a chunk of positions, norm
+//! and quantisation, for each ISA of this CPU.
 //!
-//! `cargo bench --bench floats`; the head is to be compared with the plain reading of its bytes.
+//! `cargo bench --bench floats`
 
 use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
 use half::f16;
 use std::hint::black_box;
-use trilut::kernels::float::blocks::BlockFormat;
-use trilut::kernels::float::{attention, matvec, norm};
+use trilut::kernels::float::{attention, norm};
 use trilut::kernels::quantise::quantise;
 use trilut::kernels::{Isa, Supported};
 
-/// A quarter of the head of BitNet b1.58 2B-4T: more than caches hold.
-const ROWS: usize = 128_256 / 4;
-/// Its inputs.
+/// The width of BitNet b1.58 2B-4T.
 const K: usize = 2560;
 /// Query heads for a key/value head, positions of a chunk, and dimensions.
 const ATTENTION: (usize, usize, usize) = (4, 256, 128);
@@ -29,39 +26,6 @@ fn wave(n: usize) -> Vec<f32> {
 
 fn halves(n: usize) -> Vec<f16> {
     wave(n).into_iter().map(f16::from_f32).collect()
-}
-
-/// Bytes that are blocks of finite weights in any format.
-fn bytes(n: usize) -> Vec<u8> {
-    (0..n).map(|i| (i.wrapping_mul(0x9E37_79B9) >> 16) as u8 & 0xBF).collect()
-}
-
-fn head(c: &mut Criterion) {
-    let (x, mut out) = (wave(K), vec![0.0; ROWS]);
-    let rows = halves(ROWS * K);
-    let mut group = c.benchmark_group(format!("head {ROWS}x{K}"));
-    group.sample_size(10);
-    group.throughput(Throughput::Bytes(2 * rows.len() as u64));
-    group.bench_function("read", |b| {
-        let words: &[[u64; 8]] = bytemuck::cast_slice(&rows);
-        let fold = |sum: [u64; 8], line: &[u64; 8]| std::array::from_fn(|i| sum[i] ^ line[i]);
-        b.iter(|| black_box(words.iter().fold([0; 8], fold)));
-    });
-    for isa in isas() {
-        group.bench_function(BenchmarkId::new("f16", isa.isa()), |b| {
-            b.iter(|| matvec::rows_f16(isa, &rows, &x, black_box(&mut out)));
-        });
-    }
-    for (name, format) in [("q8_0", BlockFormat::Q8_0), ("q6_k", BlockFormat::Q6K)] {
-        let rows = bytes(ROWS * K / format.weights() * format.bytes());
-        group.throughput(Throughput::Bytes(rows.len() as u64));
-        for isa in isas() {
-            group.bench_function(BenchmarkId::new(name, isa.isa()), |b| {
-                b.iter(|| format.rows(isa, &rows, &x, black_box(&mut out)));
-            });
-        }
-    }
-    group.finish();
 }
 
 fn heads(c: &mut Criterion) {
@@ -98,5 +62,5 @@ fn norms(c: &mut Criterion) {
     group.finish();
 }
 
-criterion_group!(benches, head, heads, norms);
+criterion_group!(benches, heads, norms);
 criterion_main!(benches);

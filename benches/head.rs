@@ -1,9 +1,9 @@
-//! The float head: rows of the vocabulary times one hidden vector, from memory, per ISA and number of
+//! The head in each stored type: rows of the vocabulary times one hidden vector, from memory, per ISA and number of
 //! threads. In a decoded token of a model with an f16 head it is the largest single piece.
 //!
 //! ```sh
 //! cargo bench --bench head
-//! cargo bench --bench head -- f16
+//! cargo bench --bench head -- q6_k
 //! ```
 //!
 //! The widths are those of BitNet b1.58 2B-4T and of the demo model; of the large vocabulary there are
@@ -11,41 +11,50 @@
 //! `trilut doctor --bandwidth`.
 
 use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
-use half::f16;
 use std::hint::black_box;
 use std::time::Duration;
+use trilut::kernels::float::blocks::BlockFormat;
 use trilut::kernels::float::matvec::{rows_f16, rows_f32};
 use trilut::kernels::pool::{Parts, Pool, default_threads};
-use trilut::kernels::{Cpu, Isa, Supported};
+use trilut::kernels::{AlignedBytes, Cpu, Isa, Supported};
 use trilut::presets::Machine;
 use trilut::tuning::bandwidth::sensible_bytes;
-use trilut::tuning::exactness::Random;
 
 /// Widths of the hidden vector, with the rows of the vocabulary where all of them are measured.
 const SIZES: [(usize, Option<usize>); 2] = [(256, Some(1280)), (2560, None)];
 
-/// A function over rows of one type.
-type Rows<E> = fn(Supported, &[E], &[f32], &mut [f32]);
+/// A function over the bytes of rows of one stored type.
+type Rows = fn(Supported, &[u8], &[f32], &mut [f32]);
 
-fn values(random: &mut Random, count: usize) -> Vec<f32> {
-    (0..count).map(|_| random.next_u32() as f32 / u32::MAX as f32 - 0.5).collect()
+/// Each stored type, its bytes per 256 weights, and its function.
+const TYPES: [(&str, usize, Rows); 4] = [
+    ("f32", 1024, |isa, rows, x, out| rows_f32(isa, bytemuck::cast_slice(rows), x, out)),
+    ("f16", 512, |isa, rows, x, out| rows_f16(isa, bytemuck::cast_slice(rows), x, out)),
+    ("q8_0", 272, |isa, rows, x, out| BlockFormat::Q8_0.rows(isa, rows, x, out)),
+    ("q6_k", 210, |isa, rows, x, out| BlockFormat::Q6K.rows(isa, rows, x, out)),
+];
+
+/// Bytes that are finite weights in every type: no exponent has its highest bit.
+fn weights(count: usize) -> AlignedBytes {
+    let mut bytes = AlignedBytes::zeroed(count);
+    for (i, byte) in bytes.iter_mut().enumerate() {
+        *byte = (i.wrapping_mul(0x9e37_79b9) >> 16) as u8 & 0xbf;
+    }
+    bytes
 }
 
 /// One stored type on every ISA, with one thread and with all.
-fn head<E: Copy + Sync>(c: &mut Criterion, name: &str, rows_of: Rows<E>, store: fn(f32) -> E) {
+fn head(c: &mut Criterion, name: &str, bytes_per_256: usize, rows_of: Rows) {
     let cpu = Cpu::detect();
-    let mut random = Random::new(1);
     for (width, rows) in SIZES {
-        let surely_cold = sensible_bytes(&Machine::detect()) as usize / (width * size_of::<E>());
-        let rows = rows.unwrap_or(surely_cold);
-        // A few rows over and over: time does not depend on the values.
-        let few = values(&mut random, 64 * width);
-        let mut weights: Vec<E> = Vec::new();
-        let x = values(&mut random, width);
+        let row = width / 256 * bytes_per_256;
+        let rows = rows.unwrap_or(sensible_bytes(&Machine::detect()) as usize / row);
+        let mut stored = AlignedBytes::default();
+        let x: Vec<f32> = (0..width).map(|i| (i as f32 * 0.37).sin()).collect();
         let mut out = vec![0.0; rows];
         let mut group = c.benchmark_group(format!("head {name} {rows}x{width}"));
         group
-            .throughput(Throughput::Bytes((rows * width * size_of::<E>()) as u64))
+            .throughput(Throughput::Bytes((rows * row) as u64))
             .sample_size(20)
             .warm_up_time(Duration::from_millis(300))
             .measurement_time(Duration::from_secs(2));
@@ -57,9 +66,8 @@ fn head<E: Copy + Sync>(c: &mut Criterion, name: &str, rows_of: Rows<E>, store: 
             for isa in isas.filter_map(|isa| cpu.supports(isa)) {
                 let id = BenchmarkId::new(isa.isa().name(), format!("{threads} threads"));
                 group.bench_function(id, |b| {
-                    if weights.is_empty() {
-                        weights =
-                            few.iter().copied().cycle().take(rows * width).map(store).collect();
+                    if stored.is_empty() {
+                        stored = weights(rows * row);
                     }
                     b.iter(|| {
                         let out = Parts::new(&mut out);
@@ -67,7 +75,7 @@ fn head<E: Copy + Sync>(c: &mut Criterion, name: &str, rows_of: Rows<E>, store: 
                             let share = worker.share(rows, 16);
                             // SAFETY: the workers' shares do not overlap.
                             let out = unsafe { out.get_mut(share.clone()) };
-                            rows_of(isa, &weights[share.start * width..share.end * width], &x, out);
+                            rows_of(isa, &stored[share.start * row..share.end * row], &x, out);
                         });
                     });
                     black_box(&mut out);
@@ -79,8 +87,9 @@ fn head<E: Copy + Sync>(c: &mut Criterion, name: &str, rows_of: Rows<E>, store: 
 }
 
 fn heads(c: &mut Criterion) {
-    head(c, "f16", rows_f16, f16::from_f32);
-    head(c, "f32", rows_f32, |x| x);
+    for (name, bytes_per_256, rows_of) in TYPES {
+        head(c, name, bytes_per_256, rows_of);
+    }
 }
 
 criterion_group!(benches, heads);
