@@ -127,6 +127,12 @@ impl Gguf {
         drop(range);
     }
 
+    /// [`release`](Self::release) for what lies before the tensors' data: the vocabulary, above all.
+    pub fn release_metadata(&self) {
+        let starts = self.header.tensors.iter().map(|tensor| tensor.range.start);
+        self.release(0..starts.min().unwrap_or(0));
+    }
+
     /// The format version, 2 or 3.
     pub fn version(&self) -> u32 {
         self.header.version

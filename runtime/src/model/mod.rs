@@ -170,8 +170,9 @@ impl Model {
         }
         let weights = weights?;
         let (load, pool) = (options.load, Pool::new(threads));
-        if load == Load::Copy {
-            gguf.release(0..gguf.file_len());
+        match load {
+            Load::Map => gguf.release_metadata(),
+            Load::Copy => gguf.release(0..gguf.file_len()),
         }
         let inner = Inner { config, weights, tokenizer, choices, stacks, cpu, context, load, pool };
         Ok(Self { inner: Arc::new(inner) })
