@@ -1,10 +1,10 @@
 //! From a plan to Rust text: the documented function, its registry entry, and whole modules.
 
 use crate::op::Stmt;
-use crate::{GeneratedGemm, Plan, lower, spelling};
+use crate::{Bank, GeneratedGemm, Plan, lower, spelling};
 use proc_macro2::{Ident, Literal, Span, TokenStream};
 use quote::quote;
-use trilut_presets::{Fixed, Format, KernelName, MicroTile, hash};
+use trilut_presets::{Fixed, Format, Isa, KernelName, MicroTile, hash};
 
 /// One generated kernel.
 #[derive(Debug, Clone)]
@@ -83,11 +83,7 @@ fn function(plan: &Plan) -> TokenStream {
     let ident = ident(&name.to_string());
     let spelling = spelling::of(plan).expect("a plan exists only for ISAs with a table");
     let docs = docs(plan);
-    let features = name.isa.target_features();
-    let features = (!features.is_empty()).then(|| {
-        let list = features.join(",");
-        quote!(#[target_feature(enable = #list)])
-    });
+    let features = target_feature(name.isa);
     let (layout, activation) = forms(plan);
     let check_m = name.fixed.m.map(|m| quote!(assert_eq!(call.shape.m, #m);));
     let k = match name.fixed.k {
@@ -147,15 +143,7 @@ fn docs(plan: &Plan) -> Vec<String> {
         format!(" Weights: {layout}."),
         String::new(),
     ];
-    for bank in &plan.banks {
-        lines.push(format!(
-            " int16 bound, {}: {} adds of at most {} reach {}, then the lanes are widened to int32.",
-            bank.what,
-            bank.adds(),
-            bank.magnitude,
-            bank.adds() * bank.magnitude,
-        ));
-    }
+    lines.extend(plan.banks.iter().map(bound_doc));
     if plan.banks.is_empty() {
         lines.push(" No int16 sums: products go straight to int32.".to_owned());
     }
@@ -192,10 +180,7 @@ fn entry(plan: &Plan, hash: u64) -> TokenStream {
     let text = name.to_string();
     let function = ident(&text);
     let (layout, activation) = forms(plan);
-    let bounds = plan.banks.iter().map(|bank| {
-        let (magnitude, adds) = (bank.magnitude, bank.adds());
-        quote!(::trilut_kernels::Bound { magnitude: #magnitude, adds: #adds })
-    });
+    let bounds = plan.banks.iter().map(bound);
     let parts = parts(name);
     let instructions = Literal::f64_unsuffixed(cost(plan));
     let bytes = Literal::f64_unsuffixed(bytes_per_weight(name.format));
@@ -243,6 +228,32 @@ fn parts(name: KernelName) -> TokenStream {
             fixed: ::trilut_kernels::Fixed { m: #m, k: #k },
         }
     }
+}
+
+/// The attribute that compiles a function for an ISA, if it needs one.
+pub(crate) fn target_feature(isa: Isa) -> Option<TokenStream> {
+    let features = isa.target_features();
+    (!features.is_empty()).then(|| {
+        let list = features.join(",");
+        quote!(#[target_feature(enable = #list)])
+    })
+}
+
+/// The line of a kernel's documentation that states an int16 bound.
+pub(crate) fn bound_doc(bank: &Bank) -> String {
+    format!(
+        " int16 bound, {}: {} adds of at most {} reach {}, then the lanes are widened to int32.",
+        bank.what,
+        bank.adds(),
+        bank.magnitude,
+        bank.adds() * bank.magnitude,
+    )
+}
+
+/// A bound of the kernel's record, as an expression.
+pub(crate) fn bound(bank: &Bank) -> TokenStream {
+    let (magnitude, adds) = (bank.magnitude, bank.adds());
+    quote!(::trilut_kernels::Bound { magnitude: #magnitude, adds: #adds })
 }
 
 pub(crate) fn ident(text: &str) -> Ident {

@@ -1,6 +1,6 @@
 //! From a gemm plan to Rust text: the documented function and its registry entry.
 
-use crate::emit::ident;
+use crate::emit::{bound, bound_doc, ident, target_feature};
 use crate::gemm::GemmPlan;
 use crate::{lower, spelling};
 use proc_macro2::{Literal, TokenStream};
@@ -33,11 +33,7 @@ fn function(plan: &GemmPlan) -> TokenStream {
     let function = ident(&name.to_string());
     let spelling = spelling::table(name.isa, plan.width).expect("the plan checked it");
     let docs = docs(plan);
-    let features = name.isa.target_features();
-    let features = (!features.is_empty()).then(|| {
-        let list = features.join(",");
-        quote!(#[target_feature(enable = #list)])
-    });
+    let features = target_feature(name.isa);
     let form = form(plan);
     let tokens = name.tokens;
     let prelude = spelling.prelude();
@@ -95,15 +91,7 @@ fn docs(plan: &GemmPlan) -> Vec<String> {
         format!(" Panel: {panel}. Token tile: {tile}."),
         String::new(),
     ];
-    lines.extend(plan.banks.iter().map(|bank| {
-        format!(
-            " int16 bound, {}: {} adds of at most {} reach {}, then the lanes are widened to int32.",
-            bank.what,
-            bank.adds(),
-            bank.magnitude,
-            bank.adds() * bank.magnitude,
-        )
-    }));
+    lines.extend(plan.banks.iter().map(bound_doc));
     if plan.banks.is_empty() {
         lines.push(" No int16 sums: products go straight to int32.".to_owned());
     }
@@ -134,10 +122,7 @@ fn entry(plan: &GemmPlan, hash: u64) -> TokenStream {
     let text = name.to_string();
     let function = ident(&text);
     let form = form(plan);
-    let bounds = plan.banks.iter().map(|bank| {
-        let (magnitude, adds) = (bank.magnitude, bank.adds());
-        quote!(::trilut_kernels::Bound { magnitude: #magnitude, adds: #adds })
-    });
+    let bounds = plan.banks.iter().map(bound);
     let instructions = Literal::f64_unsuffixed(plan.instructions());
     let parts = parts(name);
     // SAFETY of the generated block: the function is compiled for the features of the ISA in its name.
