@@ -152,7 +152,7 @@ impl Cpu {
             .filter_map(|k| self.gemm_runnable(k))
     }
 
-    /// The gemm kernel used where nothing was tuned: the most capable ISA's lookup of
+    /// The gemm kernel used where nothing was tuned: the most capable ISA's kernel by
     /// [`default_gemm_point`], or any other where the ISA lacks that.
     pub fn default_gemm(&self) -> GemmRunnable {
         let rank = |r: &GemmRunnable| {

@@ -137,8 +137,8 @@ impl Panel {
     /// Fills the panel with the rows of all segments, one after the other.
     ///
     /// # Panics
-    /// When there is no segment, the segments differ in their number of inputs, or rows are outside
-    /// their matrix.
+    /// When there is no segment, the segments differ in their number of inputs, rows are outside their
+    /// matrix, or no kernel reads the form.
     pub fn fill(&mut self, form: PanelForm, segments: &[Segment<'_>]) {
         let k = segments[0].weights.shape().k;
         assert!(segments.iter().all(|s| s.weights.shape().k == k), "segments share their inputs");
@@ -181,7 +181,8 @@ impl Panel {
                     match group {
                         3 => join::<3>(codes, indices),
                         4 => join::<4>(codes, indices),
-                        _ => join::<5>(codes, indices),
+                        5 => join::<5>(codes, indices),
+                        _ => panic!("no kernel reads {form:?}"),
                     }
                     match tables {
                         2 => deal::<2>(indices, place, bytes),
@@ -189,7 +190,8 @@ impl Panel {
                         8 => deal::<8>(indices, place, bytes),
                         16 => deal::<16>(indices, place, bytes),
                         32 => deal::<32>(indices, place, bytes),
-                        _ => deal::<1>(indices, place, bytes),
+                        1 => deal::<1>(indices, place, bytes),
+                        _ => panic!("no kernel reads {form:?}"),
                     }
                 }
                 PanelForm::Mixed { tables, steps } => match steps {
@@ -198,7 +200,8 @@ impl Panel {
                     12 => mix::<48>(codes, tables, place, bytes),
                     16 => mix::<64>(codes, tables, place, bytes),
                     20 => mix::<80>(codes, tables, place, bytes),
-                    _ => mix::<96>(codes, tables, place, bytes),
+                    24 => mix::<96>(codes, tables, place, bytes),
+                    _ => panic!("no kernel reads {form:?}"),
                 },
             }
         }
@@ -454,12 +457,13 @@ mod tests {
             for &layout in Layout::ALL {
                 let packed = Packed::pack(layout, shape, &ternary).unwrap();
                 let mut panel = Panel::new();
-                for form in [
-                    PanelForm::Codes,
-                    PanelForm::Indices { group: 3, tables: 16 },
-                    PanelForm::Indices { group: 4, tables: 8 },
-                    PanelForm::Indices { group: 5, tables: 1 },
-                ] {
+                let tables = [1, 2, 4, 8, 16, 32].into_iter();
+                let indices = tables
+                    .flat_map(|tables| [3, 4, 5].map(|group| PanelForm::Indices { group, tables }));
+                let steps = [4, 8, 12, 16, 20, 24].into_iter();
+                let mixed =
+                    steps.flat_map(|steps| [4, 8].map(|tables| PanelForm::Mixed { tables, steps }));
+                for form in indices.chain(mixed).chain([PanelForm::Codes]) {
                     let segments =
                         [32..70, 0..5].map(|rows| Segment { weights: packed.view(), rows });
                     panel.fill(form, &segments);

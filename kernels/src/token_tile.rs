@@ -26,12 +26,14 @@ impl TokenTile {
     /// Arranges the activations of some tokens, at most `tokens`, all with the same number of inputs.
     ///
     /// # Panics
-    /// When there is no token, there are too many, their lengths differ, or `tokens` is not a multiple of 4.
+    /// When there is no token or no input, there are too many tokens, their lengths differ, or `tokens` is
+    /// not a multiple of 4.
     pub fn arrange<'a, I>(&mut self, form: PanelForm, tokens: usize, inputs: I)
     where
         I: ExactSizeIterator<Item = &'a Activations> + Clone,
     {
         let k = inputs.clone().next().expect("a tile has a token").q().len();
+        assert!(k > 0, "a token has inputs");
         assert!(inputs.len() <= tokens && tokens.is_multiple_of(4), "{} tokens", inputs.len());
         assert!(inputs.clone().all(|a| a.q().len() == k), "tokens differ in their length");
         (self.form, self.k) = (Some((form, tokens)), k);

@@ -7,13 +7,11 @@ use trilut_kernels::{Kernel, Runnable, Shape, registry};
 
 mod raised0 {
     #![allow(unreachable_pub, reason = "generated modules export their registries")]
-    #![allow(dead_code, reason = "there are no gemm kernels in it")]
     include!(concat!(env!("OUT_DIR"), "/raised0.rs"));
 }
 
 mod raised1 {
     #![allow(unreachable_pub, reason = "generated modules export their registries")]
-    #![allow(dead_code, reason = "there are no gemm kernels in it")]
     include!(concat!(env!("OUT_DIR"), "/raised1.rs"));
 }
 

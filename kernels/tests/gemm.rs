@@ -10,7 +10,6 @@ use trilut_kernels::{
 
 mod raised {
     #![allow(unreachable_pub, reason = "generated modules export their registries")]
-    #![allow(dead_code, reason = "there are no gemv kernels in it")]
     include!(concat!(env!("OUT_DIR"), "/raised_gemms.rs"));
 }
 

@@ -1,7 +1,7 @@
 //! The same model and tokens give the same logits, bit for bit, whatever computes them.
 
 use std::ops::ControlFlow;
-use trilut_kernels::{Cpu, Format, Isa};
+use trilut_kernels::{Cpu, Format, Isa, gemm_registry};
 use trilut_presets::models::{self, ModelSpec};
 use trilut_presets::{Phase, Pick, Plan, Tile};
 use trilut_runtime::dummy::{DummyOptions, write_dummy};
@@ -12,6 +12,27 @@ fn load(change: impl Fn(&mut ModelOptions<'_>)) -> Model {
     let mut options = ModelOptions { threads: Some(1), ..ModelOptions::default() };
     change(&mut options);
     Model::open_with(&Gguf::from_static(embedded::model()).unwrap(), &options).unwrap()
+}
+
+/// The embedded model as a plan wants it.
+fn planned(plan: &Plan, threads: usize) -> Model {
+    let options =
+        ModelOptions { threads: Some(threads), plan: Some(plan), ..ModelOptions::default() };
+    Model::open_with(&Gguf::from_static(embedded::model()).unwrap(), &options).unwrap()
+}
+
+/// A plan that picks one gemm kernel for every stack of a model.
+fn prefill_plan(model: &Model, kernel: &str, tile: Tile, threads: usize) -> Plan {
+    let pick = |(_, shape)| Pick {
+        shape,
+        phase: Phase::Prefill,
+        threads,
+        format: Format::I2S,
+        kernel: kernel.to_owned(),
+        tile,
+        reason: format!("a test of {kernel}"),
+    };
+    Plan { picks: model.config().stacks().map(pick).into() }
 }
 
 /// Tokens without meaning: the arithmetic does not mind.
@@ -135,15 +156,63 @@ fn a_foreign_plan_changes_the_report_and_nothing_else() {
     ];
     for (format, kernel, tile, reason) in cases {
         let picks = shapes.iter().map(|&shape| pick(shape, format, kernel, tile)).collect();
-        let plan = Plan { picks };
-        let gguf = Gguf::from_static(embedded::model()).unwrap();
-        let options =
-            ModelOptions { threads: Some(1), plan: Some(&plan), ..ModelOptions::default() };
-        let model = Model::open_with(&gguf, &options).unwrap();
+        let model = planned(&Plan { picks }, 1);
         for (name, choice) in model.kernels() {
             assert!(choice.reason.contains(reason), "{name}: {}", choice.reason);
         }
         assert!(logits(&model, &[1, 2, 3], 3) == expected, "{kernel}");
+    }
+}
+
+#[test]
+fn every_gemm_kernel_reads_prompts_as_single_steps_do() {
+    let base = load(|_| ());
+    let vocab = base.config().vocab;
+    let tokens = tokens(70, vocab, 6);
+    let single = logits(&base, &tokens, 1);
+    for (index, kernel) in Cpu::detect().gemm_candidates().enumerate() {
+        let text = kernel.kernel().text;
+        let (rows_per_task, threads) = ([0, 96][index % 2], [1, 3][index / 2 % 2]);
+        let tile = Tile { rows_per_task, prefetch: 0 };
+        let model = planned(&prefill_plan(&base, text, tile, threads), threads);
+        assert_eq!(model.prefill_kernels().count(), 4);
+        for (stack, choice) in model.prefill_kernels() {
+            assert_eq!(choice.kernel.kernel().text, text, "{stack}: {}", choice.reason);
+            assert_eq!(choice.rows, kernel.panel_rows(tile), "{stack}");
+            assert_eq!(choice.reason, format!("a test of {text}"), "{stack}");
+        }
+        // The fewest that are multiplied at once, and ends of one token and of some.
+        for n in [8, 65, 70] {
+            assert!(
+                logits(&model, &tokens[..n], n) == single[..n * vocab],
+                "{text}, panels of {rows_per_task}, {threads} threads, {n} tokens"
+            );
+        }
+    }
+}
+
+#[test]
+fn refused_gemm_picks_fall_back_to_the_default() {
+    let base = load(|_| ());
+    let tokens = tokens(9, base.config().vocab, 7);
+    let expected = logits(&base, &tokens, 1);
+    let default = Cpu::detect().default_gemm();
+    let legal = Tile::default_for(Phase::Prefill);
+    let illegal = Tile { rows_per_task: 7, prefetch: 0 };
+    let emulated = gemm_registry().iter().find(|kernel| kernel.name.isa == Isa::Emulated);
+    for (kernel, tile, why) in [
+        ("gemm_vlut_g9p9t9_sse9", legal, "is not compiled in"),
+        (default.kernel().text, illegal, "has an illegal tile"),
+        (emulated.unwrap().text, legal, ""),
+    ] {
+        let model = planned(&prefill_plan(&base, kernel, tile, 1), 1);
+        for (stack, choice) in model.prefill_kernels() {
+            assert_eq!(choice.kernel.kernel().text, default.kernel().text, "{stack}");
+            assert_eq!(choice.rows, default.panel_rows(legal), "{stack}");
+            let reason = format!("default, the plan's pick `{kernel}` {why}");
+            assert!(choice.reason.starts_with(&reason), "{stack}: {}", choice.reason);
+        }
+        assert!(logits(&model, &tokens, 9) == expected, "{kernel}");
     }
 }
 

@@ -110,7 +110,7 @@ fn list_space() -> Result<(), Failure> {
     let kernels = "those that are exact and accept the shape";
     for &phase in Phases::All.list() {
         let meaning = match phase {
-            Phase::Prefill => "gemm kernels, for layers that share an input, as one matrix",
+            Phase::Prefill => "gemm kernels, for layers that share an input; named likewise",
             _ => "gemv kernels; `trilut codegen --isa ISA --emit list` names them",
         };
         table.row([phase.name(), "kernel", kernels, meaning]);

@@ -14,7 +14,8 @@
 //! include!(concat!(env!("OUT_DIR"), "/kernels.rs"));
 //! ```
 //!
-//! The generated module ends with `KERNELS`, an array of `trilut_kernels::Kernel`. ISAs that the target
+//! The generated module ends with `KERNELS`, an array of `trilut_kernels::Kernel`; that of the whole lattice
+//! also has `GEMM_KERNELS`, of `trilut_kernels::GemmKernel`. ISAs that the target
 //! architecture (`CARGO_CFG_TARGET_ARCH`) cannot have are left out.
 
 use std::path::PathBuf;
@@ -42,6 +43,14 @@ pub enum Error {
     /// A kernel is illegal.
     #[error("cannot generate kernels")]
     Kernel(#[from] trilut_codegen::Error),
+    /// None of the ISAs asked for, or of the target's, has kernels for a format.
+    #[error("no isa of this set reads format `{format}`; legal: {legal}")]
+    Format {
+        /// The format.
+        format: Format,
+        /// The ISAs that read it.
+        legal: String,
+    },
     /// Cargo's environment is missing: not called from a build script.
     #[error("{0} is not set; call this from a build script")]
     Environment(&'static str),
@@ -143,7 +152,15 @@ impl Kernels {
     pub fn generate(&self, arch: &str) -> Result<Vec<Generated>, Error> {
         let wanted = |isa: &Isa| self.isas.as_ref().is_none_or(|isas| isas.contains(isa));
         let isas = lattice::isas(arch).into_iter().filter(wanted);
+        let isas: Vec<Isa> = isas.collect();
         let formats = self.formats.as_deref().unwrap_or(Format::ALL);
+        for &format in formats.iter().filter(|_| !self.shapes.is_empty()) {
+            // A format that no ISA reads would be missing without a word.
+            if !lattice::spelled_for(format).any(|isa| isas.contains(&isa)) {
+                let legal = lattice::spelled_for(format).map(|isa| isa.name());
+                return Err(Error::Format { format, legal: legal.collect::<Vec<_>>().join(", ") });
+            }
+        }
         let mut kernels = Vec::new();
         for isa in isas {
             let mut specs = Vec::new();
@@ -171,5 +188,18 @@ impl Kernels {
             }
         }
         Ok(kernels)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_format_that_no_isa_reads_is_an_error() {
+        let set = kernels().shape(64, 256).formats([Format::Tl1]);
+        assert_eq!(set.clone().isas([Isa::Avx2]).generate("x86_64").unwrap().len(), 1);
+        let error = set.isas([Isa::Avx512]).generate("x86_64").unwrap_err().to_string();
+        assert!(error.contains("tl1") && error.contains("avx2"), "{error}");
     }
 }

@@ -1,6 +1,7 @@
-//! AVX-512 (F, BW, VL, VNNI, and VBMI for [`Op::Map`]): 64-byte vectors for kernels that end in `vpdpbusd`.
+//! AVX-512 (F, BW, VL, VNNI, and VBMI for [`Op::Map`]): 64-byte vectors.
 //!
-//! Loads are the only unsafe expressions; their offsets are inside the slices as argued for AVX2.
+//! Loads and stores are the only unsafe expressions; their offsets are inside the slices as argued for
+//! AVX2, and for gemm kernels in `tokens`.
 
 use super::{Spelling, map_table, slice, tokens};
 use crate::op::{Buffer, Half, Lane, Op, Var};

@@ -1,8 +1,8 @@
 //! Several query heads over the keys and values of one head: each f16 is widened once for all of them,
 //! or beforehand for the heads of many tokens.
 //!
-//! The results are those of [`matvec`](super::matvec) and [`softmax`](super::softmax) for each query
-//! head by itself, bit for bit.
+//! The results are those of each query head by itself, bit for bit: a score is the
+//! [dot product](super::reduce::dot), and a weighted sum adds row after row.
 
 use super::{Lanes, instantiate, padded};
 use half::f16;
@@ -316,8 +316,16 @@ fn columns<L: Lanes, E: Element, const H: usize, const C: usize>(
 mod tests {
     use super::*;
     use crate::float::matvec::rows_f16;
-    use crate::float::softmax::weighted_sum_f16;
     use crate::float::tests::{same_on_every_isa, values};
+
+    /// The weighted sum of rows, column by column.
+    fn plain(weights: &[f32], rows: &[f16], width: usize) -> Vec<f32> {
+        let column = |c| {
+            let column = rows[c..].iter().step_by(width);
+            weights.iter().zip(column).fold(0.0, |sum, (w, x)| sum + w * x.to_f32())
+        };
+        if weights.is_empty() { vec![0.0; width] } else { (0..width).map(column).collect() }
+    }
 
     #[test]
     fn each_head_is_as_by_itself_on_every_isa() {
@@ -338,8 +346,7 @@ mod tests {
                             let mut alone = vec![0.0; n];
                             rows_f16(isa, &keys, &queries[h * width..][..width], &mut alone);
                             assert_eq!(scores[h * n..][..n], alone);
-                            let mut alone = vec![0.0; width];
-                            weighted_sum_f16(isa, &weights[h * n..][..n], &rows, &mut alone);
+                            let alone = plain(&weights[h * n..][..n], &rows, width);
                             assert_eq!(sums[h * width..][..width], alone);
                         }
                         // Widened beforehand, in two steps, with room between the heads.

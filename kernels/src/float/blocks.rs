@@ -285,6 +285,19 @@ mod tests {
         blocks
     }
 
+    /// A block of Q6_K with one scale and factor; codes are 0..64, which stand for -32..32.
+    fn q6_k(code: impl Fn(usize) -> u8, scale: i8, d: u16) -> [u8; 210] {
+        let mut block = [0; 210];
+        for i in 0..256 {
+            let (half, quarter, at) = (i / 128, i % 128 / 32, i % 32);
+            block[half * 64 + quarter % 2 * 32 + at] |= (code(i) & 15) << (quarter / 2 * 4);
+            block[128 + half * 32 + at] |= (code(i) >> 4) << (quarter * 2);
+        }
+        block[192..208].fill(scale as u8);
+        block[208..].copy_from_slice(&d.to_le_bytes());
+        block
+    }
+
     /// The weights by the definition of the format, in f64.
     fn plain(format: BlockFormat, blocks: &[u8]) -> Vec<f64> {
         let mut out = Vec::new();
@@ -320,19 +333,22 @@ mod tests {
 
     #[test]
     fn products_are_exact_at_the_extremes() {
-        // The largest and the smallest factors with the codes and scales of the most bits.
-        for d in [0x7BFFu16, 0xFBFF, 0x0001, 0x03FF, 0x8401] {
-            for scale in [127u8, 0x80, 1, 0xFF] {
-                for fill in [0x00u8, 0xFF, 0x55, 0x1F] {
-                    let mut block = vec![fill; 210];
-                    block[192..208].fill(scale);
-                    block[208..].copy_from_slice(&d.to_le_bytes());
+        let x = values(256, 3);
+        // The largest and the smallest factors, of both signs, with the scales of the most and the
+        // fewest bits, and every code in each place of a block that is unpacked in its own way.
+        for d in [0x7BFF, 0xFBFF, 0x0001, 0x8001, 0x03FF, 0x8401] {
+            for scale in [-128, -127, -1, 0, 1, 127] {
+                for shift in [0, 16, 32, 48] {
+                    let block = q6_k(|i| ((i + shift) % 64) as u8, scale, d);
                     let exact = plain(BlockFormat::Q6K, &block);
-                    for isa in isas() {
-                        let mut out = [0.0; 256];
-                        BlockFormat::Q6K.widen(isa, &block, &mut out);
-                        assert!(out.iter().zip(&exact).all(|(a, b)| f64::from(*a) == *b));
-                    }
+                    // Bit for bit: a NaN or the sign of a zero would not show otherwise.
+                    same_on_every_isa(|isa| {
+                        let (mut weights, mut product) = (vec![0.0; 256], [0.0]);
+                        BlockFormat::Q6K.widen(isa, &block, &mut weights);
+                        assert!(weights.iter().zip(&exact).all(|(a, b)| f64::from(*a) == *b));
+                        BlockFormat::Q6K.rows(isa, &block, &x, &mut product);
+                        [&weights[..], &product].concat()
+                    });
                 }
             }
         }

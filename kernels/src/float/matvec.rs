@@ -1,4 +1,4 @@
-//! Float rows times a vector: the LM head over the vocabulary, attention scores over positions.
+//! Float rows times a vector: the LM head over the vocabulary.
 
 use super::{Lanes, instantiate, padded};
 use half::f16;

@@ -6,14 +6,18 @@
 //! is added (no FMA); nothing but `+ - * /`, `sqrt` and our own [`exp`](softmax::exp) is used. What a
 //! function returns depends on its arguments alone, never on the ISA, the thread or the batch.
 //!
+//! One instruction is an FMA all the same: AVX-512 turns the codes of Q6_K into weights with it. The
+//! exact value of its sum is an f32, so it rounds nothing and gives what the others give (see
+//! [`blocks`]).
+//!
 //! | module | operations |
 //! |---|---|
 //! | [`reduce`] | dot product, sum of squares, largest value |
 //! | [`norm`] | root-mean-square norm |
-//! | [`matvec`] | float rows times a vector: the LM head, attention scores |
+//! | [`matvec`] | float rows times a vector: the LM head |
 //! | [`blocks`] | rows of quantised blocks: embeddings and heads in Q8_0 and Q6_K |
-//! | [`softmax`] | exp, softmax weights, weighted sum of rows |
-//! | [`attention`] | scores and weighted sums of several query heads at once |
+//! | [`softmax`] | exp with its sum, scaling with the largest value |
+//! | [`attention`] | scores of keys and weighted sums of values, for several query heads at once |
 //! | [`elementwise`] | add, scale, relu²·up, f32 to f16 and back |
 //! | [`rope`] | rotary position tables and their application |
 

@@ -1,8 +1,8 @@
-//! The pieces of softmax attention: exp, softmax weights, and the weighted sum of value rows.
+//! The pieces of softmax: exp, with the sum that weights are divided by, and the scaling that finds the
+//! largest score.
 
 use super::lanes::MAGIC;
 use super::{Lanes, instantiate, padded};
-use half::f16;
 
 instantiate! {
     /// `x[i] = exp(x[i])`, within 1 ulp of the exact value for results that are normal numbers:
@@ -15,12 +15,6 @@ instantiate! {
     /// `x[i] = x[i] * scale`; returns the largest of the new values, or `None` when one of them is infinite
     /// or NaN.
     pub fn scale_largest(x: &mut [f32], scale: f32) -> Option<f32> = scale_largest_body;
-
-    /// `out[c] = sum_j weights[j] * rows[j * out.len() + c]` for f16 rows, added in ascending `j`.
-    ///
-    /// # Panics
-    /// When `rows` does not hold `weights.len()` rows of `out.len()` values.
-    pub fn weighted_sum_f16(weights: &[f32], rows: &[f16], out: &mut [f32]) = weighted_sum_f16_body;
 }
 
 /// The smallest argument whose exponential is a normal number: ln(2^-126), rounded up.
@@ -96,54 +90,6 @@ fn scale_largest_body<L: Lanes>(x: &mut [f32], scale: f32) -> Option<f32> {
     finite.then_some(largest)
 }
 
-/// Chunks of 16 columns per pass over the rows: their sums stay in registers.
-const COLUMNS: usize = 4;
-
-#[inline(always)]
-fn weighted_sum_f16_body<L: Lanes>(weights: &[f32], rows: &[f16], out: &mut [f32]) {
-    let width = out.len();
-    assert_eq!(rows.len(), weights.len() * width);
-    let mut at = 0;
-    while at + 16 * COLUMNS <= width {
-        columns::<L, COLUMNS>(weights, rows, width, at, out);
-        at += 16 * COLUMNS;
-    }
-    while at + 16 <= width {
-        columns::<L, 1>(weights, rows, width, at, out);
-        at += 16;
-    }
-    if at < width {
-        let mut sum = L::splat(0.0);
-        for (w, row) in weights.iter().zip(rows.chunks_exact(width)) {
-            sum = sum.add(L::splat(*w).mul(L::widen(&padded(&row[at..]))));
-        }
-        let mut last = [0.0; 16];
-        sum.store(&mut last);
-        out[at..].copy_from_slice(&last[..width - at]);
-    }
-}
-
-/// Columns `at..at + 16 * N` of the weighted sum.
-#[inline(always)]
-fn columns<L: Lanes, const N: usize>(
-    weights: &[f32],
-    rows: &[f16],
-    width: usize,
-    at: usize,
-    out: &mut [f32],
-) {
-    let mut sums = [L::splat(0.0); N];
-    for (w, row) in weights.iter().zip(rows.chunks_exact(width)) {
-        let w = L::splat(*w);
-        for (sum, chunk) in sums.iter_mut().zip(row[at..at + 16 * N].as_chunks().0) {
-            *sum = sum.add(w.mul(L::widen(chunk)));
-        }
-    }
-    for (sum, out) in sums.into_iter().zip(out[at..at + 16 * N].as_chunks_mut().0) {
-        sum.store(out);
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -158,15 +104,6 @@ mod tests {
                 x.push(sum);
                 x
             });
-            for width in [1, 16, 17, 64, 100, 128] {
-                let rows: Vec<f16> = values(n * width, 2).into_iter().map(f16::from_f32).collect();
-                let weights = values(n, 3);
-                same_on_every_isa(|isa| {
-                    let mut out = vec![7.0; width];
-                    weighted_sum_f16(isa, &weights, &rows, &mut out);
-                    out
-                });
-            }
         }
     }
 

@@ -1,7 +1,6 @@
 //! What generated kernels call where an ISA has no single instruction for an op, or no instructions at
-//! all: [`portable`] vectors as arrays, the same with the op sequences of [`neon`] and [`avx512`], and
-//! a few sequences of [`avx2`] and [`zmm`] (AVX-512), and the
-//! tables of [`base3`].
+//! all: [`portable`] vectors as arrays, the same with the op sequences of [`neon`] and [`avx512`], a few
+//! sequences of [`avx2`] and [`zmm`] (AVX-512), and the tables of [`base3`].
 //!
 //! These functions are part of the contract between the generator and its output, public because
 //! `kernels!` expands in other crates.

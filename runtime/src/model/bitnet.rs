@@ -2,10 +2,10 @@
 //!
 //! One parallel region per call; inside, every operation is split over the workers by position and
 //! ended by a barrier where the next one reads what others wrote. Rows of a matrix go to the same
-//! worker for all tokens of the batch. One token or a few go through the gemv kernels, a block of rows at
-//! a time, so that weights read once serve every token; more go through a gemm kernel, in tiles, the
-//! layers that share an input stacked into one matrix. Each value is computed by one fixed sequence of operations, whatever the batch, the threads,
-//! the kernels and the ISA.
+//! worker for all tokens of the batch. One token or a few go through the gemv kernels, a block of rows
+//! at a time, so that weights read once serve every token; more go through a gemm kernel, in tiles, the
+//! layers that share an input stacked into one matrix. Each value is computed by one fixed sequence of
+//! operations, whatever the batch, the threads, the kernels and the ISA.
 
 use super::attention::{attend, heads_per_task};
 use super::linear::Linear;

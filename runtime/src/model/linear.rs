@@ -2,7 +2,8 @@
 
 use std::ops::Range;
 use trilut_kernels::{
-    Activations, Cpu, Format, Packed, PackedView, Phase, Runnable, Shape, Tile, find, reference,
+    Activations, Cpu, Format, Isa, Packed, PackedView, Phase, Runnable, Shape, Tile, find,
+    reference,
 };
 use trilut_presets::Plan;
 
@@ -40,6 +41,9 @@ impl Choice {
         let refused =
             |why: &str| fallback(format!("default, the plan's pick `{}` {why}", pick.kernel));
         let Some(kernel) = find(&pick.kernel) else { return refused("is not compiled in") };
+        if kernel.name.isa == Isa::Emulated {
+            return refused("is for tests alone");
+        }
         let Some(kernel) = cpu.runnable(kernel) else {
             return refused("cannot run on this CPU or is above the ISA cap");
         };

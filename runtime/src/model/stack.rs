@@ -6,7 +6,8 @@
 use super::linear::Linear;
 use std::ops::Range;
 use trilut_kernels::{
-    Cpu, GemmRunnable, GemmScratch, Panel, Phase, Segment, Shape, TokenTile, find_gemm, reference,
+    Cpu, GemmRunnable, GemmScratch, Isa, Panel, Phase, Segment, Shape, TokenTile, find_gemm,
+    reference,
 };
 use trilut_presets::{Plan, Tile};
 
@@ -37,7 +38,13 @@ impl PrefillChoice {
     /// fails: a foreign plan costs speed, not correctness.
     pub(crate) fn make(shape: Shape, threads: usize, plan: Option<&Plan>, cpu: &Cpu) -> Self {
         let (kernel, rows, reason) = Self::pick(shape, threads, plan, cpu);
-        let fits = |k: &GemmRunnable| k.form() == kernel.form() && k.tokens() < kernel.tokens();
+        // Portable vectors are so slow that a tile with empty places costs less.
+        let is_portable = |k: &GemmRunnable| k.kernel().name.isa == Isa::Scalar;
+        let fits = |k: &GemmRunnable| {
+            k.form() == kernel.form()
+                && k.tokens() < kernel.tokens()
+                && (!is_portable(k) || is_portable(&kernel))
+        };
         let mut narrower: Vec<_> = cpu.gemm_candidates().filter(fits).collect();
         narrower.sort_by_key(|k| (k.tokens(), std::cmp::Reverse(k.kernel().name.isa)));
         narrower.push(kernel);
@@ -61,6 +68,9 @@ impl PrefillChoice {
         let refused =
             |why: &str| fallback(format!("default, the plan's pick `{}` {why}", pick.kernel));
         let Some(kernel) = find_gemm(&pick.kernel) else { return refused("is not compiled in") };
+        if kernel.name.isa == Isa::Emulated {
+            return refused("is for tests alone");
+        }
         let Some(kernel) = cpu.gemm_runnable(kernel) else {
             return refused("cannot run on this CPU or is above the ISA cap");
         };
@@ -210,6 +220,31 @@ impl Stack<'_> {
                 let (rows, values) = (start..start + count, &values[..count]);
                 store(Outputs { layer, rows, token, values });
             }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_length_is_cut_into_tiles_of_the_same_kind() {
+        let cpu = Cpu::detect();
+        let shape = Shape { m: 960, k: 256 };
+        let choice = PrefillChoice::make(shape, 1, None, &cpu);
+        let chosen = choice.kernel.kernel().name.isa;
+        for n in 1..=200 {
+            let mut next = 0;
+            for (tokens, kernel) in choice.tiles(n) {
+                assert_eq!(tokens.start, next);
+                next = tokens.end;
+                assert!(!tokens.is_empty() && tokens.len() <= kernel.tokens());
+                assert_eq!(kernel.form(), choice.kernel.form());
+                let isa = kernel.kernel().name.isa;
+                assert!(isa != Isa::Scalar || chosen == Isa::Scalar, "{n} tokens");
+            }
+            assert_eq!(next, n);
         }
     }
 }

@@ -13,6 +13,9 @@ use std::ops::Range;
 /// The key of the tokens' scores.
 const SCORES: &str = "tokenizer.ggml.scores";
 
+/// The key of the token that stands for what has none.
+const UNKNOWN: &str = "tokenizer.ggml.unknown_token_id";
+
 /// The id of a character that is no token.
 const NONE: u32 = u32::MAX;
 
@@ -34,17 +37,21 @@ impl SentencePiece {
     /// Reads and checks the scores of a file.
     pub(super) fn from_gguf(gguf: &Gguf, vocabulary: &Vocabulary) -> Result<Self, TokenizerError> {
         let index = TextIndex::new(vocabulary)?;
-        let unknown = match gguf.opt_u32("tokenizer.ggml.unknown_token_id")? {
-            Some(id) => Some(id).filter(|&id| (id as usize) < vocabulary.len()),
+        let tokens = vocabulary.len();
+        let unknown = match gguf.opt_u32(UNKNOWN)? {
+            Some(id) if id as usize >= tokens => {
+                return Err(TokenizerError::Id { key: UNKNOWN, id, tokens });
+            }
+            Some(id) => Some(id),
             None => vocabulary.iter().find(|(_, text, _)| *text == "<unk>").map(|(id, ..)| id),
         };
-        let mut bytes = [None; 256];
+        let mut named = [None; 256];
         for (byte, id) in vocabulary.of(&[Kind::Byte]) {
-            bytes[usize::from(byte[0])].get_or_insert(id);
+            named[usize::from(byte[0])].get_or_insert(id);
         }
-        let mut tokens = [0; 256];
+        let mut bytes = [0; 256];
         for byte in 0..=u8::MAX {
-            tokens[usize::from(byte)] = bytes[usize::from(byte)].or(unknown).ok_or_else(|| {
+            bytes[usize::from(byte)] = named[usize::from(byte)].or(unknown).ok_or_else(|| {
                 let text = byte_text(byte, Spelling::SentencePiece);
                 TokenizerError::MissingByte { byte, text }
             })?;
@@ -57,8 +64,8 @@ impl SentencePiece {
         // A run of spaces is not cut, nor are texts that consist of them.
         before_space.extend([' ', '\u{2581}']);
         let space_prefix = gguf.opt_bool("tokenizer.ggml.add_space_prefix")?.unwrap_or(true);
-        let ranks = ranks(&scores(gguf, vocabulary.len())?);
-        Ok(Self { index, ranks, bytes: tokens, before_space, space_prefix })
+        let ranks = ranks(&scores(gguf, tokens)?);
+        Ok(Self { index, ranks, bytes, before_space, space_prefix })
     }
 
     /// Whether texts get a space put before them.
@@ -200,6 +207,35 @@ fn ranks(scores: &[f32]) -> Vec<u32> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::gguf::GgufWriter;
+    use std::sync::Arc;
+
+    #[test]
+    fn an_unknown_token_outside_the_vocabulary_is_refused() {
+        let bytes: Vec<String> = (0..=u8::MAX).map(|b| format!("<0x{b:02X}>")).collect();
+        // With and without tokens that would do without it.
+        for tokens in [bytes, vec!["<unk>".to_owned(), "a".to_owned()]] {
+            let count = tokens.len();
+            let read = |unknown: u32| {
+                let mut writer = GgufWriter::new();
+                writer
+                    .str("general.architecture", "llama")
+                    .strings("tokenizer.ggml.tokens", &tokens)
+                    .f32s(SCORES, &vec![0.0; count])
+                    .u32(UNKNOWN, unknown);
+                let file = writer.begin(Vec::new()).unwrap().finish().unwrap();
+                let gguf = Gguf::from_bytes(Arc::new(file)).unwrap();
+                let vocabulary = Vocabulary::from_gguf(&gguf, Spelling::SentencePiece).unwrap();
+                SentencePiece::from_gguf(&gguf, &vocabulary)
+            };
+            assert!(read(count as u32 - 1).is_ok());
+            for unknown in [count as u32, u32::MAX] {
+                let Err(error) = read(unknown) else { panic!("{unknown} of {count} was accepted") };
+                let TokenizerError::Id { key, id, tokens } = error else { panic!("{error}") };
+                assert_eq!((key, id, tokens), (UNKNOWN, unknown, count));
+            }
+        }
+    }
 
     #[test]
     fn equal_scores_share_a_place() {

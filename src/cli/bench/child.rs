@@ -59,8 +59,13 @@ pub(super) fn run(
     let status = loop {
         timeline.push(meter.of(child.id()));
         memory = resident_bytes(&name, "VmHWM").max(memory);
-        if let Some(status) = child.try_wait()? {
-            break status;
+        match child.try_wait() {
+            Ok(Some(status)) => break status,
+            Ok(None) => {}
+            Err(error) => {
+                end(&mut child);
+                return Err(error.into());
+            }
         }
         if interrupt::asked() {
             end(&mut child);
@@ -128,8 +133,8 @@ fn isolate(_: &mut Command) {}
 fn end(child: &mut Child) {
     #[cfg(unix)]
     if let Ok(group) = libc::pid_t::try_from(child.id()) {
-        // SAFETY: sends a signal to the group that the child was started in; it was not waited for yet,
-        // so the number is still its own.
+        // SAFETY: sends a signal to the group that the child was started in; no wait for it succeeded
+        // yet, so the number is still its own.
         unsafe { libc::kill(-group, libc::SIGKILL) };
     }
     // One that is gone already is as dead as one that was killed.

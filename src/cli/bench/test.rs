@@ -5,8 +5,9 @@ use super::super::interrupt;
 use std::time::{Duration, Instant};
 use trilut_runtime::{Model, Session};
 
-/// Tokens of the prompt that warms a prompt test up.
-const WARM_PROMPT: usize = 64;
+/// The most tokens of the prompt that warms a prompt test up: the block that prompts are read in, so
+/// that it touches every buffer that the test does.
+const WARM_PROMPT: usize = 512;
 
 /// What is measured.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
