@@ -14,7 +14,7 @@
 //! let mut x = Activations::new();
 //! x.set(&vec![3; 256]);
 //! let mut sums = [0; 64];
-//! gemv_64x256(weights.view(), &x, &mut sums)?;
+//! gemv_64x256(weights.view(), &mut x, &mut sums)?;
 //! assert_eq!(sums, [3 * 256; 64]);
 //! assert!(KERNELS.iter().any(|k| k.text == "gemv_i2s_maddx4_r1u1_scalar_k640"));
 //! # Ok::<(), Box<dyn std::error::Error>>(())
@@ -79,13 +79,14 @@ fn entry_point(shape: Shape, format: Format) -> TokenStream {
     let name = format_ident!("gemv_{m}x{k}");
     let doc = format!(
         " `out = T q` for a {m} x {k} matrix in format `{format}`, on the most capable ISA of this CPU.\n\n \
+         The activations are prepared in the form that its kernel reads, unless they are so already.\n\n \
          # Errors\n When weights, activations or output have other sizes; nothing is written then."
     );
     quote! {
         #[doc = #doc]
         pub fn #name(
             weights: ::trilut_kernels::PackedView<'_>,
-            x: &::trilut_kernels::Activations,
+            x: &mut ::trilut_kernels::Activations,
             out: &mut [i32],
         ) -> ::core::result::Result<(), ::trilut_kernels::GemvError> {
             static PICK: ::std::sync::LazyLock<::trilut_kernels::Runnable> =
@@ -94,6 +95,7 @@ fn entry_point(shape: Shape, format: Format) -> TokenStream {
                         .most_capable(KERNELS, #k)
                         .expect("a scalar kernel is always generated")
                 });
+            x.prepare(PICK.activation());
             PICK.gemv(weights, x, 0..#m, ::core::default::Default::default(), out)
         }
     }
