@@ -11,7 +11,10 @@ pub(crate) struct Variable {
 
 /// Every variable; `trilut doctor` lists them with their values.
 pub(crate) const VARIABLES: &[Variable] = &[
-    Variable { name: "TRILUT_ISA", meaning: "caps the instruction set: scalar, avx2" },
+    Variable {
+        name: "TRILUT_ISA",
+        meaning: "caps the instruction set: scalar, avx2, avxvnni, avx512",
+    },
     Variable { name: "TRILUT_THREADS", meaning: "number of threads when -t is not given" },
     Variable { name: "TRILUT_PRESETS", meaning: "preset files and directories, before the cache" },
     Variable { name: "XDG_CACHE_HOME", meaning: "where presets tuned here are kept" },
