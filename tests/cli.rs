@@ -1,32 +1,12 @@
 //! The `trilut` command as a user meets it: outputs, exit codes, errors with hints.
 
-use assert_cmd::Command;
-use std::path::{Path, PathBuf};
+mod common;
+
+use common::{Sandbox, stderr};
+use std::path::Path;
 use std::process::Output;
 
-/// A command with a cache directory and no settings of its own.
-struct Sandbox {
-    directory: tempfile::TempDir,
-}
-
 impl Sandbox {
-    fn new() -> Self {
-        Self { directory: tempfile::tempdir().unwrap() }
-    }
-
-    fn path(&self, name: &str) -> PathBuf {
-        self.directory.path().join(name)
-    }
-
-    fn command(&self, args: &[&str]) -> Command {
-        let mut command = Command::cargo_bin("trilut").unwrap();
-        command.args(args).env("XDG_CACHE_HOME", self.path("cache"));
-        for name in ["TRILUT_PRESETS", "TRILUT_ISA", "TRILUT_THREADS"] {
-            command.env_remove(name);
-        }
-        command
-    }
-
     fn run(&self, args: &[&str]) -> Output {
         self.command(args).output().unwrap()
     }
@@ -44,10 +24,6 @@ impl Sandbox {
         assert_eq!(output.status.code(), Some(code), "{args:?}: {}", stderr(&output));
         stderr(&output)
     }
-}
-
-fn stderr(output: &Output) -> String {
-    String::from_utf8_lossy(&output.stderr).into_owned()
 }
 
 fn text(path: &Path) -> &str {

@@ -1,7 +1,10 @@
 //! `trilut bench --baseline` against fake engines: small shell scripts that print what an engine might.
 #![cfg(unix)]
 
+mod common;
+
 use assert_cmd::Command;
+use common::{Sandbox, stderr};
 use std::fs::Permissions;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
@@ -62,19 +65,7 @@ echo "[{\"build_number\": 6000, \"n_threads\": $t, \"n_depth\": 64, \"n_prompt\"
 echo " {\"build_number\": 6000, \"n_threads\": $t, \"n_depth\": 0, \"n_prompt\": $p, \"n_gen\": $n, \"samples_ns\": [$ns]}]"
 "#;
 
-struct Sandbox {
-    directory: tempfile::TempDir,
-}
-
 impl Sandbox {
-    fn new() -> Self {
-        Self { directory: tempfile::tempdir().unwrap() }
-    }
-
-    fn path(&self, name: &str) -> PathBuf {
-        self.directory.path().join(name)
-    }
-
     /// An engine's program, and the path as text.
     fn script(&self, name: &str, body: &str) -> String {
         let path = self.path(name);
@@ -85,18 +76,15 @@ impl Sandbox {
 
     /// `trilut bench` of a short test against a baseline that is given some model file.
     fn bench(&self, baseline: &str, args: &[&str]) -> Command {
-        let mut command = Command::cargo_bin("trilut").unwrap();
-        command.args(["bench", "--baseline-model", "theirs.gguf", "--baseline", baseline]);
+        let mut command = self.command(&["bench", "--baseline-model", "theirs.gguf"]);
+        command.args(["--baseline", baseline]);
         for (flag, value) in [("-p", "0"), ("-n", "4"), ("-t", "1"), ("-r", "2")] {
             let given = args.iter().any(|arg| *arg == flag || (flag == "-r" && *arg == "--rounds"));
             if !given {
                 command.args([flag, value]);
             }
         }
-        command.args(args).env("XDG_CACHE_HOME", self.path("cache"));
-        for name in ["TRILUT_PRESETS", "TRILUT_ISA", "TRILUT_THREADS"] {
-            command.env_remove(name);
-        }
+        command.args(args);
         command
     }
 
@@ -120,10 +108,6 @@ impl Sandbox {
         let (text, _) = self.ok(baseline, &[args, &["-o", "json"]].concat());
         serde_json::from_str(&text).unwrap()
     }
-}
-
-fn stderr(output: &Output) -> String {
-    String::from_utf8_lossy(&output.stderr).into_owned()
 }
 
 #[test]
