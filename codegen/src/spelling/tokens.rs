@@ -27,11 +27,11 @@ pub(super) fn op(bits: u32, op: &Op) -> TokenStream {
         }
         Op::LoadTokens { at } => {
             let widen = call("cvtepi8_epi16");
-            // SAFETY of the generated block: the offset is inside the slice, see above.
             let load = match bits {
                 256 => quote!(_mm_loadu_si128),
                 _ => quote!(_mm256_loadu_si256),
             };
+            // SAFETY of the generated block: the offset is inside the slice, see above.
             quote!(#widen(unsafe { #load(q.as_ptr().add(#at).cast()) }))
         }
         Op::LoadLanes { from, at } => {
