@@ -28,15 +28,18 @@ pub mod dummy;
 pub mod embedded;
 mod error;
 pub mod gguf;
+pub mod logprobs;
 pub mod model;
 pub mod perplexity;
 pub mod sampler;
 pub mod session;
+pub mod speculation;
 pub mod tokenizer;
 pub mod trace;
 
 pub use cache::Cache;
 pub use error::Error;
+pub use logprobs::Logprobs;
 pub use model::{Config, Load, Model, ModelOptions, Row, State};
 pub use perplexity::{Perplexity, PerplexityError, perplexity};
 pub use sampler::{Sampler, SamplerOptions};

@@ -17,12 +17,13 @@ pub(crate) const VARIABLES: &[Variable] = &[
     },
     Variable { name: "TRILUT_THREADS", meaning: "number of threads when -t is not given" },
     Variable { name: "TRILUT_PRESETS", meaning: "preset files and directories, before the cache" },
+    Variable { name: "TRILUT_API_KEY", meaning: "the key that `serve` asks for" },
     Variable { name: "XDG_CACHE_HOME", meaning: "where presets tuned here are kept" },
     Variable { name: "NO_COLOR", meaning: "no colours" },
 ];
 
 /// A variable's value; an empty one counts as not set.
-fn value(name: &str) -> Option<String> {
+pub(crate) fn value(name: &str) -> Option<String> {
     std::env::var(name).ok().filter(|text| !text.is_empty())
 }
 

@@ -17,6 +17,7 @@ mod planning;
 mod presets;
 mod progress;
 mod run;
+mod serve;
 mod start;
 mod table;
 mod tune;
@@ -38,6 +39,7 @@ struct Cli {
 #[derive(Debug, Subcommand)]
 enum Command {
     Run(run::Args),
+    Serve(serve::Args),
     Tune(tune::Args),
     // In a box because it has many options.
     Bench(Box<bench::Args>),
@@ -55,6 +57,7 @@ pub(crate) fn main() -> ExitCode {
     let outcome = environment::check().and_then(|()| match cli.command {
         None => start::start(),
         Some(Command::Run(args)) => run::run(args),
+        Some(Command::Serve(args)) => serve::serve(args),
         Some(Command::Tune(args)) => tune::tune(args),
         Some(Command::Bench(args)) => bench::bench(*args),
         Some(Command::Codegen(args)) => codegen::codegen(&args),

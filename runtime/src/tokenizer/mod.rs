@@ -247,7 +247,8 @@ impl Tokenizer {
         self.vocabulary.text(id)
     }
 
-    fn is_control(&self, id: u32) -> bool {
+    /// Whether a token has no text of its own, as those that templates write.
+    pub fn is_control(&self, id: u32) -> bool {
         self.vocabulary.kind(id) == Some(Kind::Control)
     }
 
@@ -259,8 +260,9 @@ impl Tokenizer {
         }
     }
 
-    /// What a token stands for.
-    fn bytes(&self, id: u32) -> &[u8] {
+    /// The bytes that a token stands for, which need not be whole characters; the name of a control
+    /// token, nothing for an id outside the vocabulary.
+    pub fn token_bytes(&self, id: u32) -> &[u8] {
         self.vocabulary.bytes(id)
     }
 }
