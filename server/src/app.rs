@@ -4,7 +4,7 @@ use crate::engine::{Client, Engine, Events, Request};
 use crate::error::{ApiError, engine_failed};
 use crate::grammar::Grammars;
 use crate::limits::Limits;
-use crate::{guard, native, ollama, openai};
+use crate::{guard, native, ollama, openai, page};
 use axum::Router;
 use axum::http::StatusCode;
 use axum::middleware;
@@ -85,6 +85,10 @@ pub(crate) fn now() -> u64 {
 /// Every path that there is.
 pub(crate) fn router(app: Arc<App>) -> Router {
     Router::new()
+        .route("/", get(page::index))
+        .route("/style.css", get(page::style))
+        .route("/app.js", get(page::script))
+        .route("/favicon.svg", get(page::icon))
         .route("/v1/models", get(openai::models::list))
         .route("/v1/models/{id}", get(openai::models::get))
         .route("/v1/chat/completions", post(openai::chat::create))

@@ -24,6 +24,8 @@ impl<T: DeserializeOwned> FromRequest<Arc<App>> for JsonBody<T> {
         let length = request.headers().get(header::CONTENT_LENGTH);
         let length = length.and_then(|value| value.to_str().ok()?.parse::<u64>().ok());
         if length.is_some_and(|length| length > limit as u64) {
+            // A client that is still sending would not see the answer.
+            let _ = tokio::time::timeout(app.limits.body_time, drain(request.into_body())).await;
             return Err(too_large());
         }
         let body: Limited<Body> = Limited::new(request.into_body(), limit);
@@ -39,6 +41,20 @@ impl<T: DeserializeOwned> FromRequest<Arc<App>> for JsonBody<T> {
             Ok(Ok(body)) => body.to_bytes(),
         };
         parse(&bytes).map(Self)
+    }
+}
+
+/// The most bytes that are read only to be thrown away.
+const MOST_DRAINED: usize = 64 << 20;
+
+/// Reads a body and keeps nothing of it.
+async fn drain(mut body: Body) {
+    let mut drained = 0;
+    while let Some(Ok(frame)) = body.frame().await {
+        drained += frame.data_ref().map_or(0, |data| data.len());
+        if drained > MOST_DRAINED {
+            return;
+        }
     }
 }
 

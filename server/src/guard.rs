@@ -81,7 +81,8 @@ impl Guard {
             && !self.shares_with(origin)
             && !is_same(origin, host)
         {
-            let message = "pages of other origins may not use this server; --cors ORIGIN allows one";
+            let message =
+                "pages of other origins may not use this server; --cors ORIGIN allows one";
             return Err(ApiError::new(StatusCode::FORBIDDEN, message));
         }
         if preflight || OPEN.contains(&path) {

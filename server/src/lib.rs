@@ -15,6 +15,7 @@ mod listen;
 mod native;
 mod ollama;
 mod openai;
+mod page;
 mod prompt;
 mod server;
 mod settings;

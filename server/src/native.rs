@@ -183,7 +183,8 @@ pub(crate) async fn tokenize(
         let piece = |id: &u32| {
             let bytes = tokenizer.token_bytes(*id);
             // Half a character is no text: then the bytes themselves.
-            let piece = std::str::from_utf8(bytes).map_or_else(|_| json!(bytes), |text| json!(text));
+            let piece =
+                std::str::from_utf8(bytes).map_or_else(|_| json!(bytes), |text| json!(text));
             json!({ "id": id, "piece": piece })
         };
         Ok(tokens.iter().map(piece).collect::<Vec<_>>().into())

@@ -126,7 +126,9 @@ impl Settings {
             temperature: self.temperature.unwrap_or(default.temperature),
             top_k: self.top_k.unwrap_or(default.top_k),
             // 0 is what some clients send for "the likeliest token alone".
-            top_p: self.top_p.map_or(default.top_p, |p| if p == 0.0 { f32::MIN_POSITIVE } else { p }),
+            top_p: self
+                .top_p
+                .map_or(default.top_p, |p| if p == 0.0 { f32::MIN_POSITIVE } else { p }),
             min_p: self.min_p.unwrap_or(default.min_p),
             seed: self.seed.map_or_else(random, |seed| seed as u64),
         };
@@ -152,14 +154,19 @@ impl Settings {
         let (vocab, most) = (app.model.config().vocab, app.limits.biases);
         let refuse = |what: String| Err(ApiError::field("logit_bias", what));
         if self.bias.len() > most {
-            return refuse(format!("`logit_bias` has {} entries; at most {most} are allowed", self.bias.len()));
+            return refuse(format!(
+                "`logit_bias` has {} entries; at most {most} are allowed",
+                self.bias.len()
+            ));
         }
         for &(token, bias) in &self.bias {
             if token as usize >= vocab {
                 return refuse(format!("`logit_bias` names token {token}; the model has {vocab}"));
             }
             if !(-100.0..=100.0).contains(&bias) {
-                return refuse(format!("`logit_bias` of token {token} is {bias}: it must be -100 to 100"));
+                return refuse(format!(
+                    "`logit_bias` of token {token} is {bias}: it must be -100 to 100"
+                ));
             }
         }
         Ok(())

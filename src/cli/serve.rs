@@ -69,7 +69,9 @@ pub(crate) fn serve(args: Args) -> Result<(), Failure> {
     let server = Server::bind(served, &args.host, args.port, options)?;
     let address = server.address();
     if open && !address.ip().is_loopback() {
-        eprintln!("note: anybody who reaches {address} may use the model: --api-key asks for a key");
+        eprintln!(
+            "note: anybody who reaches {address} may use the model: --api-key asks for a key"
+        );
     }
     eprintln!("serving at http://{address} (Ctrl-C ends)");
     server.run(interrupt::asked)?;

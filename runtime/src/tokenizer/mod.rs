@@ -252,8 +252,9 @@ impl Tokenizer {
         self.vocabulary.kind(id) == Some(Kind::Control)
     }
 
-    /// Whether texts are encoded with a space before them.
-    fn space_prefix(&self) -> bool {
+    /// Whether texts are encoded with a space before them, so that the tokens of a text are not those of
+    /// its parts.
+    pub fn space_prefix(&self) -> bool {
         match &self.encoder {
             Encoder::BytePairs(_) => false,
             Encoder::SentencePiece(encoder) => encoder.space_prefix(),

@@ -159,8 +159,7 @@ impl<'m> Answer<'m> {
     }
 
     fn choose(&mut self, logits: &[f32], position: usize) -> Result<u32, EngineError> {
-        let plain =
-            self.bias.is_empty() && self.penalties.is_none() && self.constraint.is_none();
+        let plain = self.bias.is_empty() && self.penalties.is_none() && self.constraint.is_none();
         let logits = if plain {
             logits
         } else {

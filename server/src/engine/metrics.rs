@@ -6,7 +6,8 @@ use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
 
 /// Upper ends of the classes in which times to the first token are counted, in milliseconds.
-pub const FIRST_TOKEN_CLASSES: [u64; 10] = [10, 30, 100, 300, 1000, 3000, 10_000, 30_000, 100_000, u64::MAX];
+pub const FIRST_TOKEN_CLASSES: [u64; 10] =
+    [10, 30, 100, 300, 1000, 3000, 10_000, 30_000, 100_000, u64::MAX];
 
 /// Counters since the start.
 #[derive(Debug, Default)]
@@ -58,7 +59,8 @@ impl Metrics {
         self.answer_us.fetch_add(took.as_micros() as u64, Relaxed);
         if let Some(first) = first {
             self.first_token_us.fetch_add(first.as_micros() as u64, Relaxed);
-            let class = FIRST_TOKEN_CLASSES.partition_point(|end| u128::from(*end) < first.as_millis());
+            let class =
+                FIRST_TOKEN_CLASSES.partition_point(|end| u128::from(*end) < first.as_millis());
             self.first_token[class].fetch_add(1, Relaxed);
         }
     }

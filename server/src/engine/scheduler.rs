@@ -53,6 +53,7 @@ impl<'m> Scheduler<'m> {
     pub(crate) fn run(mut self) {
         loop {
             self.drop_cancelled();
+            self.publish();
             let mode = self.admit();
             let busy = self.slots.iter().any(|slot| slot.answer.is_some());
             match mode {
@@ -63,7 +64,6 @@ impl<'m> Scheduler<'m> {
             if busy {
                 self.step();
             }
-            self.publish();
         }
         for answer in self.slots.iter_mut().filter_map(|slot| slot.answer.take()) {
             answer.fail(EngineError::Stopping);

@@ -55,16 +55,15 @@ pub(crate) fn place(slots: &[Slot<'_>], prompt: &[u32]) -> Option<Placement> {
     let oldest = free().min_by_key(|&index| (slots[index].used, index))?;
     let share = |index: usize| slots[index].shared(prompt);
     let longest = (0..slots.len()).max_by_key(|&i| (share(i), slots[i].answer.is_none()))?;
+    if share(longest) == 0 {
+        return Some(Placement { slot: oldest, shared: 0, source: None });
+    }
     let in_place = free().max_by_key(|&index| share(index)).filter(|&index| {
         share(index) == share(longest) && 2 * share(index) >= slots[index].cached.len()
     });
-    Some(match in_place {
-        Some(slot) => Placement { slot, shared: share(slot), source: None },
-        None if longest == oldest => {
-            Placement { slot: oldest, shared: share(oldest), source: None }
-        }
-        None => Placement { slot: oldest, shared: share(longest), source: Some(longest) },
-    })
+    let slot = in_place.unwrap_or(oldest);
+    let source = (share(slot) < share(longest)).then_some(longest);
+    Some(Placement { slot, shared: share(longest), source })
 }
 
 #[cfg(test)]
@@ -100,6 +99,15 @@ mod tests {
         let placement = place(&slots, &[1, 2, 3]).unwrap();
         assert_eq!(placement, Placement { slot: 0, shared: 2, source: None });
         assert_eq!(place(&slots, &[1]).unwrap().shared, 0);
+    }
+
+    #[test]
+    fn a_new_text_takes_the_slot_that_was_idle_for_longest() {
+        let mut slots = slots(&[&[9, 9], &[8], &[]]);
+        slots[2].used = 0;
+        assert_eq!(place(&slots, &[1, 2]).unwrap().slot, 2);
+        slots[2].used = 9;
+        assert_eq!(place(&slots, &[1, 2]), Some(Placement { slot: 0, shared: 0, source: None }));
         assert!(place(&[], &[1]).is_none());
     }
 }

@@ -43,8 +43,7 @@ pub(crate) async fn generate(
     let stream = fields.stream != Some(false);
     let settings = fields.settings()?;
     let writer = Writer::new(Arc::clone(&app), Kind::Generate);
-    let prepare =
-        move |app: &App| settings.requests(app, prompt::encoded(app, &text, true), 1);
+    let prepare = move |app: &App| settings.requests(app, prompt::encoded(app, &text, true), 1);
     let events = app.submit(peer.client(), prepare).await?;
     writer.respond(events, stream).await
 }
@@ -61,13 +60,7 @@ pub(crate) async fn chat(
 }
 
 /// Answers in the model's template. An empty request loads the model, which is loaded.
-async fn answer(
-    app: Arc<App>,
-    peer: Peer,
-    kind: Kind,
-    mut fields: Fields,
-    empty: bool,
-) -> Outcome {
+async fn answer(app: Arc<App>, peer: Peer, kind: Kind, mut fields: Fields, empty: bool) -> Outcome {
     let writer = Writer::new(Arc::clone(&app), kind);
     if empty {
         return Ok(Json(writer.line("", Some("load"))).into_response());

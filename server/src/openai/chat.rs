@@ -24,9 +24,8 @@ pub(crate) async fn create(
     let answers = fields.n.unwrap_or(1);
     let (messages, settings) = request::chat(fields)?;
     let logprobs = settings.logprobs.is_some();
-    let prepare = move |app: &App| {
-        settings.requests(app, prompt::conversation(app, &messages)?, answers)
-    };
+    let prepare =
+        move |app: &App| settings.requests(app, prompt::conversation(app, &messages)?, answers);
     let mut events = app.submit(peer.client(), prepare).await?;
     let head = Head::new("chatcmpl", &app.name);
     if stream {
@@ -52,15 +51,16 @@ pub(crate) async fn create(
     }
     let mut usage = Usage::default();
     let done: Vec<Done> = ends.into_iter().flatten().collect();
-    let choices = texts.into_iter().zip(&done).enumerate().map(|(index, ((text, tokens), done))| {
-        usage.add(0, done);
-        json!({
-            "index": index,
-            "message": { "role": "assistant", "content": text, "refusal": null },
-            "logprobs": logprobs.then(|| chat_logprobs(&app.model, &tokens)),
-            "finish_reason": done.finish.name(),
-        })
-    });
+    let choices =
+        texts.into_iter().zip(&done).enumerate().map(|(index, ((text, tokens), done))| {
+            usage.add(0, done);
+            json!({
+                "index": index,
+                "message": { "role": "assistant", "content": text, "refusal": null },
+                "logprobs": logprobs.then(|| chat_logprobs(&app.model, &tokens)),
+                "finish_reason": done.finish.name(),
+            })
+        });
     let mut response = head.object("chat.completion", choices.collect());
     response["usage"] = usage.json();
     if let Some(done) = done.first() {

@@ -29,7 +29,8 @@ pub(crate) async fn create(
     let settings = request::completion(fields)?;
     if each.saturating_mul(count) > app.limits.answers {
         let most = app.limits.answers;
-        let message = format!("{count} prompts times `n` = {each}; at most {most} answers are given");
+        let message =
+            format!("{count} prompts times `n` = {each}; at most {most} answers are given");
         return Err(ApiError::field("n", message));
     }
     let logprobs = settings.logprobs.is_some();
@@ -46,7 +47,8 @@ pub(crate) async fn create(
     let events = app.engine.submit(peer.client(), requests)?;
     let texts: Vec<Text> = echoes.into_iter().map(Text::new).collect();
     let head = Head::new("cmpl", &app.name);
-    let writer = Writer { app, head, each, texts, logprobs, include_usage, usage: Usage::default() };
+    let writer =
+        Writer { app, head, each, texts, logprobs, include_usage, usage: Usage::default() };
     if stream {
         let (answers, keep_alive) = (writer.texts.len(), writer.app.limits.keep_alive);
         return Ok(chunks::stream(writer, events, answers, keep_alive));

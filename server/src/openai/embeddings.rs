@@ -9,6 +9,7 @@ pub(crate) async fn create() -> ApiError {
 
 /// Why there are none.
 pub(crate) fn refused() -> ApiError {
-    let message = "this model writes text and gives no embeddings: serve an embedding model for them";
+    let message =
+        "this model writes text and gives no embeddings: serve an embedding model for them";
     ApiError::new(StatusCode::NOT_IMPLEMENTED, message).code("no_embeddings")
 }

@@ -171,7 +171,11 @@ pub(crate) fn prompts(fields: &mut Fields) -> Result<Vec<Prompt>, ApiError> {
         Prompts::Tokens(tokens) => vec![Prompt::Tokens(tokens)],
         Prompts::ManyTokens(prompts) => prompts.into_iter().map(Prompt::Tokens).collect(),
     };
-    if prompts.is_empty() { Err(ApiError::field("prompt", "`prompt` is empty")) } else { Ok(prompts) }
+    if prompts.is_empty() {
+        Err(ApiError::field("prompt", "`prompt` is empty"))
+    } else {
+        Ok(prompts)
+    }
 }
 
 /// How a completion is chosen.

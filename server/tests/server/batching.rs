@@ -1,11 +1,15 @@
 //! Many answers at once: the same text as alone, prompts that are read once, and slots that become free.
 
-use crate::client::{Response, TestServer, ask, with};
+use crate::client::{TestServer, ask, model, with};
 use serde_json::{Value, json};
+use std::sync::atomic::Ordering::Relaxed;
 use std::thread;
 use std::time::{Duration, Instant};
-use trilut_server::engine::EngineOptions;
-use trilut_server::{Limits, ServerOptions};
+use trilut_runtime::SamplerOptions;
+use trilut_server::ServerOptions;
+use trilut_server::engine::{
+    Engine, EngineError, EngineOptions, Event, Penalties, Refusal, Request,
+};
 
 fn options(slots: usize, queue: usize) -> ServerOptions {
     let engine = EngineOptions { slots, queue, ..EngineOptions::default() };
@@ -34,12 +38,16 @@ fn an_answer_is_the_same_alone_and_in_any_batch() {
         requests().iter().map(|request| server.chat(request)).collect()
     };
     for (slots, prompt_rows, speculate) in [(4, 64, 0), (16, 7, 0), (3, 64, 5)] {
-        let engine =
-            EngineOptions { slots, queue: 64, prompt_rows, speculate };
+        let engine = EngineOptions { slots, queue: 64, prompt_rows, speculate };
         let server = TestServer::with(ServerOptions { engine, ..ServerOptions::default() });
         for _ in 0..2 {
             let together: Vec<String> = thread::scope(|scope| {
-                let ask = |request: Value| scope.spawn({ let server = &server; move || server.chat(&request) });
+                let ask = |request: Value| {
+                    scope.spawn({
+                        let server = &server;
+                        move || server.chat(&request)
+                    })
+                };
                 let threads: Vec<_> = requests().into_iter().map(ask).collect();
                 threads.into_iter().map(|thread| thread.join().unwrap()).collect()
             });
@@ -79,7 +87,8 @@ fn the_second_turn_reads_only_what_is_new() {
         { "role": "assistant", "content": answer },
         { "role": "user", "content": "Why?" },
     ]);
-    let second = server.post("/v1/chat/completions", &with(ask(""), json!({ "messages": messages })));
+    let second =
+        server.post("/v1/chat/completions", &with(ask(""), json!({ "messages": messages })));
     let count = |value: &Value| value.as_u64().unwrap();
     let usage = &second.ok()["usage"];
     let cached = count(&usage["prompt_tokens_details"]["cached_tokens"]);
@@ -112,9 +121,12 @@ fn a_common_beginning_is_read_once() {
 #[test]
 fn a_full_queue_refuses() {
     let server = TestServer::with(options(1, 1));
-    let long = with(ask("Tell me a story."), json!({
-        "max_tokens": 400, "stream": true, "logit_bias": endless(&server),
-    }));
+    let long = with(
+        ask("Tell me a story."),
+        json!({
+            "max_tokens": 400, "stream": true, "logit_bias": endless(&server),
+        }),
+    );
     let body = long.to_string();
     let open = || server.open("POST", "/v1/chat/completions", "", body.as_bytes());
     let first = open();
@@ -139,15 +151,17 @@ fn endless(server: &TestServer) -> Value {
     let tokens = server.post("/tokenize", &request).ok();
     let control = tokens["tokens"].as_array().unwrap().iter();
     let control = control.filter(|token| token["piece"].as_str().unwrap().len() > 4);
-    control.map(|token| (token["id"].to_string(), json!(-100))).collect::<serde_json::Map<_, _>>().into()
+    control
+        .map(|token| (token["id"].to_string(), json!(-100)))
+        .collect::<serde_json::Map<_, _>>()
+        .into()
 }
 
 #[test]
 fn a_client_that_leaves_frees_its_slot() {
     let server = TestServer::with(options(1, 8));
     for stream in [true, false] {
-        let fields =
-            json!({ "max_tokens": 450, "stream": stream, "logit_bias": endless(&server) });
+        let fields = json!({ "max_tokens": 450, "stream": stream, "logit_bias": endless(&server) });
         let body = with(ask("Tell me a story."), fields).to_string();
         let connection = server.open("POST", "/v1/chat/completions", "", body.as_bytes());
         server.wait_for("an answer", |s| s["slots"][0]["generated"].as_u64().unwrap() > 2);
@@ -160,42 +174,88 @@ fn a_client_that_leaves_frees_its_slot() {
     assert!(metrics.text().contains("trilut_requests_total{outcome=\"cancelled\"} 2"));
 }
 
-#[test]
-fn a_short_prompt_does_not_wait_for_a_long_one() {
-    // One token a step: a long prompt takes long.
-    let engine = EngineOptions { prompt_rows: 1, slots: 2, ..EngineOptions::default() };
-    let server = TestServer::with(ServerOptions { engine, ..ServerOptions::default() });
-    let long = "One two three four five six seven eight nine ten. ".repeat(20);
-    let body = json!({ "prompt": long, "max_tokens": 1 }).to_string();
-    let connection = server.open("POST", "/v1/completions", "", body.as_bytes());
-    let before = server.wait_for("a prompt", |s| s["slots"][0]["cached"].as_u64().unwrap() > 5);
-    server.post("/v1/completions", &json!({ "prompt": "Once upon a time", "max_tokens": 1 })).ok();
-    let after = server.get("/slots").json();
-    let count = |slots: &Value| slots["slots"][0]["cached"].as_u64().unwrap();
-    assert_eq!(after["slots"][0]["reading"], true, "{after}");
-    assert!(count(&after) > count(&before), "{after}");
-    assert_eq!(Response::read(connection).status, 200);
+/// A request for the engine itself.
+fn raw(prompt: Vec<u32>, max_tokens: usize) -> Request {
+    Request {
+        prompt,
+        max_tokens,
+        sampling: SamplerOptions::greedy(),
+        penalties: Penalties::default(),
+        bias: model().tokenizer().stops().iter().map(|&token| (token, -100.0)).collect(),
+        stop: Vec::new(),
+        logprobs: None,
+        constraint: None,
+    }
 }
 
 #[test]
-fn a_server_that_ends_finishes_or_refuses_what_is_at_work() {
-    for (grace, finished) in [(Duration::from_secs(30), true), (Duration::ZERO, false)] {
-        let limits = Limits { grace, ..Limits::default() };
-        let mut server = TestServer::with(ServerOptions { limits, ..options(1, 8) });
-        let fields = json!({ "max_tokens": 300, "stream": true, "logit_bias": endless(&server) });
-        let body = with(ask("Tell me a story."), fields).to_string();
-        let first = server.open("POST", "/v1/chat/completions", "", body.as_bytes());
-        server.wait_for("an answer", |s| s["slots"][0]["generated"].as_u64().unwrap() > 2);
-        let second = server.open("POST", "/v1/chat/completions", "", body.as_bytes());
-        server.wait_for("a waiting request", |slots| slots["waiting"] == 1);
-        let began = Instant::now();
-        server.stop();
-        assert!(began.elapsed() < Duration::from_secs(40));
-        let events = Response::read(first).events();
-        let last = events.last().unwrap();
-        assert_eq!(last["choices"][0]["finish_reason"] == "length", finished, "{last}");
-        assert_eq!(last["error"].is_null(), finished, "{last}");
-        let events = Response::read(second).events();
-        assert_eq!(events.last().unwrap()["error"]["type"], "service_unavailable");
+fn a_short_prompt_does_not_wait_for_a_long_one() {
+    let options = EngineOptions { prompt_rows: 8, slots: 2, ..EngineOptions::default() };
+    let engine = Engine::start(model(), options).unwrap();
+    let requests = vec![raw((0..500).collect(), 1), raw((600..630).collect(), 1)];
+    let mut events = engine.submit(None, requests).unwrap();
+    let mut started = Vec::new();
+    while let Some((answer, event)) = events.blocking_recv() {
+        if matches!(event, Event::Started { .. }) {
+            started.push(answer);
+        }
+        assert!(!matches!(event, Event::Failed(_)), "{event:?}");
     }
+    assert_eq!(started, [1, 0]);
+    // No step had more than its share.
+    let metrics = engine.metrics();
+    let (steps, rows) = (metrics.steps.load(Relaxed), metrics.rows.load(Relaxed));
+    assert_eq!(rows, 530);
+    assert!(steps >= 530 / 8, "{rows} rows in {steps} steps");
+}
+
+#[test]
+fn an_engine_that_stops_finishes_or_ends_what_is_at_work() {
+    for (grace, finished) in [(Duration::from_secs(60), true), (Duration::ZERO, false)] {
+        let options = EngineOptions { slots: 1, ..EngineOptions::default() };
+        let engine = Engine::start(model(), options).unwrap();
+        let mut first = engine.submit(None, vec![raw(vec![1, 2, 3], 480)]).unwrap();
+        assert!(matches!(first.blocking_recv(), Some((0, Event::Started { .. }))));
+        let mut second = engine.submit(None, vec![raw(vec![1, 2, 3], 480)]).unwrap();
+        engine.stop(grace);
+        assert_eq!(engine.submit(None, vec![raw(vec![1], 1)]).unwrap_err(), Refusal::Stopping);
+        engine.join();
+        assert!(matches!(second.blocking_recv(), Some((0, Event::Failed(EngineError::Stopping)))));
+        let mut last = None;
+        while let Some((_, event)) = first.blocking_recv() {
+            last = Some(event);
+        }
+        match last {
+            Some(Event::Done(done)) => assert!(finished && done.tokens == 480),
+            Some(Event::Failed(EngineError::Stopping)) => assert!(!finished),
+            other => panic!("{other:?}"),
+        }
+    }
+}
+
+#[test]
+fn one_text_that_fails_does_not_end_the_others() {
+    let engine = Engine::start(model(), EngineOptions::default()).unwrap();
+    let outside = model().config().vocab as u32;
+    let requests = vec![raw(vec![1, 2, 3], 20), raw(vec![4, outside], 20), raw(vec![7, 8], 20)];
+    let mut events = engine.submit(None, requests).unwrap();
+    let mut ends = [None; 3];
+    while let Some((answer, event)) = events.blocking_recv() {
+        match event {
+            Event::Done(done) => ends[answer] = Some(done.tokens),
+            Event::Failed(_) => ends[answer] = Some(0),
+            _ => {}
+        }
+    }
+    assert_eq!(ends, [Some(20), Some(0), Some(20)]);
+}
+
+#[test]
+fn a_server_ends_with_its_connections() {
+    let mut server = TestServer::start();
+    let idle = server.send(b"");
+    let began = Instant::now();
+    server.stop();
+    assert!(began.elapsed() < Duration::from_secs(10));
+    drop(idle);
 }

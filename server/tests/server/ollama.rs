@@ -83,7 +83,8 @@ fn formats_and_errors() {
     let schema = json!({ "type": "object", "properties": { "a": { "type": "boolean" } }, "required": ["a"], "additionalProperties": false });
     let request = with(with(chat("Hello"), "format", schema), "stream", json!(false));
     let answer = server.post("/api/chat", &request).ok();
-    let value: Value = serde_json::from_str(answer["message"]["content"].as_str().unwrap()).unwrap();
+    let value: Value =
+        serde_json::from_str(answer["message"]["content"].as_str().unwrap()).unwrap();
     assert!(value["a"].is_boolean());
     let fails = |request: Value, status| {
         let error = server.post("/api/chat", &request).error(status);
@@ -95,6 +96,8 @@ fn formats_and_errors() {
     assert!(fails(with(chat("x"), "tools", json!([{}])), 400).contains("tools"));
     assert!(fails(with(chat("x"), "options", json!({ "top_k": -1 })), 400).contains("top_k"));
     assert!(fails(with(chat("x"), "format", json!("xml")), 400).contains("json"));
-    assert!(server.post("/api/embed", &json!({ "model": "demo", "input": "x" })).error(501).is_string());
+    assert!(
+        server.post("/api/embed", &json!({ "model": "demo", "input": "x" })).error(501).is_string()
+    );
     assert!(server.request("POST", "/api/chat", "", b"{").error(400).is_string());
 }

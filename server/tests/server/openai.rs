@@ -1,6 +1,5 @@
 //! OpenAI's API over the wire.
 
-
 use crate::client::{TestServer, ask, model, with};
 use serde_json::{Value, json};
 use std::ops::ControlFlow;
@@ -55,10 +54,9 @@ fn a_chat_is_answered_at_once_or_in_pieces() {
 fn the_text_is_that_of_the_runtime() {
     let server = TestServer::start();
     let sampling = SamplerOptions { seed: 7, ..SamplerOptions::default() };
-    for (settings, sampling) in [
-        (json!({ "temperature": 0 }), SamplerOptions::greedy()),
-        (json!({ "seed": 7 }), sampling),
-    ] {
+    for (settings, sampling) in
+        [(json!({ "temperature": 0 }), SamplerOptions::greedy()), (json!({ "seed": 7 }), sampling)]
+    {
         let options = GenerateOptions { max_tokens: 50, sampling, ..GenerateOptions::default() };
         let mut session = model().session().unwrap();
         let offline =
@@ -163,8 +161,7 @@ fn probabilities_are_reported() {
         .collect();
     assert_eq!(&streamed, tokens);
 
-    let request =
-        json!({ "prompt": "Once upon", "logprobs": 2, "max_tokens": 4, "echo": true, "temperature": 0 });
+    let request = json!({ "prompt": "Once upon", "logprobs": 2, "max_tokens": 4, "echo": true, "temperature": 0 });
     let response = server.post("/v1/completions", &request).ok();
     let choice = &response["choices"][0];
     assert!(choice["text"].as_str().unwrap().starts_with("Once upon"));

@@ -54,7 +54,10 @@ fn what_is_wrong_is_said() {
     }
     let error = server.post("/v1/chat/completions", &chat(json!({ "model": "gpt-4o" }))).error(404);
     assert_eq!(error["code"], "model_not_found");
-    assert_eq!(server.post("/v1/embeddings", &json!({ "input": "x" })).error(501)["code"], "no_embeddings");
+    assert_eq!(
+        server.post("/v1/embeddings", &json!({ "input": "x" })).error(501)["code"],
+        "no_embeddings"
+    );
     assert_eq!(server.get("/nowhere").error(404)["type"], "not_found_error");
     server.get("/v1/chat/completions").error(405);
     assert!(!server.chat(&ask("Hello")).is_empty());
@@ -88,7 +91,10 @@ fn a_prompt_that_does_not_fit_is_counted() {
     let message = error["message"].as_str().unwrap();
     assert!(message.contains("512") && message.contains("20"), "{message}");
     let prompt = json!({ "prompt": vec![1; 512] });
-    assert_eq!(server.post("/v1/completions", &prompt).error(400)["code"], "context_length_exceeded");
+    assert_eq!(
+        server.post("/v1/completions", &prompt).error(400)["code"],
+        "context_length_exceeded"
+    );
     server.post("/v1/completions", &json!({ "prompt": [999_999] })).error(400);
     server.post("/v1/completions", &json!({ "prompt": [] })).error(400);
     // The last place of the context is used, and no more.
@@ -96,7 +102,8 @@ fn a_prompt_that_does_not_fit_is_counted() {
     let response = server.post("/v1/completions", &full).ok();
     assert!(response["usage"]["completion_tokens"].as_u64().unwrap() <= 1);
     let large = ask(&"x".repeat(5 << 20)).to_string();
-    let response = Response::read(server.open("POST", "/v1/chat/completions", "", large.as_bytes()));
+    let response =
+        Response::read(server.open("POST", "/v1/chat/completions", "", large.as_bytes()));
     assert_eq!(response.status, 413);
 }
 
@@ -155,7 +162,8 @@ fn slow_clients_are_left() {
     let mut half = server.send(b"POST /v1/chat/completions HTTP/1.1\r\nhost: local");
     let mut rest = Vec::new();
     let _ = half.read_to_end(&mut rest);
-    let head = b"POST /v1/chat/completions HTTP/1.1\r\nhost: localhost\r\ncontent-length: 99\r\n\r\n{";
+    let head =
+        b"POST /v1/chat/completions HTTP/1.1\r\nhost: localhost\r\ncontent-length: 99\r\n\r\n{";
     let slow = server.send(head);
     assert_eq!(Response::read(slow).status, 408);
     let mut idle = server.send(b"");
