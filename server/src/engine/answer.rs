@@ -51,15 +51,19 @@ pub(crate) struct Answer<'m> {
 }
 
 impl<'m> Answer<'m> {
-    /// Begins an answer. Fails when a sampling option is out of range.
-    pub(crate) fn new(job: Job, tokenizer: &'m Tokenizer) -> Result<Self, (Job, EngineError)> {
-        let sampler = match Sampler::new(job.request.sampling.clone()) {
-            Ok(sampler) => sampler,
-            Err(error) => return Err((job, EngineError::Model(error.to_string()))),
-        };
+    /// Begins an answer; `None`, and its client is told, when a sampling option is out of range.
+    pub(crate) fn new(job: Job, tokenizer: &'m Tokenizer) -> Option<Self> {
         let Job { request, answer, events, arrived } = job;
+        let sampler = match Sampler::new(request.sampling) {
+            Ok(sampler) => sampler,
+            Err(error) => {
+                let error = EngineError::Model(error.to_string());
+                let _ = events.send((answer, Event::Failed(error)));
+                return None;
+            }
+        };
         let stream = tokenizer.stream_after(request.prompt.last().copied());
-        Ok(Self {
+        Some(Self {
             reused: 0,
             pending: None,
             passed_over: 0,

@@ -114,13 +114,7 @@ impl<'m> Scheduler<'m> {
     /// Gives a free slot to a job.
     fn start(&mut self, job: Job) {
         let Some(placement) = place(&self.slots, &job.request.prompt) else { return };
-        let mut answer = match Answer::new(job, self.model.tokenizer()) {
-            Ok(answer) => answer,
-            Err((job, error)) => {
-                let _ = job.events.send((job.answer, super::Event::Failed(error)));
-                return;
-            }
-        };
+        let Some(mut answer) = Answer::new(job, self.model.tokenizer()) else { return };
         let (index, shared) = (placement.slot, placement.shared);
         if let Some(source) = placement.source {
             self.state.copy(source, index, shared);
