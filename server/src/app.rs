@@ -1,7 +1,7 @@
 //! What all handlers share, and which handler serves which path.
 
 use crate::engine::{Client, Engine, Events, Request};
-use crate::error::{ApiError, engine_failed};
+use crate::error::ApiError;
 use crate::grammar::Grammars;
 use crate::limits::Limits;
 use crate::{guard, native, ollama, openai, page};
@@ -73,7 +73,8 @@ impl App {
     ) -> Result<T, ApiError> {
         let app = Arc::clone(self);
         let done = tokio::task::spawn_blocking(move || work(&app)).await;
-        done.unwrap_or_else(|_| Err(engine_failed()))
+        // A panic was reported where it happened.
+        done.unwrap_or_else(|_| Err(ApiError::internal("the request could not be prepared")))
     }
 }
 

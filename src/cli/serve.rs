@@ -44,7 +44,7 @@ pub(crate) struct Args {
 
 pub(crate) fn serve(args: Args) -> Result<(), Failure> {
     interrupt::outlive_closed_pipes();
-    let api_key = args.api_key.or_else(|| environment::value("TRILUT_API_KEY"));
+    let api_key = args.api_key.or_else(|| environment::value(environment::API_KEY));
     if api_key.as_deref() == Some("") {
         return Err(Failure::usage("--api-key is empty").hint("leave it out to need no key"));
     }
