@@ -8,6 +8,7 @@ Expects the embedded model. Exits with an error when a client does not get what 
 import json
 import sys
 import threading
+from typing import Literal
 
 import ollama
 import openai
@@ -47,7 +48,7 @@ def openai_chats(client):
 
 def openai_schemas(client):
     class Animal(BaseModel):
-        legs: int
+        kind: Literal["fox", "owl"]
         tame: bool
 
     answer = client.chat.completions.parse(
@@ -89,10 +90,10 @@ def ollama_chats(client, text):
     assert "".join(part.message.content for part in parts) == text
     assert parts[-1].done and parts[-1].eval_count > 0
     assert client.generate(MODEL, QUESTION[0]["content"], options=options).response == text
-    schema = {"type": "object", "properties": {"legs": {"type": "integer"}}, "required": ["legs"],
+    schema = {"type": "object", "properties": {"tame": {"type": "boolean"}}, "required": ["tame"],
               "additionalProperties": False}
     answer = client.chat(MODEL, QUESTION, format=schema, options={"num_predict": 60, "seed": 1})
-    assert isinstance(json.loads(answer.message.content)["legs"], int)
+    assert isinstance(json.loads(answer.message.content)["tame"], bool)
     try:
         client.chat("other", QUESTION)
     except ollama.ResponseError as error:
