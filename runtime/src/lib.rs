@@ -24,10 +24,12 @@
 
 pub mod cache;
 pub mod chat;
+pub mod convert;
 pub mod dummy;
 pub mod embedded;
 mod error;
 pub mod gguf;
+mod mapped_file;
 pub mod model;
 pub mod perplexity;
 pub mod sampler;
