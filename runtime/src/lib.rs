@@ -22,13 +22,16 @@
 //! thread count, batch and ISA: see [`model`] for the forward pass and `trilut_kernels::float` for the
 //! order of evaluation that this rests on.
 
+pub mod batch;
 pub mod cache;
 pub mod chat;
 pub mod convert;
 pub mod dummy;
 pub mod embedded;
+pub mod embedding;
 mod error;
 pub mod gguf;
+pub mod likelihood;
 mod mapped_file;
 pub mod model;
 pub mod perplexity;
@@ -42,5 +45,5 @@ pub use error::Error;
 pub use model::{Config, Load, Model, ModelOptions, Row, State};
 pub use perplexity::{Perplexity, PerplexityError, perplexity};
 pub use sampler::{Sampler, SamplerOptions};
-pub use session::{Finish, GenerateOptions, Generation, Session};
+pub use session::{Finish, GenerateOptions, Generation, OnFull, Session};
 pub use trace::Trace;

@@ -20,6 +20,7 @@ mod from_gguf;
 mod plan;
 mod pre_tokenizer;
 mod sentence_piece;
+mod synthetic;
 mod ternary;
 mod verify;
 mod vocabulary;
@@ -27,6 +28,7 @@ mod write;
 
 pub use codec::Codec;
 pub use error::ConvertError;
+pub use synthetic::{CheckpointOptions, CheckpointWeights, write_checkpoint};
 
 use crate::gguf::{Gguf, TensorKind, WriteError};
 use checkpoint::Checkpoint;
