@@ -16,6 +16,7 @@ mod eval;
 mod failure;
 mod inspect;
 mod interrupt;
+mod memory;
 mod model;
 mod output;
 mod perplexity;
