@@ -108,7 +108,7 @@ mod tests {
                 log += (logits[token as usize].exp() / all).ln();
                 session.append(&[token]).unwrap();
             }
-            assert!((found.log - log).abs() < 1e-9, "{choice}: {found:?} {log}");
+            assert!((found.log - log).abs() < 1e-6, "{choice}: {found:?} {log}");
         }
         assert!(found[0].log > found[2].log);
         // Alone it scores the same: nothing leaks from one choice to the next.

@@ -157,8 +157,9 @@ fn llama_queries_and_keys_are_reordered_for_their_rope() {
 fn codecs_of_gguf_files_lead_into_each_other() {
     let dir = tempfile::tempdir().unwrap();
     let path = |name: &str| dir.path().join(name);
-    std::fs::write(path("demo.gguf"), embedded::model()).unwrap();
-    let mut source = path("demo.gguf");
+    Checkpoint::synthetic(&spec("bitnet-b1.58", true), &path("checkpoint"));
+    go(&path("checkpoint"), &path("first.gguf"), &verified()).unwrap();
+    let mut source = path("first.gguf");
     for codec in [Codec::Tq2_0, Codec::Tq1_0, Codec::I2S] {
         let target = path(&format!("{}.gguf", codec.name()));
         let options = Options { codec, ..verified() };
@@ -169,20 +170,25 @@ fn codecs_of_gguf_files_lead_into_each_other() {
         source = target;
     }
     // The last one holds what the first one did.
-    let (demo, back) =
-        (Gguf::open(path("demo.gguf")).unwrap(), Gguf::open(path("I2_S.gguf")).unwrap());
-    assert_eq!(demo.tensors().len(), back.tensors().len());
-    for (a, b) in demo.tensors().iter().zip(back.tensors()) {
+    let (first, back) =
+        (Gguf::open(path("first.gguf")).unwrap(), Gguf::open(path("I2_S.gguf")).unwrap());
+    assert_eq!(first.tensors().len(), back.tensors().len());
+    for (a, b) in first.tensors().iter().zip(back.tensors()) {
         assert_eq!((a.name(), a.dims(), a.type_name()), (b.name(), b.dims(), b.type_name()));
-        assert!(demo.data(a) == back.data(b), "{}", a.name());
+        assert!(first.data(a) == back.data(b), "{}", a.name());
     }
+    // What a codec has no blocks for is refused by name.
+    std::fs::write(path("demo.gguf"), embedded::model()).unwrap();
+    let options = Options { codec: Codec::Tq1_0, ..verified() };
+    let error = go(&path("demo.gguf"), &path("no.gguf"), &options).unwrap_err().to_string();
+    assert!(error.contains("ffn_down") && error.contains("TQ1_0"), "{error}");
     let keys = |gguf: &Gguf| -> Vec<(String, String)> {
         let mut keys: Vec<_> =
             gguf.metadata().map(|(key, value)| (key.to_owned(), format!("{value:?}"))).collect();
         keys.sort();
         keys
     };
-    assert_eq!(keys(&demo), keys(&back));
+    assert_eq!(keys(&first), keys(&back));
 }
 
 #[test]
@@ -237,9 +243,9 @@ fn sentence_piece_models_keep_their_scores() {
         model.extend([10, piece.len() as u8]);
         model.extend(piece);
     };
-    [("<unk>", 2), ("<s>", 3), ("</s>", 3)].map(|(text, kind)| piece(text, 0.0, kind));
+    [("<unk>", 2), ("<s>", 3), ("</s>", 3)].iter().for_each(|(text, kind)| piece(text, 0.0, *kind));
     (0..=255u8).for_each(|byte| piece(&format!("<0x{byte:02X}>"), 0.0, 6));
-    ["\u{2581}a", "b", "\u{2581}ab"].map(|text| piece(text, -1.0, 1));
+    ["\u{2581}a", "b", "\u{2581}ab"].iter().for_each(|text| piece(text, -1.0, 1));
     std::fs::write(source.join("tokenizer.model"), model).unwrap();
     let config = json!({"bos_token": "<s>", "eos_token": {"content": "</s>"}, "add_bos_token": true,
         "added_tokens_decoder": {"299": {"content": "<pad>", "special": true}}});

@@ -48,13 +48,7 @@ fn table(processes: &[(u32, String, Memory)]) -> Table {
     let mut sum = Memory::default();
     for (id, command, memory) in processes {
         let Memory { resident, proportional, private } = *memory;
-        table.row([
-            command.clone(),
-            id.to_string(),
-            mb(resident),
-            mb(proportional),
-            mb(private),
-        ]);
+        table.row([command.clone(), id.to_string(), mb(resident), mb(proportional), mb(private)]);
         sum.resident += resident;
         sum.proportional += proportional;
         sum.private += private;
@@ -83,7 +77,8 @@ fn processes(proc: &Path) -> Vec<(u32, String, Memory)> {
         let command = read("cmdline").unwrap_or_default();
         // The name of the program, its subcommand and what follows, as far as it fits.
         let words: Vec<&str> = command.split('\0').skip(1).take(3).collect();
-        let command: String = super::failure::printable(&words.join(" ")).chars().take(48).collect();
+        let command: String =
+            super::failure::printable(&words.join(" ")).chars().take(48).collect();
         found.push((id, command, memory));
     }
     found.sort_by_key(|(id, ..)| *id);

@@ -16,7 +16,7 @@ pub(crate) fn spec(architecture: &str, tied: bool) -> ModelSpec {
     };
     let text = format!(
         "name = \"tiny\"\ntitle = \"Tiny\"\narchitecture = \"{architecture}\"\nlayers = 2\nhidden = 256\n\
-         ffn = 384\nheads = 4\nkv_heads = 2\nhead_dim = 64\nvocab = 300\ncontext = 64\n\
+         ffn = 512\nheads = 4\nkv_heads = 2\nhead_dim = 64\nvocab = 300\ncontext = 64\n\
          rope_theta = 10000.0\neps = 1e-5\ntied = {tied}\nsub_norms = {sub_norms}\n\
          activation = \"{activation}\"\n"
     );
