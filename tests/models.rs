@@ -51,12 +51,11 @@ fn checkpoints_are_converted_checked_and_run() {
     let said = stderr(&output);
     assert!(said.contains("bitnet-b1.58") && said.contains("every tensor was compared"), "{said}");
     let text = sandbox.ok(&["run", &file, "hello", "-n", "3", "--temp", "0"]);
-    // The same model in another codec and back again tells the same.
-    sandbox.ok(&["convert", &file, &other, "--codec", "tq1_0", "--verify"]);
-    let types = sandbox.ok(&["inspect", &other]);
-    assert!(types.contains("TQ1_0"), "{types}");
-    sandbox.ok(&["convert", &other, &file, "--verify", "--tensors"]);
-    assert_eq!(sandbox.ok(&["run", &file, "hello", "-n", "3", "--temp", "0"]), text);
+    // From one file to the other it stays the same model.
+    sandbox.ok(&["convert", &file, &other, "--verify", "--tensors"]);
+    assert_eq!(sandbox.ok(&["run", &other, "hello", "-n", "3", "--temp", "0"]), text);
+    let refused = sandbox.fails(1, &["convert", &file, &other, "--codec", "tq1_0"]);
+    assert!(refused.contains("ffn_down") && refused.contains("256"), "{refused}");
 
     assert!(
         sandbox.fails(1, &["convert", &sandbox.name("nowhere"), &file]).contains("there is no")
@@ -109,8 +108,8 @@ fn choices_are_made_by_likelihood() {
     let sandbox = Sandbox::new();
     let file = sandbox.name("questions.tsv");
     let questions = "# text, right, choices\n\
-        Once upon a time there was a\t0\tfox\tthe was\n\
-        Max was happy. On the way home he met a\t1\ton to\tbird\n";
+        Once upon a time there was a clever\t0\tgirl named Ella.\tnamed girl. Ella\n\
+        There she found a black box. On the way\t1\tmouse, Ella home.\thome, Ella met a mouse.\n";
     std::fs::write(&file, questions).unwrap();
     let plain = sandbox.ok(&["eval", "--tsv", &file]);
     assert!(plain.contains("acc      1.0000") && plain.contains("(2 of 2)"), "{plain}");

@@ -53,9 +53,9 @@ pub(super) enum Content<'a> {
     /// Floats in another type, each increased by `plus`.
     Floats { floats: Floats<'a>, m: usize, kind: TensorKind, plus: f32 },
     /// A ternary matrix.
-    Ternary { ternary: Ternary<'a>, codec: Codec },
-    /// The scale of a ternary matrix whose blocks cannot hold it exactly: the tensor at this place.
-    Scale { of: usize },
+    Ternary { ternary: Ternary<'a>, codec: Codec, measure: Measure },
+    /// The scale of the ternary matrix before it, whose blocks cannot hold it exactly.
+    Scale(f32),
 }
 
 impl Item<'_> {
@@ -68,11 +68,11 @@ impl Item<'_> {
             Content::Floats { kind, .. } => {
                 header.tensor(&self.name, &self.dims, *kind);
             }
-            Content::Ternary { ternary, codec } => {
+            Content::Ternary { ternary, codec, .. } => {
                 let size = codec.tensor_bytes(ternary.m * ternary.k);
                 header.sized_tensor(&self.name, &self.dims, codec.kind(), size as u64);
             }
-            Content::Scale { .. } => {
+            Content::Scale(_) => {
                 header.tensor(&self.name, &self.dims, TensorKind::F32);
             }
         }
@@ -84,9 +84,8 @@ impl<'a> Plan<'a> {
         Self { header: GgufWriter::new(), items: Vec::new(), notes: Vec::new() }
     }
 
-    /// Adds a ternary matrix. Blocks of TQ codecs hold a scale as f16; one that this would change goes
-    /// into a tensor of its own, as llama.cpp knows them: whether it would is known before the tensor is
-    /// written because the scale is found here.
+    /// Adds a ternary matrix and finds its scale. Blocks of TQ codecs hold a scale as f16; one that this
+    /// would change goes into a tensor of its own, as llama.cpp knows them.
     pub(super) fn ternary(
         &mut self,
         isa: Supported,
@@ -111,11 +110,10 @@ impl<'a> Plan<'a> {
         let measure = ternary.measure(isa)?;
         source.release(ternary.bytes());
         let dims = vec![k as u64, m as u64];
-        let of = self.items.len();
-        let content = Content::Ternary { ternary, codec };
+        let content = Content::Ternary { ternary, codec, measure };
         self.items.push(Item { name: format!("{name}.weight"), dims, content });
         if codec != Codec::I2S && factor(codec, &measure) != measure.scale {
-            let content = Content::Scale { of };
+            let content = Content::Scale(measure.scale);
             self.items.push(Item { name: format!("{name}.scale"), dims: vec![1], content });
         }
         Ok(measure)

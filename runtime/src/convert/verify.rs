@@ -25,7 +25,7 @@ fn tolerance(kind: TensorKind) -> f64 {
     }
 }
 
-/// Compares a file with its plan; `scales` are not known before.
+/// Compares a file with its plan; scales are found anew.
 pub(super) fn verify(
     plan: &Plan<'_>,
     path: &Path,
@@ -59,12 +59,12 @@ pub(super) fn verify(
                 compare_floats(item, data, floats, *m, *kind, *plus, isa)?;
                 source.release(floats.bytes);
             }
-            Content::Ternary { ternary, codec } => {
+            Content::Ternary { ternary, codec, .. } => {
                 compare_ternary(item, &gguf, data, ternary, *codec, isa)?;
                 source.release(ternary.bytes());
             }
             // Checked with its matrix.
-            Content::Scale { .. } => {}
+            Content::Scale(_) => {}
         }
         gguf.release(super::checkpoint::place((*gguf.shared()).as_ref(), data).unwrap_or(0..0));
     }

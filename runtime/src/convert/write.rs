@@ -51,19 +51,16 @@ pub(super) fn write(
         progress,
     };
     let mut reports = Vec::new();
-    let mut scales = vec![0.0; items.len()];
-    for (index, item) in items.iter().enumerate() {
+    for item in items.iter() {
         match &item.content {
             Content::Bytes { bytes, size, .. } => out.bytes(&item.name, bytes, *size)?,
             Content::Floats { floats, m, kind, plus } => {
                 out.floats(item, floats, *m, *kind, *plus)?;
             }
-            Content::Ternary { ternary, codec } => {
-                let (report, measure) = out.ternary(item, ternary, *codec)?;
-                scales[index] = measure.scale;
-                reports.push(report);
+            Content::Ternary { ternary, codec, measure } => {
+                reports.push(out.ternary(item, ternary, *codec, measure)?);
             }
-            Content::Scale { of } => out.part(&item.name, &scales[*of].to_le_bytes())?,
+            Content::Scale(scale) => out.part(&item.name, &scale.to_le_bytes())?,
         }
     }
     Ok((out.file.finish()?, reports))
@@ -136,14 +133,14 @@ impl Output<'_> {
         item: &Item<'_>,
         ternary: &Ternary<'_>,
         codec: Codec,
-    ) -> Result<(TensorReport, Measure), ConvertError> {
+        measure: &Measure,
+    ) -> Result<TensorReport, ConvertError> {
         let (isa, m, k) = (self.isa, ternary.m, ternary.k);
-        let measure = ternary.measure(isa)?;
         // Both are powers of two.
         let quantum = codec.rows(k).unwrap_or(1).max(ternary.quantum());
         let rows = (CHUNK / k).max(1).next_multiple_of(quantum);
         let row_bytes = |rows: usize| rows * k / codec.weights() * codec.bytes();
-        let in_blocks = f16::from_f32(factor(codec, &measure));
+        let in_blocks = f16::from_f32(factor(codec, measure));
         let mut buffer = std::mem::take(&mut self.buffer);
         let mut seen = Seen::default();
         for start in (0..m).step_by(rows * CHUNKS) {
@@ -152,7 +149,7 @@ impl Output<'_> {
             let pack = |(codes, space): &mut (Vec<u8>, Space), (chunk, out): (usize, &mut [u8])| {
                 let first = start + chunk * rows;
                 codes.resize(rows.min(m - first) * k, 0);
-                let seen = ternary.rows(isa, &measure, first, codes, space)?;
+                let seen = ternary.rows(isa, measure, first, codes, space)?;
                 codec.pack(codes, in_blocks, out);
                 Ok(seen)
             };
@@ -175,15 +172,14 @@ impl Output<'_> {
         if seen.zeros == (m * k) as u64 {
             return Err(ConvertError::tensor(&ternary.name, "holds nothing but zeros"));
         }
-        let report = TensorReport {
+        Ok(TensorReport {
             name: item.name.clone(),
             m,
             k,
             scale: measure.scale,
             zeros: seen.zeros as f64 / (m * k) as f64,
             error: (seen.square > 0.0).then(|| (seen.error / seen.square).sqrt()),
-        };
-        Ok((report, measure))
+        })
     }
 
     fn part(&mut self, name: &str, bytes: &[u8]) -> Result<(), ConvertError> {
