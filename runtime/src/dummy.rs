@@ -4,8 +4,8 @@
 //! weights give 31 % zeros), scales that keep activations near 1, and a vocabulary that encodes any
 //! text. The same model, options and seed give the same bytes on every machine.
 
-mod random;
-mod vocabulary;
+pub(crate) mod random;
+pub(crate) mod vocabulary;
 
 use crate::gguf::{AtomicFile, GgufWriter, TensorKind, TensorWriter, WriteError};
 use half::f16;

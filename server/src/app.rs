@@ -1,5 +1,6 @@
 //! What all handlers share, and which handler serves which path.
 
+use crate::embeddings::Embeddings;
 use crate::engine::{Client, Engine, Events, Request};
 use crate::error::ApiError;
 use crate::grammar::Grammars;
@@ -24,6 +25,8 @@ pub(crate) struct App {
     pub(crate) name: String,
     pub(crate) engine: Engine,
     pub(crate) grammars: Grammars,
+    /// For models that give them.
+    pub(crate) embeddings: Option<Embeddings>,
     pub(crate) limits: Limits,
     pub(crate) guard: guard::Guard,
     pub(crate) started: Instant,
@@ -101,8 +104,8 @@ pub(crate) fn router(app: Arc<App>) -> Router {
         .route("/api/show", post(ollama::models::show))
         .route("/api/generate", post(ollama::answer::generate))
         .route("/api/chat", post(ollama::answer::chat))
-        .route("/api/embed", post(ollama::models::embed))
-        .route("/api/embeddings", post(ollama::models::embed))
+        .route("/api/embed", post(ollama::embed::embed))
+        .route("/api/embeddings", post(ollama::embed::embedding))
         .route("/health", get(native::health))
         .route("/metrics", get(native::metrics))
         .route("/props", get(native::props))

@@ -33,6 +33,12 @@ impl ApiError {
         Self { param: Some(param.into()), ..Self::bad(message) }
     }
 
+    /// A server that has too much to do for some seconds.
+    pub(crate) fn busy(message: impl Into<String>, seconds: u64) -> Self {
+        let error = Self::new(StatusCode::TOO_MANY_REQUESTS, message).code("rate_limit_exceeded");
+        Self { retry_after: Some(seconds), ..error }
+    }
+
     /// A failure of the server's own.
     pub(crate) fn internal(message: impl Into<String>) -> Self {
         Self::new(StatusCode::INTERNAL_SERVER_ERROR, message)
@@ -108,11 +114,7 @@ impl IntoResponse for OllamaError {
 impl From<Refusal> for ApiError {
     fn from(refusal: Refusal) -> Self {
         match refusal {
-            Refusal::Full { retry_after, .. } => Self {
-                retry_after: Some(retry_after),
-                ..Self::new(StatusCode::TOO_MANY_REQUESTS, refusal.to_string())
-                    .code("rate_limit_exceeded")
-            },
+            Refusal::Full { retry_after, .. } => Self::busy(refusal.to_string(), retry_after),
             Refusal::Stopping => Self::new(StatusCode::SERVICE_UNAVAILABLE, refusal.to_string()),
         }
     }

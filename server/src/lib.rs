@@ -24,11 +24,13 @@
 //! | [`grammar`] | answers that must be JSON |
 //! | `openai`, `ollama`, `native` | what clients say and hear |
 //! | `prompt`, `settings` | from their words to tokens and engine requests |
+//! | `embeddings` | texts as vectors, beside the engine |
 //! | `guard`, `limits`, `listen`, `body` | who may ask, how much, and for how long |
 //! | `page` | the web page, files without a build step |
 
 mod app;
 mod body;
+mod embeddings;
 pub mod engine;
 mod error;
 pub mod grammar;

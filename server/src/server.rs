@@ -1,6 +1,7 @@
 //! A server from its address to its end.
 
 use crate::app::{About, App, now, router};
+use crate::embeddings::Embeddings;
 use crate::engine::{Engine, EngineOptions, StartError};
 use crate::grammar::Grammars;
 use crate::guard::Guard;
@@ -14,6 +15,7 @@ use tokio::sync::watch;
 use trilut_presets::Machine;
 use trilut_runtime::Model;
 use trilut_runtime::chat::{ChatError, ChatTemplate};
+use trilut_runtime::embedding::Pooling;
 use trilut_runtime::gguf::{Gguf, TensorInfo};
 
 /// How often the caller is asked whether to end.
@@ -26,13 +28,14 @@ pub struct Served {
     template: Option<ChatTemplate>,
     name: String,
     about: About,
+    pooling: Option<Pooling>,
 }
 
 impl Served {
     /// A model that was loaded from an open file, under the name by which clients ask for it.
     ///
     /// # Errors
-    /// When the file's chat template cannot be used.
+    /// When the file's chat template cannot be used, or its kind of pooling is not known.
     pub fn new(gguf: &Gguf, model: Model, name: impl Into<String>) -> Result<Self, ChatError> {
         let about = About {
             architecture: gguf.architecture()?.to_owned(),
@@ -40,7 +43,14 @@ impl Served {
             parameters: gguf.tensors().iter().map(TensorInfo::elements).sum(),
         };
         let template = ChatTemplate::from_gguf(gguf)?;
-        Ok(Self { model, template, name: name.into(), about })
+        let pooling = Pooling::from_gguf(gguf)?;
+        Ok(Self { model, template, name: name.into(), about, pooling })
+    }
+
+    /// The same with embeddings, made so, whatever the file says of them.
+    #[must_use]
+    pub fn with_embeddings(self, pooling: Pooling) -> Self {
+        Self { pooling: Some(pooling), ..self }
     }
 
     /// Whether there can be chats: the file carries a chat template.
@@ -133,9 +143,13 @@ impl Server {
         let address = listener.local_addr().map_err(refused)?;
         listener.set_nonblocking(true)?;
         let ServerOptions { engine, limits, api_key, cors } = options;
-        let Served { model, template, name, about } = served;
+        let Served { model, template, name, about, pooling } = served;
         let guard = Guard { key: api_key, cors, loopback: address.ip().is_loopback() };
+        let embeddings =
+            pooling.map(|pooling| Embeddings::new(model.clone(), pooling, engine.queue));
+        let embeddings = embeddings.transpose().map_err(StartError::from)?;
         let app = App {
+            embeddings,
             engine: Engine::start(model.clone(), engine)?,
             grammars: Grammars::new(model.clone()),
             model,

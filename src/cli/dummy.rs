@@ -6,6 +6,9 @@ use indicatif::{ProgressBar, ProgressStyle};
 use std::ops::ControlFlow;
 use std::path::PathBuf;
 use trilut_presets::models;
+use trilut_runtime::convert::{
+    CheckpointOptions, CheckpointWeights, ConvertError, write_checkpoint,
+};
 use trilut_runtime::dummy::{DummyError, DummyOptions, Head, write_dummy};
 
 /// Write a model file with random weights, in the shape of a known model.
@@ -20,6 +23,12 @@ pub(crate) struct Args {
     /// Type of the token embedding and the head.
     #[arg(long, value_enum, default_value = "f16")]
     head: HeadType,
+    /// Write a Hugging Face checkpoint instead, to measure conversions: --output is its directory.
+    #[arg(long, value_enum, value_name = "WEIGHTS")]
+    safetensors: Option<Weights>,
+    /// Weight files of the checkpoint.
+    #[arg(long, default_value_t = 1, requires = "safetensors")]
+    shards: usize,
     /// Random seed.
     #[arg(short, long, default_value_t = 0)]
     seed: u64,
@@ -37,6 +46,14 @@ enum HeadType {
     /// 6-bit codes in blocks of 256.
     #[value(name = "q6_k")]
     Q6K,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+enum Weights {
+    /// Packed codes with a scale.
+    Packed,
+    /// The bf16 weights of training.
+    Masters,
 }
 
 impl From<HeadType> for Head {
@@ -57,20 +74,44 @@ pub(crate) fn dummy(args: &Args) -> Result<(), Failure> {
             .because(format!("the names are {}", names.join(", ")))
             .hint("trilut dummy --model bitnet-2b-4t -o dummy.gguf")
     })?;
-    output::check_file(&args.output)?;
     let bar = ProgressBar::new(0);
     let style = ProgressStyle::with_template("[{bar:24}] {bytes} of {total_bytes}  left {eta}");
     bar.set_style(style.expect("the template is well-formed").progress_chars("=> "));
-    let options = DummyOptions { seed: args.seed, head: args.head.into() };
-    let written = write_dummy(spec, options, &args.output, &mut |done, total| {
+    let mut progress = |done, total| {
         bar.set_length(total);
         bar.set_position(done);
         if interrupt::asked() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
-    });
+    };
+    let cancelled = match args.safetensors {
+        Some(weights) => {
+            let weights = match weights {
+                Weights::Packed => CheckpointWeights::Packed,
+                Weights::Masters => CheckpointWeights::Masters,
+            };
+            let options = CheckpointOptions { weights, seed: args.seed, shards: args.shards };
+            match write_checkpoint(spec, options, &args.output, &mut progress) {
+                Err(ConvertError::Cancelled) => true,
+                written => {
+                    written?;
+                    false
+                }
+            }
+        }
+        None => {
+            output::check_file(&args.output)?;
+            let options = DummyOptions { seed: args.seed, head: args.head.into() };
+            match write_dummy(spec, options, &args.output, &mut progress) {
+                Err(DummyError::Cancelled) => true,
+                written => {
+                    written?;
+                    false
+                }
+            }
+        }
+    };
     bar.finish_and_clear();
-    match written {
-        Err(DummyError::Cancelled) => return Err(Failure::interrupted()),
-        written => written?,
+    if cancelled {
+        return Err(Failure::interrupted());
     }
     eprintln!("wrote {}", args.output.display());
     Ok(())

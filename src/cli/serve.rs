@@ -1,5 +1,6 @@
 //! `trilut serve`: the OpenAI and Ollama APIs and a web page.
 
+use super::embed::PoolingName;
 use super::failure::Failure;
 use super::model::{EMBEDDED, Source};
 use super::run::Engine;
@@ -38,6 +39,9 @@ pub(crate) struct Args {
     /// Another origin whose web pages may use the server, such as https://chat.example; * for any.
     #[arg(long, value_name = "ORIGIN")]
     cors: Option<String>,
+    /// Give embeddings, pooled so; a model that was made for them says how in its file.
+    #[arg(long, value_enum, value_name = "POOLING")]
+    pooling: Option<PoolingName>,
     #[command(flatten)]
     engine: Engine,
 }
@@ -50,7 +54,10 @@ pub(crate) fn serve(args: Args) -> Result<(), Failure> {
     }
     let name = args.alias.unwrap_or_else(|| name(args.model.as_deref()));
     let gguf = Source::new(args.model).open()?;
-    let served = Served::new(&gguf, args.engine.load(&gguf)?, name)?;
+    let mut served = Served::new(&gguf, args.engine.load(&gguf)?, name)?;
+    if let Some(pooling) = args.pooling {
+        served = served.with_embeddings(pooling.into());
+    }
     if !served.can_chat() {
         eprintln!("note: the model file carries no chat template: completions work, chats do not");
     }

@@ -5,5 +5,6 @@
 //! `num_ctx` says.
 
 pub(crate) mod answer;
+pub(crate) mod embed;
 pub(crate) mod models;
 mod request;

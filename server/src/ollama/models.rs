@@ -1,9 +1,8 @@
-//! What Ollama's clients ask about models: `tags`, `show`, `ps`, `version`; and `embed`, which is refused.
+//! What Ollama's clients ask about models: `tags`, `show`, `ps`, `version`.
 
 use crate::app::App;
 use crate::body::JsonBody;
 use crate::error::{ApiError, OllamaError};
-use crate::openai::embeddings;
 use axum::Json;
 use axum::extract::State;
 use serde::Deserialize;
@@ -46,6 +45,10 @@ pub(crate) async fn show(
     app.check_model(Some(&name))?;
     let (config, architecture) = (app.model.config(), &app.about.architecture);
     let template = app.template.as_ref().map_or("", |template| template.source());
+    let capabilities = match app.embeddings {
+        Some(_) => vec!["completion", "embedding"],
+        None => vec!["completion"],
+    };
     let key = |name: &str| format!("{architecture}.{name}");
     Ok(Json(json!({
         "template": template,
@@ -62,12 +65,8 @@ pub(crate) async fn show(
             key("attention.head_count_kv"): config.kv_heads,
             key("vocab_size"): config.vocab,
         },
-        "capabilities": ["completion"],
+        "capabilities": capabilities,
     })))
-}
-
-pub(crate) async fn embed() -> OllamaError {
-    embeddings::refused().into()
 }
 
 fn entry(app: &App) -> Value {

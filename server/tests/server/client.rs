@@ -32,8 +32,12 @@ impl TestServer {
     }
 
     pub(crate) fn with(options: ServerOptions) -> Self {
+        Self::serving(options, |served| served)
+    }
+
+    pub(crate) fn serving(options: ServerOptions, change: fn(Served) -> Served) -> Self {
         let gguf = Gguf::from_static(embedded::model()).unwrap();
-        let served = Served::new(&gguf, model(), "demo").unwrap();
+        let served = change(Served::new(&gguf, model(), "demo").unwrap());
         let server = Server::bind(served, "127.0.0.1", 0, options).unwrap();
         let address = server.address();
         let end = Arc::new(AtomicBool::new(false));

@@ -3,7 +3,9 @@
 use crate::client::{TestServer, ask, model, with};
 use serde_json::{Value, json};
 use std::ops::ControlFlow;
+use trilut_runtime::embedding::{Embedder, Pooling};
 use trilut_runtime::{GenerateOptions, SamplerOptions};
+use trilut_server::{Served, ServerOptions};
 
 /// The contents of a streamed chat.
 fn content(events: &[Value]) -> String {
@@ -241,4 +243,36 @@ fn completions_take_texts_and_tokens() {
     assert_eq!(choices.len(), 4);
     assert_eq!((&choices[0]["text"], &choices[1]["text"]), (text, text));
     assert_eq!(choices[2]["text"], choices[3]["text"]);
+}
+
+#[test]
+fn embeddings_are_those_of_the_runtime() {
+    let serve = |served: Served| served.with_embeddings(Pooling::Mean);
+    let server = TestServer::serving(ServerOptions::default(), serve);
+    let request = json!({ "model": "demo", "input": ["A fox.", "An owl sat in a tree."] });
+    let response = server.post("/v1/embeddings", &request).ok();
+    let mut embedder = Embedder::new(model(), Pooling::Mean).unwrap();
+    let offline = embedder.embed("A fox.").unwrap();
+    assert_eq!(response["data"][0]["embedding"], json!(offline));
+    assert_eq!(response["data"][1]["index"], 1);
+    let tokens = embedder.tokens("A fox.").len() + embedder.tokens("An owl sat in a tree.").len();
+    assert_eq!(response["usage"]["prompt_tokens"], tokens);
+    let short = json!({ "input": "A fox.", "encoding_format": "base64" });
+    let encoded = server.post("/v1/embeddings", &short).ok()["data"][0]["embedding"].clone();
+    assert_eq!(encoded.as_str().unwrap().len(), (offline.len() * 4).div_ceil(3) * 4);
+    let ollama = server.post("/api/embed", &json!({ "model": "demo", "input": "A fox." })).ok();
+    assert_eq!(ollama["embeddings"][0], json!(offline));
+    let old = server.post("/api/embeddings", &json!({ "model": "demo", "prompt": "A fox." })).ok();
+    assert_eq!(old["embedding"], json!(offline));
+
+    let fails = |request: Value| server.post("/v1/embeddings", &request).error(400);
+    let long = fails(json!({ "input": "fox ".repeat(2000) }));
+    assert_eq!(long["code"], "context_length_exceeded");
+    assert_eq!(fails(json!({ "input": [] }))["param"], "input");
+    assert_eq!(fails(json!({ "input": 5 }))["param"], "input");
+    assert_eq!(fails(json!({ "input": "x", "dimensions": 7 }))["param"], "dimensions");
+    assert_eq!(
+        fails(json!({ "input": "x", "encoding_format": "int8" }))["param"],
+        "encoding_format"
+    );
 }
