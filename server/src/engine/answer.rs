@@ -1,11 +1,12 @@
 //! One answer in progress: from logits to tokens to text, and when to end.
 
+use super::metrics::Metrics;
 use super::queue::Job;
 use super::request::{Done, EngineError, Event, FinishReason, Penalties, TokenReport};
 use super::stop::StopFilter;
 use crate::grammar::Constraint;
 use std::collections::HashMap;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 use tokio::sync::mpsc::UnboundedSender;
 use trilut_runtime::tokenizer::{TokenStream, Tokenizer};
 use trilut_runtime::{Logprobs, Sampler};
@@ -108,11 +109,6 @@ impl<'m> Answer<'m> {
         self.generated
     }
 
-    /// The time to the first token, once it is there.
-    pub(crate) fn time_to_first(&self) -> Option<Duration> {
-        self.first.map(|first| first - self.arrived)
-    }
-
     /// Takes the logits behind the token at `position - 1`: chooses the next token, which becomes the
     /// pending one, or ends. `room` says whether the context has a place for it.
     pub(crate) fn take(
@@ -208,8 +204,8 @@ impl<'m> Answer<'m> {
         }
     }
 
-    /// Says the rest and how it went.
-    pub(crate) fn finish(mut self, finish: FinishReason) -> Done {
+    /// Says the rest and how it went, which is counted first: who has the answer sees it counted.
+    pub(crate) fn finish(mut self, finish: FinishReason, metrics: &Metrics) {
         if self.stopped {
             // Tokens of the stop text itself are no part of the answer.
             let said = self.said;
@@ -238,8 +234,8 @@ impl<'m> Answer<'m> {
             prompt_time: first - self.started,
             decode_time: first.elapsed(),
         };
+        metrics.finished(&done, self.first.map(|first| first - self.arrived));
         self.send(Event::Done(done));
-        done
     }
 
     /// Says what went wrong.

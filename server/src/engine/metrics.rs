@@ -45,12 +45,6 @@ pub struct Metrics {
 }
 
 impl Metrics {
-    pub(crate) fn step(&self, took: Duration, rows: usize) {
-        self.steps.fetch_add(1, Relaxed);
-        self.rows.fetch_add(rows as u64, Relaxed);
-        self.busy_us.fetch_add(took.as_micros() as u64, Relaxed);
-    }
-
     pub(crate) fn finished(&self, done: &Done, first: Option<Duration>) {
         self.finished.fetch_add(1, Relaxed);
         self.prompt.fetch_add(done.prompt_tokens as u64, Relaxed);

@@ -137,9 +137,11 @@ impl<'m> Scheduler<'m> {
         self.steps += 1;
         let began = Instant::now();
         let (rows, spans) = self.plan();
-        self.forward(&rows, &spans);
         let metrics = &self.shared.metrics;
-        metrics.step(began.elapsed(), rows.len());
+        metrics.steps.fetch_add(1, Relaxed);
+        metrics.rows.fetch_add(rows.len() as u64, Relaxed);
+        self.forward(&rows, &spans);
+        metrics.busy_us.fetch_add(began.elapsed().as_micros() as u64, Relaxed);
     }
 
     /// The rows of the next step.
@@ -248,8 +250,7 @@ impl<'m> Scheduler<'m> {
             None => {}
             Some(Ok(finish)) => {
                 if let Some(answer) = slot.answer.take() {
-                    let first = answer.time_to_first();
-                    self.shared.metrics.finished(&answer.finish(finish), first);
+                    answer.finish(finish, &self.shared.metrics);
                 }
             }
             Some(Err(error)) => {
