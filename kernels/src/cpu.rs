@@ -1,7 +1,12 @@
 //! Which ISAs this CPU may run, and which kernel is the default.
 
-use crate::{GemmKernel, GemmRunnable, Kernel, Runnable, gemm_registry, registry};
-use trilut_presets::{Format, Isa, Op, Shape, default_gemm_point, default_point};
+use crate::{
+    BatchKernel, BatchRunnable, GemmKernel, GemmRunnable, Kernel, Runnable, batch_registry,
+    gemm_registry, registry,
+};
+use trilut_presets::{
+    Format, Isa, Op, Shape, default_batch_point, default_gemm_point, default_point,
+};
 
 /// The proof that this CPU supports an ISA. Only detection makes one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -160,5 +165,30 @@ impl Cpu {
             (name.isa, name.algorithm == default_gemm_point(name.isa))
         };
         self.gemm_candidates().max_by_key(rank).expect("the lattice has a scalar gemm kernel")
+    }
+
+    /// Pairs a small-batch kernel with the proof that it may run here.
+    pub fn batch_runnable(&self, kernel: &'static BatchKernel) -> Option<BatchRunnable> {
+        BatchRunnable::new(kernel, self.supports(kernel.name.isa)?)
+    }
+
+    /// Every small-batch kernel that may run a format here, test-only ISAs left out; none for formats
+    /// that have no such kernels.
+    pub fn batch_candidates(&self, format: Format) -> impl Iterator<Item = BatchRunnable> + '_ {
+        batch_registry()
+            .iter()
+            .filter(move |k| k.name.format == format && k.name.isa != Isa::Emulated)
+            .filter_map(|k| self.batch_runnable(k))
+    }
+
+    /// The small-batch kernel used where nothing was tuned: the most capable ISA's kernel by
+    /// [`default_batch_point`], or any other where the ISA lacks that; `None` where a format has none.
+    pub fn default_batch(&self, format: Format) -> Option<BatchRunnable> {
+        let rank = |r: &BatchRunnable| {
+            let name = r.kernel().name;
+            let point = Some((name.algorithm, name.rows, name.tokens));
+            (name.isa, point == default_batch_point(name.format, name.isa))
+        };
+        self.batch_candidates(format).max_by_key(rank)
     }
 }

@@ -52,6 +52,9 @@ impl Here {
         if let Some(kernel) = trilut_kernels::find(name) {
             return self.cpu.runnable(kernel).map(|_| kernel.hash);
         }
+        if let Some(kernel) = trilut_kernels::find_batch(name) {
+            return self.cpu.batch_runnable(kernel).map(|_| kernel.hash);
+        }
         let kernel = trilut_kernels::find_gemm(name)?;
         self.cpu.gemm_runnable(kernel).map(|_| kernel.hash)
     }
@@ -95,6 +98,7 @@ impl Here {
         Request {
             shapes,
             formats,
+            decoded: Vec::new(),
             threads,
             effort,
             time_limit,

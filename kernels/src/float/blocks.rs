@@ -13,7 +13,7 @@
 
 use super::lanes::{as_i8, part};
 use super::matvec::prefetch;
-use super::{Lanes, instantiate};
+use super::{Lanes, instantiate, several};
 use half::f16;
 
 /// A block format.
@@ -78,6 +78,26 @@ impl BlockFormat {
     }
 }
 
+impl BlockFormat {
+    /// [`BlockFormat::rows`] for several vectors at once, each with its output.
+    ///
+    /// # Panics
+    /// When vectors and outputs differ in number or length, or `rows` does not hold as many rows of whole
+    /// blocks.
+    pub fn rows_for(
+        self,
+        isa: crate::Supported,
+        rows: &[u8],
+        xs: &[&[f32]],
+        outs: &mut [&mut [f32]],
+    ) {
+        match self {
+            Self::Q8_0 => several::rows_q8_0(isa, rows, xs, outs),
+            Self::Q6K => several::rows_q6_k(isa, rows, xs, outs),
+        }
+    }
+}
+
 fn first_not_finite<const BYTES: usize>(blocks: &[u8], factor: usize) -> Option<usize> {
     let (blocks, rest) = blocks.as_chunks::<BYTES>();
     assert!(rest.is_empty());
@@ -131,7 +151,7 @@ fn rows_q6_k_body<L: Lanes>(rows: &[u8], x: &[f32], out: &mut [f32]) {
 }
 
 /// How a block of `BYTES` bytes holds `CHUNKS` chunks of 16 weights.
-trait Block<L: Lanes, const CHUNKS: usize, const BYTES: usize> {
+pub(super) trait Block<L: Lanes, const CHUNKS: usize, const BYTES: usize> {
     /// A block on its way to weights.
     type Unpacked: Copy + Default;
     /// Does what is done once for a block.
@@ -140,7 +160,7 @@ trait Block<L: Lanes, const CHUNKS: usize, const BYTES: usize> {
     fn weights(unpacked: &Self::Unpacked, chunk: usize) -> L;
 }
 
-struct Q8_0;
+pub(super) struct Q8_0;
 
 impl<L: Lanes> Block<L, 2, 34> for Q8_0 {
     /// d and the codes
@@ -158,7 +178,7 @@ impl<L: Lanes> Block<L, 2, 34> for Q8_0 {
     }
 }
 
-struct Q6K;
+pub(super) struct Q6K;
 
 impl<L: Lanes> Block<L, 16, 210> for Q6K {
     type Unpacked = L::Q6;

@@ -34,7 +34,7 @@ fn rows_f32_body<L: Lanes>(rows: &[f32], x: &[f32], out: &mut [f32]) {
 }
 
 /// A type that rows are stored in.
-trait Element: Copy + Default {
+pub(super) trait Element: Copy + Default {
     fn load<L: Lanes>(x: &[Self; 16]) -> L;
 }
 

@@ -2,16 +2,16 @@
 //!
 //! One parallel region per call; inside, every operation is split over the workers by position and
 //! ended by a barrier where the next one reads what others wrote. Rows of a matrix go to the same
-//! worker for all tokens of the batch. One token or a few go through the gemv kernels, a block of rows
-//! at a time, so that weights read once serve every token; more go through a gemm kernel, in tiles, the
-//! layers that share an input stacked into one matrix. Each value is computed by one fixed sequence of
-//! operations, whatever the batch, the threads, the kernels and the ISA.
+//! worker for all tokens of the batch. One token goes through the gemv kernels and a few through those of
+//! small batches, a block of rows at a time, so that weights read once serve every token; more go through
+//! a gemm kernel, in tiles, the layers that share an input stacked into one matrix. Each value is computed
+//! by one fixed sequence of operations, whatever the batch, the threads, the kernels and the ISA.
 
 use super::attention::{attend, heads_per_task};
 use super::linear::Linear;
 use super::passage::{Passage, Token, passages};
 use super::scratch::{Input, ScratchParts};
-use super::stack::{LEAST_TOKENS, Order, Outputs, PrefillChoice, Stack};
+use super::stack::{Order, Outputs, PrefillChoice, Stack};
 use super::weights::{Block, Weights};
 use super::{Config, Row};
 use crate::cache::Layout;
@@ -26,7 +26,7 @@ use trilut_kernels::{Panel, Supported, Tile};
 
 /// Rows of a ternary matrix that are kept in cache while all tokens of a batch pass over them: the most
 /// that a lookup kernel takes in one pass.
-const BLOCK_ROWS: usize = 4 * Tile::ROW_QUANTUM;
+pub(super) const BLOCK_ROWS: usize = 4 * Tile::ROW_QUANTUM;
 
 /// The same of the head, whose rows are floats.
 const HEAD_BLOCK_ROWS: usize = 32;
@@ -37,6 +37,8 @@ pub(crate) struct Forward<'a, 't> {
     pub(crate) weights: &'a Weights,
     /// In the order of [`Config::stacks`].
     pub(crate) stacks: &'a [PrefillChoice; 4],
+    /// Tokens from which on a batch is run as a prompt.
+    pub(crate) least_prompt: usize,
     pub(crate) rope: &'a Rope,
     pub(crate) isa: Supported,
     pub(crate) rows: &'a [Row],
@@ -232,12 +234,16 @@ impl Forward<'_, '_> {
         let own = unsafe { &mut self.scratch.own.get_mut(at(worker.index, 1))[0] };
         // Both have one shape, so one kernel and one division of the rows.
         for rows in self.row_blocks(worker, &block.gate) {
-            let (sums, up) = (&mut own.sums[..rows.len()], &mut own.floats[..rows.len()]);
+            let (n, len) = (inputs.len(), rows.len());
+            let (gates, ups) = own.sums[..2 * n * len].split_at_mut(n * len);
+            block.gate.sums(inputs, rows.clone(), gates);
+            block.up.sums(inputs, rows.clone(), ups);
+            let up = &mut own.floats[..len];
             for (t, input) in inputs.iter().enumerate() {
                 // SAFETY: own rows of a token.
                 let gate = unsafe { self.scratch.gate.get_mut(within(t, block.gate.m(), &rows)) };
-                block.gate.rows(&input.activations, input.amax, rows.clone(), sums, gate);
-                block.up.rows(&input.activations, input.amax, rows.clone(), sums, up);
+                block.gate.floats(&gates[at(t, len)], input.amax, gate);
+                block.up.floats(&ups[at(t, len)], input.amax, up);
                 elementwise::relu2_mul(self.isa, gate, up);
             }
         }
@@ -245,7 +251,7 @@ impl Forward<'_, '_> {
 
     /// Whether the batch is large enough for the gemm kernels.
     fn is_prompt(&self) -> bool {
-        self.rows.len() >= LEAST_TOKENS
+        self.rows.len() >= self.least_prompt
     }
 
     /// Runs this worker's rows of a stack for all tokens.
@@ -283,20 +289,23 @@ impl Forward<'_, '_> {
         let head = self.weights.head();
         let share = worker.share(vocab, HEAD_BLOCK_ROWS);
         // One token streams its whole share; several go over a block together.
-        let block = if wanted().count() == 1 { share.len().max(1) } else { HEAD_BLOCK_ROWS };
+        let alone = wanted().count() == 1;
+        let block = if alone { share.len().max(1) } else { HEAD_BLOCK_ROWS };
+        // SAFETY: the normed tokens are complete.
+        let token = |(t, _)| unsafe { scratch.h.get(at(t, hidden)) };
+        let tokens: Vec<&[f32]> = wanted().map(token).collect();
         for start in share.clone().step_by(block) {
             let rows = start..share.end.min(start + block);
-            for (index, (t, _)) in wanted().enumerate() {
-                // SAFETY: the normed token is complete; the output is own rows of a token.
-                let (h, out) = unsafe {
-                    (
-                        scratch.h.get(at(t, hidden)),
-                        scratch.logits.get_mut(within(index, vocab, &rows)),
-                    )
-                };
-                head.rows_times(self.isa, rows.clone(), h, out);
-                self.check(reduce::all_finite(self.isa, out));
+            let out = |index| {
+                // SAFETY: own rows of a token.
+                unsafe { scratch.logits.get_mut(within(index, vocab, &rows)) }
+            };
+            let mut outs: Vec<&mut [f32]> = (0..tokens.len()).map(out).collect();
+            match (&tokens[..], &mut outs[..]) {
+                ([token], [out]) => head.rows_times(self.isa, rows.clone(), token, out),
+                (tokens, outs) => head.rows_times_each(self.isa, rows.clone(), tokens, outs),
             }
+            outs.iter().for_each(|out| self.check(reduce::all_finite(self.isa, out)));
         }
     }
 
@@ -328,7 +337,7 @@ impl Forward<'_, '_> {
                 let amax = unsafe { scratch.amax.get_mut(at(t, 1)) };
                 amax[0] = input.amax;
             } else {
-                stack.linears.iter().for_each(|linear| linear.prepare(&mut input.activations));
+                stack.linears.iter().for_each(|linear| linear.prepare(&mut input.activations, n));
             }
         }
         if alone {
@@ -357,11 +366,12 @@ impl Forward<'_, '_> {
         // SAFETY: the worker's own.
         let own = unsafe { &mut self.scratch.own.get_mut(at(worker.index, 1))[0] };
         for rows in self.row_blocks(worker, linear) {
-            let sums = &mut own.sums[..rows.len()];
-            for (t, input) in inputs.iter().enumerate() {
+            let sums = &mut own.sums[..inputs.len() * rows.len()];
+            linear.sums(inputs, rows.clone(), sums);
+            for (t, (input, sums)) in inputs.iter().zip(sums.chunks_exact(rows.len())).enumerate() {
                 // SAFETY: own rows of a token.
                 let out = unsafe { out.get_mut(within(t, linear.m(), &rows)) };
-                linear.rows(&input.activations, input.amax, rows.clone(), sums, out);
+                linear.floats(sums, input.amax, out);
             }
         }
     }
@@ -379,9 +389,11 @@ impl Forward<'_, '_> {
         // SAFETY: the worker's own.
         let own = unsafe { &mut self.scratch.own.get_mut(at(worker.index, 1))[0] };
         for rows in self.row_blocks(worker, linear) {
-            let (sums, floats) = (&mut own.sums[..rows.len()], &mut own.floats[..rows.len()]);
-            for (t, input) in inputs.iter().enumerate() {
-                linear.rows(&input.activations, input.amax, rows.clone(), sums, floats);
+            let sums = &mut own.sums[..inputs.len() * rows.len()];
+            let floats = &mut own.floats[..rows.len()];
+            linear.sums(inputs, rows.clone(), sums);
+            for (t, (input, sums)) in inputs.iter().zip(sums.chunks_exact(rows.len())).enumerate() {
+                linear.floats(sums, input.amax, floats);
                 // SAFETY: own rows of a token.
                 let out = unsafe { out.get_mut(within(t, linear.m(), &rows)) };
                 elementwise::add(self.isa, out, floats);
@@ -392,7 +404,8 @@ impl Forward<'_, '_> {
     /// This worker's rows of a linear layer: whole tasks for one token, small blocks for several.
     fn row_blocks(&self, worker: &Worker, linear: &Linear) -> impl Iterator<Item = Range<usize>> {
         let block = if self.rows.len() == 1 { usize::MAX } else { BLOCK_ROWS };
-        let tasks = worker.tasks(linear.m(), linear.tile().rows_per_task, Tile::ROW_QUANTUM);
+        let rows_per_task = linear.tile(self.rows.len()).rows_per_task;
+        let tasks = worker.tasks(linear.m(), rows_per_task, Tile::ROW_QUANTUM);
         tasks.flat_map(move |task| {
             let end = task.end;
             task.step_by(block).map(move |start| start..end.min(start.saturating_add(block)))

@@ -1,5 +1,7 @@
-//! A ternary linear layer: packed weights, their scale, and the kernel and tile that were chosen.
+//! A ternary linear layer: packed weights, their scale, and the kernels and tiles that were chosen.
 
+use super::batch::BatchChoice;
+use super::scratch::Input;
 use std::ops::Range;
 use trilut_kernels::{
     Activations, Cpu, Format, Isa, Packed, PackedView, Phase, Runnable, Shape, Tile, find,
@@ -18,6 +20,8 @@ pub struct Choice {
     pub tile: Tile,
     /// In words for a person; for a pick that could not be used, what was wrong with it.
     pub reason: String,
+    /// What runs several tokens at once.
+    pub batch: BatchChoice,
 }
 
 impl Choice {
@@ -30,9 +34,21 @@ impl Choice {
         plan: Option<&Plan>,
         cpu: &Cpu,
     ) -> Self {
+        let (kernel, tile, reason) = Self::pick(shape, format, threads, plan, cpu);
+        let batch = BatchChoice::make(shape, &kernel, threads, plan, cpu);
+        Self { shape, kernel, tile, reason, batch }
+    }
+
+    fn pick(
+        shape: Shape,
+        format: Option<Format>,
+        threads: usize,
+        plan: Option<&Plan>,
+        cpu: &Cpu,
+    ) -> (Runnable, Tile, String) {
         let fallback = |reason: String| {
             let kernel = cpu.default_kernel(format.unwrap_or(Format::I2S), shape);
-            Self { shape, kernel, tile: Tile::default(), reason }
+            (kernel, Tile::default(), reason)
         };
         let Some(plan) = plan else { return fallback("default, no plan was given".into()) };
         let Some(pick) = plan.find(shape, Phase::Decode, threads) else {
@@ -62,7 +78,7 @@ impl Choice {
         if !pick.tile.is_legal() {
             return refused(&format!("has an illegal tile ({})", pick.tile));
         }
-        Self { shape, kernel, tile: pick.tile, reason: pick.reason.clone() }
+        (kernel, pick.tile, pick.reason.clone())
     }
 }
 
@@ -73,12 +89,19 @@ pub(crate) struct Linear {
     scale: f32,
     kernel: Runnable,
     tile: Tile,
+    batch: BatchChoice,
 }
 
 impl Linear {
     /// `weights` must be in the layout of the chosen kernel.
     pub(crate) fn new(weights: Packed, scale: f32, choice: &Choice) -> Self {
-        Self { weights, scale, kernel: choice.kernel, tile: choice.tile }
+        Self {
+            weights,
+            scale,
+            kernel: choice.kernel,
+            tile: choice.tile,
+            batch: choice.batch.clone(),
+        }
     }
 
     /// Outputs of the layer.
@@ -96,9 +119,9 @@ impl Linear {
         self.scale
     }
 
-    /// Run-time loop bounds of its kernel.
-    pub(crate) fn tile(&self) -> Tile {
-        self.tile
+    /// Run-time loop bounds of what runs `n` tokens.
+    pub(crate) fn tile(&self, n: usize) -> Tile {
+        if n > 1 { self.batch.tile } else { self.tile }
     }
 
     /// Bytes that one pass over the weights reads.
@@ -106,29 +129,36 @@ impl Linear {
         self.weights.view().bytes().len()
     }
 
-    /// Makes the form of one token's activations that the kernel reads.
-    pub(crate) fn prepare(&self, activations: &mut Activations) {
-        activations.prepare(self.kernel.activation());
+    /// Makes the form of a token's activations that is read when `n` tokens run at once.
+    pub(crate) fn prepare(&self, activations: &mut Activations, n: usize) {
+        match self.batch.kernel {
+            Some(kernel) if n > 1 => activations.prepare(kernel.activation()),
+            _ => activations.prepare(self.kernel.activation()),
+        }
     }
 
-    /// `out[i] = y[rows.start + i]` for one token: the exact sums, then [`reference::dequantise`].
-    /// `sums` is scratch space for as many values.
+    /// The exact sums of some rows for all tokens, token by token: at once for a small batch, else one after
+    /// the other. `sums` holds as many values as that takes.
     ///
     /// # Panics
     /// When the activations are not prepared or of another length, or the rows do not fit.
-    pub(crate) fn rows(
-        &self,
-        activations: &Activations,
-        amax: f32,
-        rows: Range<usize>,
-        sums: &mut [i32],
-        out: &mut [f32],
-    ) {
+    pub(crate) fn sums(&self, inputs: &[Input], rows: Range<usize>, sums: &mut [i32]) {
         let view = self.weights.view();
-        if let Err(error) = self.kernel.gemv(view, activations, rows, self.tile, sums) {
-            unreachable!("the kernel was chosen for these weights: {error}");
+        let tokens = inputs.iter().map(|input| &input.activations);
+        if inputs.len() > 1 && self.batch.sums(view, tokens, rows.clone(), sums) {
+            return;
         }
-        for (out, &sum) in out.iter_mut().zip(&*sums) {
+        for (input, sums) in inputs.iter().zip(sums.chunks_exact_mut(rows.len())) {
+            let done = self.kernel.gemv(view, &input.activations, rows.clone(), self.tile, sums);
+            if let Err(error) = done {
+                unreachable!("the kernel was chosen for these weights: {error}");
+            }
+        }
+    }
+
+    /// `y` of some rows of a token from their sums: [`reference::dequantise`].
+    pub(crate) fn floats(&self, sums: &[i32], amax: f32, out: &mut [f32]) {
+        for (out, &sum) in out.iter_mut().zip(sums) {
             *out = reference::dequantise(sum, self.scale, amax);
         }
     }

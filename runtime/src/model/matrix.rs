@@ -7,7 +7,7 @@ use half::f16;
 use rayon::prelude::*;
 use std::ops::Range;
 use trilut_kernels::float::blocks::BlockFormat;
-use trilut_kernels::float::{elementwise, matvec};
+use trilut_kernels::float::{elementwise, matvec, several};
 use trilut_kernels::{AlignedBytes, Supported};
 
 /// Bytes that one task copies, letting the file's pages behind them go, or checks.
@@ -147,6 +147,22 @@ impl Matrix {
             Elements::F32 => matvec::rows_f32(isa, bytemuck::cast_slice(bytes), x, out),
             Elements::F16 => matvec::rows_f16(isa, bytemuck::cast_slice(bytes), x, out),
             Elements::Blocks(format) => format.rows(isa, bytes, x, out),
+        }
+    }
+
+    /// The same for several vectors at once, each with its output.
+    pub(crate) fn rows_times_each(
+        &self,
+        isa: Supported,
+        rows: Range<usize>,
+        xs: &[&[f32]],
+        outs: &mut [&mut [f32]],
+    ) {
+        let bytes = self.rows(rows);
+        match self.elements {
+            Elements::F32 => several::rows_f32(isa, bytemuck::cast_slice(bytes), xs, outs),
+            Elements::F16 => several::rows_f16(isa, bytemuck::cast_slice(bytes), xs, outs),
+            Elements::Blocks(format) => format.rows_for(isa, bytes, xs, outs),
         }
     }
 

@@ -6,6 +6,7 @@
 //! single steps and several texts at once are the same call. The graph itself is in `bitnet.rs`.
 
 mod attention;
+mod batch;
 mod bitnet;
 mod config;
 mod linear;
@@ -15,6 +16,7 @@ mod scratch;
 mod stack;
 mod weights;
 
+pub use batch::BatchChoice;
 pub use config::Config;
 pub use linear::Choice;
 pub use stack::PrefillChoice;
@@ -79,6 +81,7 @@ struct Inner {
     tokenizer: Tokenizer,
     choices: [Choice; 7],
     stacks: [PrefillChoice; 4],
+    least_prompt: usize,
     cpu: Cpu,
     context: usize,
     load: Load,
@@ -174,7 +177,19 @@ impl Model {
             Load::Map => gguf.release_metadata(),
             Load::Copy => gguf.release(0..gguf.file_len()),
         }
-        let inner = Inner { config, weights, tokenizer, choices, stacks, cpu, context, load, pool };
+        let least_prompt = stack::least_prompt(&choices);
+        let inner = Inner {
+            config,
+            weights,
+            tokenizer,
+            choices,
+            stacks,
+            least_prompt,
+            cpu,
+            context,
+            load,
+            pool,
+        };
         Ok(Self { inner: Arc::new(inner) })
     }
 
@@ -261,7 +276,7 @@ impl Model {
         rows: &[Row],
         trace: Option<&mut Trace>,
     ) -> Result<&'a [f32], Error> {
-        let Inner { config, weights, stacks, cpu, pool, .. } = &*self.inner;
+        let Inner { config, weights, stacks, least_prompt, cpu, pool, .. } = &*self.inner;
         let lengths = self.check(state, rows)?;
         let State { cache, scratch, rope, .. } = state;
         rope.grow(lengths.iter().copied().max().unwrap_or(0));
@@ -273,6 +288,7 @@ impl Model {
             config,
             weights,
             stacks,
+            least_prompt: *least_prompt,
             rope,
             isa: cpu.best(),
             rows,

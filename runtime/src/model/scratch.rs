@@ -2,6 +2,8 @@
 //! a region.
 
 use super::attention;
+use super::batch::BatchChoice;
+use super::bitnet::BLOCK_ROWS;
 use super::config::Config;
 use super::passage::PassageScratch;
 use super::stack::StackScratch;
@@ -40,7 +42,7 @@ pub(crate) struct Input {
 pub(crate) struct Own {
     /// A normed token.
     pub(crate) normed: Vec<f32>,
-    /// Sums of a linear layer's rows.
+    /// Sums of the rows of one or two linear layers.
     pub(crate) sums: Vec<i32>,
     /// Their floats, where they are added to something.
     pub(crate) floats: Vec<f32>,
@@ -76,7 +78,9 @@ impl Scratch {
         for own in &mut self.own {
             let widest = config.ffn.max(config.q_len()).max(config.hidden);
             own.normed.resize(widest, 0.0);
-            own.sums.resize(widest, 0);
+            // Gate and up of one token, or a block of rows of each of several.
+            let block = BLOCK_ROWS * n.min(BatchChoice::MOST_TOKENS);
+            own.sums.resize(2 * widest.max(block), 0);
             own.floats.resize(widest, 0.0);
             let shared = config.heads / config.kv_heads;
             own.scores.resize(shared * attention::SCRATCH, 0.0);

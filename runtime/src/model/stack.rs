@@ -3,7 +3,8 @@
 //! Rows of the stack are split over the workers. A worker takes them a panel at a time, filled once from
 //! the stored copy, and lets every tile of tokens pass over it.
 
-use super::linear::Linear;
+use super::batch::BatchChoice;
+use super::linear::{Choice, Linear};
 use std::ops::Range;
 use trilut_kernels::{
     Cpu, GemmRunnable, GemmScratch, Isa, Panel, Phase, Segment, Shape, TokenTile, find_gemm,
@@ -11,8 +12,17 @@ use trilut_kernels::{
 };
 use trilut_presets::{Plan, Tile};
 
-/// Fewer tokens than this are multiplied one by one.
-pub(crate) const LEAST_TOKENS: usize = 8;
+/// Fewer tokens than this are multiplied one by one where layers have no small-batch kernel.
+const LEAST_TOKENS: usize = 8;
+
+/// Tokens from which on a batch is run as a prompt: more than a small batch has where all layers have a
+/// kernel for it.
+pub(crate) fn least_prompt(choices: &[Choice]) -> usize {
+    match choices.iter().all(|choice| choice.batch.kernel.is_some()) {
+        true => BatchChoice::MOST_TOKENS + 1,
+        false => LEAST_TOKENS,
+    }
+}
 
 /// Rows whose sums of one token tile are turned into floats while they are in the nearest cache.
 const CHUNK_ROWS: usize = 64;
