@@ -30,8 +30,10 @@ extern crate self as trilut_kernels;
 
 mod activations;
 mod aligned;
+mod any_kernel;
 mod batch;
 mod cpu;
+pub mod exactness;
 pub mod float;
 mod gemm;
 mod kernel;
@@ -47,6 +49,7 @@ mod token_tile;
 
 pub use activations::{Activation, Activations};
 pub use aligned::AlignedBytes;
+pub use any_kernel::AnyKernel;
 pub use batch::{
     Batch, BatchError, BatchFn, BatchInfo, BatchKernel, BatchRunnable, MOST_BATCH_TOKENS,
 };
@@ -55,7 +58,9 @@ pub use gemm::{Gemm, GemmError, GemmFn, GemmInfo, GemmKernel, GemmRunnable, Gemm
 pub use kernel::{Bound, Cost, Gemv, GemvError, GemvFn, Kernel, KernelInfo, Runnable};
 pub use packed::{Layout, PackError, Packed, PackedView, check_i2s_file};
 pub use panel::{Panel, PanelForm, Segment};
-pub use registry::{batch_registry, find, find_batch, find_gemm, gemm_registry, registry};
+pub use registry::{
+    Registry, RegistryError, batch_registry, find, find_batch, find_gemm, gemm_registry, registry,
+};
 pub use token_tile::TokenTile;
 pub use trilut_presets::{
     Algorithm, BatchName, Fixed, Format, GemmAlgorithm, GemmName, Isa, KernelName, MicroTile, Op,

@@ -50,7 +50,7 @@ impl BatchChoice {
         }
         let (tile, reason) = (pick.tile, pick.reason.clone());
         // Whichever gemv kernel it is, that of decoding is meant.
-        if trilut_kernels::find(&pick.kernel).is_some() {
+        if cpu.find(&pick.kernel).is_some() {
             return Self { kernel: None, tile, reason };
         }
         let Some(kernel) = find_batch(&pick.kernel) else { return refused("is not compiled in") };

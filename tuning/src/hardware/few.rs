@@ -2,7 +2,7 @@
 
 use super::token::prepare_times;
 use super::{Work, lock};
-use crate::candidate::{AnyKernel, Candidate};
+use crate::{AnyKernel, Candidate};
 use crate::exactness::Random;
 use std::collections::HashMap;
 use std::sync::Mutex;
