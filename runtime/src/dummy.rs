@@ -306,11 +306,15 @@ impl Output<'_> {
                         self.random(name, elements * 4, CHUNK, seed, index, fill)
                     }
                     Head::Q8_0 => {
-                        let fill = |mut s: Stream, out: &mut [u8]| s.q8_0(deviation, out);
+                        let fill = |mut s: Stream, out: &mut [u8]| {
+                            s.blocks(BlockFormat::Q8_0, deviation, out)
+                        };
                         self.blocks(name, BlockFormat::Q8_0, elements, seed, index, fill)
                     }
                     Head::Q6K => {
-                        let fill = |mut s: Stream, out: &mut [u8]| s.q6_k(deviation, out);
+                        let fill = |mut s: Stream, out: &mut [u8]| {
+                            s.blocks(BlockFormat::Q6K, deviation, out)
+                        };
                         self.blocks(name, BlockFormat::Q6K, elements, seed, index, fill)
                     }
                 }

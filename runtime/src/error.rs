@@ -145,8 +145,8 @@ impl Error {
             Self::Tokenizer(error) => return error.hint(),
             Self::Architecture { .. } => "use a bitnet-b1.58 model, such as BitNet b1.58 2B-4T",
             Self::Weights { source: PackError::Code3 { .. }, .. } => {
-                "the file is corrupt, or its weights were written by an ARM build of bitnet.cpp: \
-                 download the model's I2_S file again"
+                "the file is corrupt, or its codes are arranged in another way: try --i2s-layout arm, as \
+                 ARM builds of bitnet.cpp write them"
             }
             Self::NotFiniteWeight { .. } | Self::NotFinite { .. } => {
                 "the file is probably corrupt: compare its checksum with the publisher's"

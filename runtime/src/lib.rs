@@ -32,6 +32,7 @@ pub mod model;
 pub mod perplexity;
 pub mod sampler;
 pub mod session;
+pub mod ternary;
 pub mod tokenizer;
 pub mod trace;
 

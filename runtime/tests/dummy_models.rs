@@ -4,7 +4,7 @@ use std::ops::ControlFlow;
 use std::path::Path;
 use trilut_presets::models::{self, ModelSpec};
 use trilut_runtime::dummy::{DummyError, DummyOptions, Head, write_dummy};
-use trilut_runtime::gguf::{Gguf, TensorKind};
+use trilut_runtime::gguf::{Gguf, TensorKind, TernaryLayouts};
 use trilut_runtime::tokenizer::Tokenizer;
 
 /// Two layers, with query heads wider than the residual stream.
@@ -77,9 +77,13 @@ fn a_dummy_is_a_whole_model_file() {
         [(256, 128), (128, 128), (128, 128), (128, 256), (384, 128), (384, 128), (128, 384)];
     for (name, (m, k)) in names.iter().zip(sides) {
         let shape = trilut_presets::Shape::new(m, k).unwrap();
-        let tensor = gguf.i2s(&format!("blk.1.{name}.weight"), shape).unwrap();
-        assert!((tensor.scale - (1.5 / k as f32).sqrt()).abs() < 1e-6);
-        assert!(tensor.codes.iter().all(|b| b & (b >> 1) & 0x55 == 0), "{name} has code 3");
+        let name = format!("blk.1.{name}.weight");
+        let tensor = gguf.ternary(&name, shape, &TernaryLayouts::default()).unwrap();
+        assert!((tensor.scales.row(0) - (1.5 / k as f32).sqrt()).abs() < 1e-6);
+        assert!(
+            tensor.reader.codes().iter().all(|b| b & (b >> 1) & 0x55 == 0),
+            "{name} has code 3"
+        );
     }
     assert_ne!(
         gguf.tensor("blk.0.ffn_up.weight").unwrap().data(),

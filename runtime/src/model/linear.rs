@@ -1,5 +1,6 @@
 //! A ternary linear layer: packed weights, their scale, and the kernel and tile that were chosen.
 
+use crate::ternary::Scales;
 use std::ops::Range;
 use trilut_kernels::{
     Activations, Cpu, Format, Isa, Packed, PackedView, Phase, Runnable, Shape, Tile, find,
@@ -70,15 +71,15 @@ impl Choice {
 #[derive(Debug)]
 pub(crate) struct Linear {
     weights: Packed,
-    scale: f32,
+    scales: Scales,
     kernel: Runnable,
     tile: Tile,
 }
 
 impl Linear {
     /// `weights` must be in the layout of the chosen kernel.
-    pub(crate) fn new(weights: Packed, scale: f32, choice: &Choice) -> Self {
-        Self { weights, scale, kernel: choice.kernel, tile: choice.tile }
+    pub(crate) fn new(weights: Packed, scales: Scales, choice: &Choice) -> Self {
+        Self { weights, scales, kernel: choice.kernel, tile: choice.tile }
     }
 
     /// Outputs of the layer.
@@ -91,9 +92,9 @@ impl Linear {
         self.weights.view()
     }
 
-    /// What the sums are multiplied with, besides the activations' scale.
-    pub(crate) fn scale(&self) -> f32 {
-        self.scale
+    /// What a row's sum is multiplied with, besides the activations' scale.
+    pub(crate) fn scale(&self, row: usize) -> f32 {
+        self.scales.row(row)
     }
 
     /// Run-time loop bounds of its kernel.
@@ -125,11 +126,11 @@ impl Linear {
         out: &mut [f32],
     ) {
         let view = self.weights.view();
-        if let Err(error) = self.kernel.gemv(view, activations, rows, self.tile, sums) {
+        if let Err(error) = self.kernel.gemv(view, activations, rows.clone(), self.tile, sums) {
             unreachable!("the kernel was chosen for these weights: {error}");
         }
-        for (out, &sum) in out.iter_mut().zip(&*sums) {
-            *out = reference::dequantise(sum, self.scale, amax);
+        for ((out, &sum), row) in out.iter_mut().zip(&*sums).zip(rows) {
+            *out = reference::dequantise(sum, self.scale(row), amax);
         }
     }
 }

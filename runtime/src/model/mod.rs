@@ -20,7 +20,7 @@ pub use linear::Choice;
 pub use stack::PrefillChoice;
 pub use weights::Load;
 
-use crate::gguf::Gguf;
+use crate::gguf::{Gguf, TernaryLayouts};
 use crate::tokenizer::Tokenizer;
 use crate::{Cache, Error, Session, Trace, embedded};
 use bitnet::Forward;
@@ -52,6 +52,8 @@ pub struct ModelOptions<'a> {
     pub context: Option<usize>,
     /// Where the weights are kept.
     pub load: Load,
+    /// What the file does not say about its ternary tensors.
+    pub layouts: TernaryLayouts,
 }
 
 /// One token of a batch.
@@ -159,7 +161,7 @@ impl Model {
             .map(|(_, shape)| PrefillChoice::make(shape, threads, options.plan, &cpu));
         // Side by side: neither uses all cores all the time.
         let (weights, tokenizer) = rayon::join(
-            || Weights::load(gguf, &config, &choices, options.load),
+            || Weights::load(gguf, &config, &choices, options.load, &options.layouts),
             || Tokenizer::from_gguf(gguf),
         );
         let tokenizer = tokenizer?;

@@ -189,22 +189,19 @@ impl Stack<'_> {
                 for (layer, rows) in &parts {
                     let sums = &sums[first * kernel.tokens()..][..rows.len() * kernel.tokens()];
                     first += rows.len();
-                    let scale = self.linears[*layer].scale();
-                    self.hand_over(*layer, rows, &tokens, amax, scale, sums, &mut store);
+                    self.hand_over(*layer, rows, &tokens, amax, sums, &mut store);
                 }
             }
         }
     }
 
     /// Turns sums, rows by tokens, into floats by token.
-    #[expect(clippy::too_many_arguments, reason = "the loop body of `run`, split for reading")]
     fn hand_over(
         &self,
         layer: usize,
         rows: &Range<usize>,
         tokens: &Range<usize>,
         amax: &[f32],
-        scale: f32,
         sums: &[i32],
         store: &mut impl FnMut(Outputs<'_>),
     ) {
@@ -214,7 +211,9 @@ impl Stack<'_> {
         {
             let count = sums.len() / stride;
             for (column, token) in tokens.clone().enumerate() {
-                for (value, sums) in values.iter_mut().zip(sums.chunks_exact(stride)) {
+                let each = values.iter_mut().zip(sums.chunks_exact(stride)).zip(start..);
+                for ((value, sums), row) in each {
+                    let scale = self.linears[layer].scale(row);
                     *value = reference::dequantise(sums[column], scale, amax[token]);
                 }
                 let (rows, values) = (start..start + count, &values[..count]);

@@ -5,8 +5,10 @@ use super::config::Config;
 use super::linear::{Choice, Linear};
 use super::matrix::Matrix;
 use crate::Error;
-use crate::gguf::Gguf;
+use crate::gguf::{Gguf, GgufError, Ternary, TernaryLayouts};
+use crate::ternary::{Codec, I2sLayout};
 use rayon::prelude::*;
+use std::sync::OnceLock;
 use trilut_kernels::{Layout, Packed, check_i2s_file};
 
 /// Where a model's weights are kept. It changes no result.
@@ -75,6 +77,7 @@ impl Weights {
         config: &Config,
         choices: &[Choice; 7],
         load: Load,
+        layouts: &TernaryLayouts,
     ) -> Result<Self, Error> {
         let (hidden, vocab) = (config.hidden, config.vocab);
         let output = match gguf.opt_tensor("output.weight")? {
@@ -85,7 +88,7 @@ impl Weights {
         Ok(Self {
             embedding: Matrix::load(gguf, "token_embd.weight", vocab, hidden, load)?,
             blocks: blocks
-                .map(|layer| Block::load(gguf, config, choices, layer, load))
+                .map(|layer| Block::load(gguf, config, choices, layer, load, layouts))
                 .collect::<Result<_, _>>()?,
             output_norm: norm(gguf, "output_norm.weight", hidden)?,
             output,
@@ -110,10 +113,11 @@ impl Block {
         choices: &[Choice; 7],
         layer: usize,
         load: Load,
+        layouts: &TernaryLayouts,
     ) -> Result<Self, Error> {
         let linear = |index: usize| {
             let (name, _) = config.linears()[index];
-            load_linear(gguf, &format!("blk.{layer}.{name}.weight"), &choices[index], load)
+            load_linear(gguf, &format!("blk.{layer}.{name}"), &choices[index], load, layouts)
         };
         let norm = |name: &str, n| norm(gguf, &format!("blk.{layer}.{name}.weight"), n);
         Ok(Self {
@@ -142,21 +146,56 @@ impl Block {
 
 /// A ternary tensor for the chosen kernel: in place where that is asked for and its layout is the
 /// file's, else repacked, after which the file's pages are let go.
-fn load_linear(gguf: &Gguf, name: &str, choice: &Choice, load: Load) -> Result<Linear, Error> {
+fn load_linear(
+    gguf: &Gguf,
+    name: &str,
+    choice: &Choice,
+    load: Load,
+    layouts: &TernaryLayouts,
+) -> Result<Linear, Error> {
     let (shape, layout) = (choice.shape, choice.kernel.layout());
-    let tensor = gguf.i2s(name, shape)?;
-    let in_file_layout = layout == Layout::I2s && shape.k.is_multiple_of(128);
-    let weights = if load == Load::Map && in_file_layout {
+    let tensor_name = format!("{name}.weight");
+    let Ternary { reader, scales, range } = gguf.ternary(&tensor_name, shape, layouts)?;
+    let is_canonical = reader.codec() == Codec::I2s(I2sLayout::X86);
+    let in_place = is_canonical && layout == Layout::I2s && shape.k.is_multiple_of(128);
+    let refused = |source| Error::Weights { tensor: tensor_name.clone(), source };
+    let weights = if load == Load::Map && in_place {
+        let codes = range.start..range.start + shape.weights() / 4;
         // Repacking checks the codes by itself.
-        check_i2s_file(shape, tensor.codes)
-            .and_then(|()| Packed::shared(layout, shape, gguf.shared(), tensor.range.clone()))
+        check_i2s_file(shape, reader.codes()).map_err(refused)?;
+        Packed::shared(layout, shape, gguf.shared(), codes).map_err(refused)?
+    } else if is_canonical {
+        let packed = Packed::from_i2s_file(layout, shape, reader.codes());
+        gguf.release(range);
+        packed.map_err(refused)?
     } else {
-        let packed = Packed::from_i2s_file(layout, shape, tensor.codes);
-        gguf.release(tensor.range.clone());
-        packed
+        let first_error = OnceLock::new();
+        let packed = Packed::from_rows(layout, shape, &|row, out: &mut [i8]| {
+            if let Err(error) = reader.row(row, out) {
+                // Any of them will do; a weight of 0 cannot be an error of its own.
+                first_error.get_or_init(|| error);
+                out.fill(0);
+            }
+        });
+        gguf.release(range);
+        if let Some(source) = first_error.into_inner() {
+            return Err(GgufError::Codec { tensor: tensor_name, source }.into());
+        }
+        packed.map_err(refused)?
     };
-    let weights = weights.map_err(|source| Error::Weights { tensor: name.to_owned(), source })?;
-    Ok(Linear::new(weights, tensor.scale, choice))
+    // What llama.cpp multiplies with when the weights' own scale is 1.
+    let scales = match gguf.opt_tensor(&format!("{name}.scale"))? {
+        None => scales,
+        Some(factor) => {
+            factor.expect_dims(&[1])?;
+            let factor = factor.to_f32()?[0];
+            if !(factor.is_finite() && factor > 0.0) {
+                return Err(Error::NotFiniteWeight { tensor: format!("{name}.scale"), index: 0 });
+            }
+            scales.times(factor)
+        }
+    };
+    Ok(Linear::new(weights, scales, choice))
 }
 
 /// A norm's `n` weights.
