@@ -38,7 +38,7 @@ pub mod trace;
 
 pub use cache::Cache;
 pub use error::Error;
-pub use model::{Config, Load, Model, ModelOptions, Row, State};
+pub use model::{Config, Family, Load, Model, ModelOptions, Row, State};
 pub use perplexity::{Perplexity, PerplexityError, perplexity};
 pub use sampler::{Sampler, SamplerOptions};
 pub use session::{Finish, GenerateOptions, Generation, Session};

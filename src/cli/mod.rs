@@ -11,6 +11,7 @@ mod environment;
 mod failure;
 mod inspect;
 mod interrupt;
+mod layouts;
 mod model;
 mod output;
 mod planning;

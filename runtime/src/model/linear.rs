@@ -87,6 +87,11 @@ impl Linear {
         self.weights.shape().m
     }
 
+    /// Inputs of the layer.
+    pub(crate) fn k(&self) -> usize {
+        self.weights.shape().k
+    }
+
     /// The weights as kernels take them.
     pub(crate) fn weights(&self) -> PackedView<'_> {
         self.weights.view()

@@ -3,11 +3,13 @@
 //! [`Model`] is a handle to immutable weights, tokenizer and threads; it is cheap to clone. A
 //! [`State`] holds what a run changes: the cache of some sequences and scratch space.
 //! [`Model::forward`] takes a batch of tokens, each with its sequence and position, so that prompts,
-//! single steps and several texts at once are the same call. The graph itself is in `bitnet.rs`.
+//! single steps and several texts at once are the same call. The graph itself is in `forward.rs`, and what
+//! distinguishes the families of models in `family.rs`.
 
 mod attention;
-mod bitnet;
 mod config;
+mod family;
+mod forward;
 mod linear;
 mod matrix;
 mod passage;
@@ -16,6 +18,7 @@ mod stack;
 mod weights;
 
 pub use config::Config;
+pub use family::Family;
 pub use linear::Choice;
 pub use stack::PrefillChoice;
 pub use weights::Load;
@@ -23,7 +26,7 @@ pub use weights::Load;
 use crate::gguf::{Gguf, TernaryLayouts};
 use crate::tokenizer::Tokenizer;
 use crate::{Cache, Error, Session, Trace, embedded};
-use bitnet::Forward;
+use forward::Forward;
 use scratch::Scratch;
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -80,7 +83,7 @@ struct Inner {
     weights: Weights,
     tokenizer: Tokenizer,
     choices: [Choice; 7],
-    stacks: [PrefillChoice; 4],
+    stacks: Vec<PrefillChoice>,
     cpu: Cpu,
     context: usize,
     load: Load,
@@ -158,7 +161,9 @@ impl Model {
             .map(|(_, shape)| Choice::make(shape, options.format, threads, options.plan, &cpu));
         let stacks = config
             .stacks()
-            .map(|(_, shape)| PrefillChoice::make(shape, threads, options.plan, &cpu));
+            .into_iter()
+            .map(|(_, shape)| PrefillChoice::make(shape, threads, options.plan, &cpu))
+            .collect();
         // Side by side: neither uses all cores all the time.
         let (weights, tokenizer) = rayon::join(
             || Weights::load(gguf, &config, &choices, options.load, &options.layouts),
@@ -208,8 +213,8 @@ impl Model {
 
     /// The chosen gemm kernel of each stack of a block, by name, with the reason.
     pub fn prefill_kernels(&self) -> impl Iterator<Item = (&'static str, &PrefillChoice)> {
-        let names = self.inner.config.stacks().map(|(name, _)| name);
-        names.into_iter().zip(&self.inner.stacks)
+        let names = self.inner.config.stacks().into_iter().map(|(name, _)| name);
+        names.zip(&self.inner.stacks)
     }
 
     /// Where its weights are kept.
@@ -237,7 +242,7 @@ impl Model {
     pub fn state(&self, sequences: usize) -> Result<State, Error> {
         let config = self.inner.config.clone();
         let cache = Cache::new(&config, sequences, self.inner.context)?;
-        let rope = Rope::new(0, config.rope_dims, config.rope_base);
+        let rope = Rope::new(0, config.rope_dims, config.rope_base).form(config.family.rope);
         Ok(State { cache, scratch: Scratch::default(), rope, config })
     }
 

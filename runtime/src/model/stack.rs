@@ -103,7 +103,7 @@ pub(crate) enum Order {
 /// Linear layers with one input.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Stack<'a> {
-    pub(crate) linears: &'a [&'a Linear],
+    pub(crate) linears: &'a [Linear],
     pub(crate) order: Order,
     pub(crate) choice: &'a PrefillChoice,
 }
@@ -132,7 +132,7 @@ impl Stack<'_> {
     /// Rows that are split over the workers.
     pub(crate) fn rows(&self) -> usize {
         match self.order {
-            Order::OneByOne => self.linears.iter().map(|linear| linear.m()).sum(),
+            Order::OneByOne => self.linears.iter().map(Linear::m).sum(),
             Order::SideBySide => self.linears[0].m(),
         }
     }
@@ -140,7 +140,7 @@ impl Stack<'_> {
     /// The rows of each layer that belong to rows of the stack.
     fn parts(&self, rows: &Range<usize>) -> Vec<(usize, Range<usize>)> {
         let mut before = 0;
-        let part = |(layer, linear): (usize, &&Linear)| {
+        let part = |(layer, linear): (usize, &Linear)| {
             if self.order == Order::SideBySide {
                 return (layer, rows.clone());
             }
