@@ -313,10 +313,14 @@ fn unsupported_types_are_listed_but_not_used() {
 
 #[test]
 fn types_39_and_42_are_tl2_only_in_bitnet_files() {
-    let raw = Raw::default().tensor("w", &[256], 42, 0).data(512);
-    assert_eq!(open(raw.bytes(3)).unwrap().tensors()[0].kind(), TensorKind::Q2_0);
-    let raw = raw.entry("general.architecture", 8, &text(b"bitnet"));
-    assert_eq!(open(raw.bytes(3)).unwrap().tensors()[0].kind(), TensorKind::Tl2);
+    // 64 x 256 weights: of TL2 4128 bytes, of Q2_0 4352 at least.
+    for (bytes, bitnet) in [(4128, TensorKind::Tl2), (4352, TensorKind::Q2_0)] {
+        let raw = Raw::default().tensor("w", &[256, 64], 42, 0).tensor("f", &[4], 0, bytes);
+        let raw = raw.data(bytes as usize + 16);
+        assert_eq!(open(raw.bytes(3)).unwrap().tensors()[0].kind(), TensorKind::Q2_0);
+        let raw = raw.entry("general.architecture", 8, &text(b"bitnet"));
+        assert_eq!(open(raw.bytes(3)).unwrap().tensors()[0].kind(), bitnet);
+    }
     let name = |raw: Raw| {
         let gguf = open(raw.tensor("w", &[256], 39, 0).data(512).bytes(3)).unwrap();
         gguf.tensors()[0].type_name()

@@ -25,10 +25,22 @@ fn spec() -> ModelSpec {
     }
 }
 
+const HEADS: [Head; 9] = [
+    Head::F16,
+    Head::F32,
+    Head::BF16,
+    Head::Q8_0,
+    Head::Q6K,
+    Head::Q5_0,
+    Head::Q4_0,
+    Head::Q4_1,
+    Head::Q4K,
+];
+
 fn file(spec: &ModelSpec, head: Head) -> Result<Vec<u8>, DummyError> {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("m.gguf");
-    let options = DummyOptions { seed: 3, head };
+    let options = DummyOptions { seed: 3, head, ..DummyOptions::default() };
     write_dummy(spec, options, &path, &mut |_, _| ControlFlow::Continue(()))?;
     Ok(std::fs::read(path).unwrap())
 }
@@ -47,7 +59,7 @@ fn logits(gguf: &Gguf, options: &ModelOptions<'_>) -> Result<Vec<u32>, Error> {
 
 #[test]
 fn places_threads_and_isas_do_not_change_logits() {
-    for head in [Head::F16, Head::F32, Head::Q8_0, Head::Q6K] {
+    for head in HEADS {
         let gguf = gguf(&file(&spec(), head).unwrap());
         let options = |load, threads, cap| ModelOptions {
             load,

@@ -76,6 +76,14 @@ impl Stream {
         }
     }
 
+    /// Fills with f32 from 0.75 to 1.25, all equally likely.
+    pub(super) fn norm(&mut self, out: &mut [u8]) {
+        for out in out.chunks_exact_mut(4) {
+            let unit = (self.next() >> 40) as f32 / (1u64 << 24) as f32;
+            out.copy_from_slice(&(0.75 + 0.5 * unit).to_le_bytes());
+        }
+    }
+
     /// Fills with blocks of a format whose codes are all equally likely and whose weights have about the
     /// given deviation.
     pub(super) fn blocks(&mut self, format: BlockFormat, deviation: f32, out: &mut [u8]) {

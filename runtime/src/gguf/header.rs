@@ -155,7 +155,7 @@ impl RawTensor {
         if !offset.is_multiple_of(alignment) {
             return Err(GgufError::Misaligned { tensor: name, offset, alignment });
         }
-        let facts = TypeFacts::of(id, bitnet);
+        let mut facts = TypeFacts::of(id, bitnet);
         let too_big = || GgufError::Dims {
             tensor: name.clone(),
             reason: format!("more bytes than can be counted: {dims:?} of type {id}"),
@@ -174,6 +174,13 @@ impl RawTensor {
             // All that it can have: what follows belongs to the next tensor.
             let next = offsets.get(offsets.partition_point(|other| *other <= offset));
             stop = next.map_or(end, |next| data.saturating_add(*next).min(end));
+        }
+        // Q2_0 in a BitNet file: its least size, with 34 bytes for 128 weights, is more than TL2 ever has.
+        let elements: u64 = dims.iter().product();
+        let is_q2_0 = id == 42 && stop - start >= elements.div_ceil(128).saturating_mul(34);
+        let bitnet = bitnet && !is_q2_0;
+        if is_q2_0 {
+            facts = TypeFacts::of(id, bitnet);
         }
         // Both fit a usize: they lie within a slice.
         let range = start as usize..stop as usize;
