@@ -98,8 +98,8 @@ impl Stream {
                 // Scales and offsets of 33, spread over their bytes.
                 self.coded(16, &[1.0 / 33.0, 7.5 / 33.0], deviation, format, out);
                 for block in out.chunks_exact_mut(format.bytes()) {
-                    block[4..12].fill(33 | 2 << 6);
-                    block[12..16].fill(1 | 1 << 4);
+                    block[4..12].fill(33 | (2 << 6));
+                    block[12..16].fill(1 | (1 << 4));
                 }
             }
         }

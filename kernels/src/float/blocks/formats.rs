@@ -92,7 +92,8 @@ impl<L: Lanes> Block<L, 2, 22> for Q5_0 {
         *codes = nibbles(part(block, 6));
         for (chunk, codes) in codes.iter_mut().enumerate() {
             for (i, code) in codes.iter_mut().enumerate() {
-                *code = (*code | (high >> (16 * chunk + i) & 1) as i8 * 16) - 16;
+                let high = (high >> (16 * chunk + i) & 1) as i8;
+                *code += 16 * high - 16;
             }
         }
     }
@@ -128,8 +129,8 @@ impl<L: Lanes> Block<L, 16, 144> for Q4K {
             let (scale, offset) = match i {
                 0..4 => (packed[i] & 63, packed[i + 4] & 63),
                 _ => (
-                    packed[i + 4] & 15 | packed[i - 4] >> 6 << 4,
-                    packed[i + 4] >> 4 | packed[i] >> 6 << 4,
+                    (packed[i + 4] & 15) | (packed[i - 4] >> 6 << 4),
+                    (packed[i + 4] >> 4) | (packed[i] >> 6 << 4),
                 ),
             };
             (out.scales[i], out.offsets[i]) = (d * f32::from(scale), least * f32::from(offset));
