@@ -1,7 +1,8 @@
 //! What can go wrong in the runtime.
 
 use crate::gguf::GgufError;
-use trilut_kernels::PackError;
+use trilut_kernels::{PackError, RegistryError};
+use trilut_presets::preset::PresetError;
 
 /// An error of the runtime: `Display` says what failed, `source` why, [`Error::hint`] what to do.
 #[derive(Debug, thiserror::Error)]
@@ -63,6 +64,12 @@ pub enum Error {
         /// Rows of the embedding.
         model: usize,
     },
+    /// Kernels that were added may not be used.
+    #[error(transparent)]
+    Kernels(#[from] RegistryError),
+    /// The preset file that was asked for cannot be used.
+    #[error(transparent)]
+    Preset(#[from] PresetError),
     /// An impossible number of threads.
     #[error("{threads} threads cannot be used; 1 to {most} can")]
     Threads {
@@ -158,6 +165,10 @@ impl Error {
             }
             Self::ForeignTensor { .. } => {
                 "the model is of a newer or another kind: use one of the published ternary models"
+            }
+            Self::Preset(error) => return error.hint(),
+            Self::Kernels(_) => {
+                "generate the kernels anew with this version of trilut, and run their `check_all`"
             }
             Self::Weights { source: PackError::Code3 { .. }, .. } => {
                 "the file is corrupt, or its codes are arranged in another way: try --i2s-layout arm, as \
