@@ -25,6 +25,7 @@
 
 pub mod cache;
 pub mod chat;
+pub mod check;
 pub mod dummy;
 pub mod embedded;
 mod engine;

@@ -130,7 +130,7 @@ fn what_is_written_is_read_back() {
     assert_eq!(ternary.reader.codes(), &[0b01_10_00_01; 64][..]);
     assert_eq!(ternary.scales, Scales::One(0.25));
     let file = gguf.shared();
-    assert!((&(*file).as_ref()[ternary.range.clone()]).starts_with(ternary.reader.codes()));
+    assert!((*file).as_ref()[ternary.range.clone()].starts_with(ternary.reader.codes()));
     assert_eq!(ternary.range.start % 32, 0);
     assert!(gguf.opt_tensor("output.weight").unwrap().is_none());
 }

@@ -115,7 +115,7 @@ fn silu_mul_body<L: Lanes>(gate: &mut [f32], up: &[f32]) {
 #[inline(always)]
 fn gelu_mul_body<L: Lanes>(gate: &mut [f32], up: &[f32]) {
     // 2 sqrt(2 / pi)
-    const FACTOR: f32 = 1.595_769_1;
+    const FACTOR: f32 = 1.595_769;
     update(
         gate,
         up,

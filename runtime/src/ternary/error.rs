@@ -1,5 +1,6 @@
 //! What can be wrong with a ternary matrix of a file.
 
+use super::Tile;
 use trilut_presets::Shape;
 
 /// A ternary matrix that cannot be read or written.
@@ -86,18 +87,17 @@ pub enum CodecError {
         value: i8,
     },
     /// A tile does not fit the matrix.
-    #[error("{codec} cannot store {shape} in tiles of BM = {bm}, BK = {bk}, bm = {rows}: {rule}")]
+    #[error(
+        "{codec} cannot store {shape} in tiles of BM = {}, BK = {}, bm = {}: {rule}",
+        tile.outputs, tile.inputs, tile.step
+    )]
     Tile {
         /// The codec's name.
         codec: &'static str,
         /// The matrix's size.
         shape: Shape,
-        /// Outputs of a tile.
-        bm: usize,
-        /// Inputs of a tile.
-        bk: usize,
-        /// Outputs of an inner step.
-        rows: usize,
+        /// The tile.
+        tile: Box<Tile>,
         /// What a tile must fulfil.
         rule: &'static str,
     },

@@ -174,8 +174,7 @@ impl Tl2 {
 
 impl Tile {
     fn refuse(self, codec: &'static str, shape: Shape, rule: &'static str) -> CodecError {
-        let Self { outputs: bm, inputs: bk, step: rows } = self;
-        CodecError::Tile { codec, shape, bm, bk, rows, rule }
+        CodecError::Tile { codec, shape, tile: Box::new(self), rule }
     }
 
     fn is_whole(self, shape: Shape) -> bool {
