@@ -2,8 +2,8 @@
 
 use crate::registry::BUILT_IN;
 use crate::{
-    BatchKernel, BatchRunnable, GemmKernel, GemmRunnable, Kernel, Registry, RegistryError, Runnable,
-    batch_registry, find_batch, registry,
+    BatchKernel, BatchRunnable, GemmKernel, GemmRunnable, Kernel, Registry, RegistryError,
+    Runnable, batch_registry, find_batch, registry,
 };
 use std::cmp::Reverse;
 use trilut_presets::{

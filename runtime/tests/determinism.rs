@@ -32,7 +32,7 @@ fn prefill_plan(model: &Model, kernel: &str, tile: Tile, threads: usize) -> Plan
         tile,
         reason: format!("a test of {kernel}"),
     };
-    Plan { picks: model.config().stacks().map(pick).into() }
+    Plan { picks: model.config().stacks().into_iter().map(pick).collect() }
 }
 
 /// Tokens without meaning: the arithmetic does not mind.

@@ -4,6 +4,7 @@
 //! 130 interrupted.
 
 mod bench;
+mod check;
 mod codegen;
 mod doctor;
 mod dummy;
@@ -11,6 +12,7 @@ mod environment;
 mod failure;
 mod inspect;
 mod interrupt;
+mod layouts;
 mod model;
 mod output;
 mod planning;
@@ -44,6 +46,7 @@ enum Command {
     Codegen(codegen::Args),
     Presets(presets::Args),
     Inspect(inspect::Args),
+    Check(check::Args),
     Doctor(doctor::Args),
     Dummy(dummy::Args),
 }
@@ -60,6 +63,7 @@ pub(crate) fn main() -> ExitCode {
         Some(Command::Codegen(args)) => codegen::codegen(&args),
         Some(Command::Presets(args)) => presets::presets(&args),
         Some(Command::Inspect(args)) => inspect::inspect(&args),
+        Some(Command::Check(args)) => check::check(&args),
         Some(Command::Doctor(args)) => doctor::doctor(&args),
         Some(Command::Dummy(args)) => dummy::dummy(&args),
     });

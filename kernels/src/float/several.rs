@@ -3,7 +3,7 @@
 //! A row is read and widened once for a tile of up to four vectors. Each result is that of the vector
 //! alone ([`super::matvec`], [`super::blocks`]), bit for bit: the same lanes in the same order.
 
-use super::blocks::{Block, Q6K, Q8_0};
+use super::blocks::formats::{Block, Q4_0, Q4_1, Q4K, Q5_0, Q6K, Q8_0};
 use super::matvec::{Element, prefetch};
 use super::{Lanes, instantiate, padded};
 use half::f16;
@@ -20,20 +20,6 @@ instantiate! {
     /// # Panics
     /// When vectors and outputs differ in number or length, or `rows` does not hold as many rows.
     pub fn rows_f16(rows: &[f16], xs: &[&[f32]], outs: &mut [&mut [f32]]) = rows_f16_body;
-
-    /// `outs[t][r]` = row r of Q8_0 times `xs[t]`, as [`super::blocks::BlockFormat::rows`] computes it.
-    ///
-    /// # Panics
-    /// When vectors and outputs differ in number or length, or `rows` does not hold as many rows of whole
-    /// blocks.
-    pub fn rows_q8_0(rows: &[u8], xs: &[&[f32]], outs: &mut [&mut [f32]]) = rows_q8_0_body;
-
-    /// `outs[t][r]` = row r of Q6_K times `xs[t]`, as [`super::blocks::BlockFormat::rows`] computes it.
-    ///
-    /// # Panics
-    /// When vectors and outputs differ in number or length, or `rows` does not hold as many rows of whole
-    /// blocks.
-    pub fn rows_q6_k(rows: &[u8], xs: &[&[f32]], outs: &mut [&mut [f32]]) = rows_q6_k_body;
 }
 
 /// Chunks of a block that are unrolled, as for one vector.
@@ -57,20 +43,36 @@ fn rows_f16_body<L: Lanes>(rows: &[f16], xs: &[&[f32]], outs: &mut [&mut [f32]])
     tiles::<L, _>(Floats(rows), xs, outs);
 }
 
-#[inline(always)]
-fn rows_q8_0_body<L: Lanes>(rows: &[u8], xs: &[&[f32]], outs: &mut [&mut [f32]]) {
-    let (blocks, rest) = rows.as_chunks::<34>();
-    assert!(rest.is_empty());
-    check(blocks.len(), 32, xs, outs);
-    tiles::<L, _>(Blocks::<Q8_0, 2, 34>(blocks, std::marker::PhantomData), xs, outs);
+/// The operation of each block format: its body, the type, chunks of 16 weights and bytes of a block.
+macro_rules! blocks {
+    ($($rows:ident $body:ident $ty:ident $chunks:literal $bytes:literal;)*) => {$(
+        instantiate! {
+            /// `outs[t][r]` = row r of one block format times `xs[t]`, as
+            /// [`super::blocks::BlockFormat::rows`] computes it.
+            ///
+            /// # Panics
+            /// When vectors and outputs differ in number or length, or `rows` does not hold as many rows of
+            /// whole blocks.
+            pub fn $rows(rows: &[u8], xs: &[&[f32]], outs: &mut [&mut [f32]]) = $body;
+        }
+
+        #[inline(always)]
+        fn $body<L: Lanes>(rows: &[u8], xs: &[&[f32]], outs: &mut [&mut [f32]]) {
+            let (blocks, rest) = rows.as_chunks::<$bytes>();
+            assert!(rest.is_empty());
+            check(blocks.len(), 16 * $chunks, xs, outs);
+            tiles::<L, _>(Blocks::<$ty, $chunks, $bytes>(blocks, std::marker::PhantomData), xs, outs);
+        }
+    )*};
 }
 
-#[inline(always)]
-fn rows_q6_k_body<L: Lanes>(rows: &[u8], xs: &[&[f32]], outs: &mut [&mut [f32]]) {
-    let (blocks, rest) = rows.as_chunks::<210>();
-    assert!(rest.is_empty());
-    check(blocks.len(), 256, xs, outs);
-    tiles::<L, _>(Blocks::<Q6K, 16, 210>(blocks, std::marker::PhantomData), xs, outs);
+blocks! {
+    rows_q4_0 rows_q4_0_body Q4_0 2 18;
+    rows_q4_1 rows_q4_1_body Q4_1 2 20;
+    rows_q5_0 rows_q5_0_body Q5_0 2 22;
+    rows_q8_0 rows_q8_0_body Q8_0 2 34;
+    rows_q4_k rows_q4_k_body Q4K 16 144;
+    rows_q6_k rows_q6_k_body Q6K 16 210;
 }
 
 /// Compares the lengths: `units` of `weights` weights are stored.

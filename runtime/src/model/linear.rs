@@ -2,6 +2,7 @@
 
 use super::batch::BatchChoice;
 use super::scratch::Input;
+use crate::ternary::Scales;
 use std::ops::Range;
 use trilut_kernels::{
     Activations, Cpu, Format, Isa, Packed, PackedView, Phase, Runnable, Shape, Tile, reference,
@@ -95,7 +96,7 @@ impl Choice {
 #[derive(Debug)]
 pub(crate) struct Linear {
     weights: Packed,
-    scale: f32,
+    scales: Scales,
     kernel: Runnable,
     tile: Tile,
     batch: BatchChoice,
@@ -103,10 +104,10 @@ pub(crate) struct Linear {
 
 impl Linear {
     /// `weights` must be in the layout of the chosen kernel.
-    pub(crate) fn new(weights: Packed, scale: f32, choice: &Choice) -> Self {
+    pub(crate) fn new(weights: Packed, scales: Scales, choice: &Choice) -> Self {
         Self {
             weights,
-            scale,
+            scales,
             kernel: choice.kernel,
             tile: choice.tile,
             batch: choice.batch.clone(),
@@ -118,14 +119,19 @@ impl Linear {
         self.weights.shape().m
     }
 
+    /// Inputs of the layer.
+    pub(crate) fn k(&self) -> usize {
+        self.weights.shape().k
+    }
+
     /// The weights as kernels take them.
     pub(crate) fn weights(&self) -> PackedView<'_> {
         self.weights.view()
     }
 
-    /// What the sums are multiplied with, besides the activations' scale.
-    pub(crate) fn scale(&self) -> f32 {
-        self.scale
+    /// What a row's sum is multiplied with, besides the activations' scale.
+    pub(crate) fn scale(&self, row: usize) -> f32 {
+        self.scales.row(row)
     }
 
     /// Run-time loop bounds of what runs `n` tokens.
@@ -166,9 +172,9 @@ impl Linear {
     }
 
     /// `y` of some rows of a token from their sums: [`reference::dequantise`].
-    pub(crate) fn floats(&self, sums: &[i32], amax: f32, out: &mut [f32]) {
-        for (out, &sum) in out.iter_mut().zip(sums) {
-            *out = reference::dequantise(sum, self.scale, amax);
+    pub(crate) fn floats(&self, rows: Range<usize>, sums: &[i32], amax: f32, out: &mut [f32]) {
+        for ((out, &sum), row) in out.iter_mut().zip(sums).zip(rows) {
+            *out = reference::dequantise(sum, self.scale(row), amax);
         }
     }
 }

@@ -3,12 +3,14 @@
 //! [`Model`] is a handle to immutable weights, tokenizer and threads; it is cheap to clone. A
 //! [`State`] holds what a run changes: the cache of some sequences and scratch space.
 //! [`Model::forward`] takes a batch of tokens, each with its sequence and position, so that prompts,
-//! single steps and several texts at once are the same call. The graph itself is in `bitnet.rs`.
+//! single steps and several texts at once are the same call. The graph itself is in `forward.rs`, and what
+//! distinguishes the families of models in `family.rs`.
 
 mod attention;
 mod batch;
-mod bitnet;
 mod config;
+mod family;
+mod forward;
 mod linear;
 mod matrix;
 mod passage;
@@ -18,14 +20,15 @@ mod weights;
 
 pub use batch::BatchChoice;
 pub use config::Config;
+pub use family::Family;
 pub use linear::Choice;
 pub use stack::PrefillChoice;
 pub use weights::Load;
 
-use crate::gguf::Gguf;
+use crate::gguf::{Gguf, TernaryLayouts};
 use crate::tokenizer::Tokenizer;
 use crate::{Cache, Error, Session, Trace, embedded};
-use bitnet::Forward;
+use forward::Forward;
 use scratch::Scratch;
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -54,6 +57,8 @@ pub struct ModelOptions<'a> {
     pub context: Option<usize>,
     /// Where the weights are kept.
     pub load: Load,
+    /// What the file does not say about its ternary tensors.
+    pub layouts: TernaryLayouts,
 }
 
 /// One token of a batch.
@@ -80,7 +85,7 @@ struct Inner {
     weights: Weights,
     tokenizer: Tokenizer,
     choices: [Choice; 7],
-    stacks: [PrefillChoice; 4],
+    stacks: Vec<PrefillChoice>,
     least_prompt: usize,
     cpu: Cpu,
     context: usize,
@@ -159,10 +164,12 @@ impl Model {
             .map(|(_, shape)| Choice::make(shape, options.format, threads, options.plan, &cpu));
         let stacks = config
             .stacks()
-            .map(|(_, shape)| PrefillChoice::make(shape, threads, options.plan, &cpu));
+            .into_iter()
+            .map(|(_, shape)| PrefillChoice::make(shape, threads, options.plan, &cpu))
+            .collect();
         // Side by side: neither uses all cores all the time.
         let (weights, tokenizer) = rayon::join(
-            || Weights::load(gguf, &config, &choices, options.load),
+            || Weights::load(gguf, &config, &choices, options.load, &options.layouts),
             || Tokenizer::from_gguf(gguf),
         );
         let tokenizer = tokenizer?;
@@ -221,8 +228,8 @@ impl Model {
 
     /// The chosen gemm kernel of each stack of a block, by name, with the reason.
     pub fn prefill_kernels(&self) -> impl Iterator<Item = (&'static str, &PrefillChoice)> {
-        let names = self.inner.config.stacks().map(|(name, _)| name);
-        names.into_iter().zip(&self.inner.stacks)
+        let names = self.inner.config.stacks().into_iter().map(|(name, _)| name);
+        names.zip(&self.inner.stacks)
     }
 
     /// Where its weights are kept.
@@ -250,7 +257,7 @@ impl Model {
     pub fn state(&self, sequences: usize) -> Result<State, Error> {
         let config = self.inner.config.clone();
         let cache = Cache::new(&config, sequences, self.inner.context)?;
-        let rope = Rope::new(0, config.rope_dims, config.rope_base);
+        let rope = Rope::new(0, config.rope_dims, config.rope_base).form(config.family.rope);
         Ok(State { cache, scratch: Scratch::default(), rope, config })
     }
 

@@ -117,7 +117,7 @@ pub(crate) enum Order {
 /// Linear layers with one input.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Stack<'a> {
-    pub(crate) linears: &'a [&'a Linear],
+    pub(crate) linears: &'a [Linear],
     pub(crate) order: Order,
     pub(crate) choice: &'a PrefillChoice,
 }
@@ -146,7 +146,7 @@ impl Stack<'_> {
     /// Rows that are split over the workers.
     pub(crate) fn rows(&self) -> usize {
         match self.order {
-            Order::OneByOne => self.linears.iter().map(|linear| linear.m()).sum(),
+            Order::OneByOne => self.linears.iter().map(Linear::m).sum(),
             Order::SideBySide => self.linears[0].m(),
         }
     }
@@ -154,7 +154,7 @@ impl Stack<'_> {
     /// The rows of each layer that belong to rows of the stack.
     fn parts(&self, rows: &Range<usize>) -> Vec<(usize, Range<usize>)> {
         let mut before = 0;
-        let part = |(layer, linear): (usize, &&Linear)| {
+        let part = |(layer, linear): (usize, &Linear)| {
             if self.order == Order::SideBySide {
                 return (layer, rows.clone());
             }
@@ -203,22 +203,19 @@ impl Stack<'_> {
                 for (layer, rows) in &parts {
                     let sums = &sums[first * kernel.tokens()..][..rows.len() * kernel.tokens()];
                     first += rows.len();
-                    let scale = self.linears[*layer].scale();
-                    self.hand_over(*layer, rows, &tokens, amax, scale, sums, &mut store);
+                    self.hand_over(*layer, rows, &tokens, amax, sums, &mut store);
                 }
             }
         }
     }
 
     /// Turns sums, rows by tokens, into floats by token.
-    #[expect(clippy::too_many_arguments, reason = "the loop body of `run`, split for reading")]
     fn hand_over(
         &self,
         layer: usize,
         rows: &Range<usize>,
         tokens: &Range<usize>,
         amax: &[f32],
-        scale: f32,
         sums: &[i32],
         store: &mut impl FnMut(Outputs<'_>),
     ) {
@@ -228,7 +225,9 @@ impl Stack<'_> {
         {
             let count = sums.len() / stride;
             for (column, token) in tokens.clone().enumerate() {
-                for (value, sums) in values.iter_mut().zip(sums.chunks_exact(stride)) {
+                let each = values.iter_mut().zip(sums.chunks_exact(stride)).zip(start..);
+                for ((value, sums), row) in each {
+                    let scale = self.linears[layer].scale(row);
                     *value = reference::dequantise(sums[column], scale, amax[token]);
                 }
                 let (rows, values) = (start..start + count, &values[..count]);
