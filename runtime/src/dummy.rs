@@ -5,8 +5,8 @@
 //! that encodes any text. The same model, options and seed give the same bytes on every machine. Weights
 //! are made and written piece by piece, so a model may be larger than memory.
 
-mod random;
-mod vocabulary;
+pub(crate) mod random;
+pub(crate) mod vocabulary;
 
 use crate::Config;
 use crate::gguf::{AtomicFile, GgufWriter, TensorKind, TensorWriter, WriteError};

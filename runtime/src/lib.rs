@@ -23,14 +23,19 @@
 //! thread count, batch and ISA: see [`model`] for the forward pass and `trilut_kernels::float` for the
 //! order of evaluation that this rests on.
 
+pub mod batch;
 pub mod cache;
 pub mod chat;
 pub mod check;
+pub mod convert;
 pub mod dummy;
 pub mod embedded;
+pub mod embedding;
 mod engine;
 mod error;
 pub mod gguf;
+pub mod likelihood;
+mod mapped_file;
 pub mod model;
 pub mod perplexity;
 pub mod sampler;
@@ -45,5 +50,5 @@ pub use error::Error;
 pub use model::{Config, Family, Load, Model, ModelOptions, Row, State};
 pub use perplexity::{Perplexity, PerplexityError, perplexity};
 pub use sampler::{Sampler, SamplerOptions};
-pub use session::{Finish, GenerateOptions, Generation, Session};
+pub use session::{Finish, GenerateOptions, Generation, OnFull, Session};
 pub use trace::Trace;

@@ -21,12 +21,18 @@ pub(crate) struct Args {
     /// Measure how fast memory can be read, with one thread and with all.
     #[arg(long)]
     bandwidth: bool,
+    /// Show instead the memory of all running processes of this program: PSS counts what they share once.
+    #[arg(long, conflicts_with_all = ["bandwidth", "json"])]
+    processes: bool,
     /// Print JSON.
     #[arg(long)]
     json: bool,
 }
 
 pub(crate) fn doctor(args: &Args) -> Result<(), Failure> {
+    if args.processes {
+        return super::memory::print();
+    }
     let here = Here::find(None)?;
     let measured: Vec<_> = if args.bandwidth { measure(&here) } else { Vec::new() };
     if args.json {

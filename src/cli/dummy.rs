@@ -6,6 +6,9 @@ use indicatif::{ProgressBar, ProgressStyle};
 use std::ops::ControlFlow;
 use std::path::PathBuf;
 use trilut_presets::models;
+use trilut_runtime::convert::{
+    CheckpointOptions, CheckpointWeights, ConvertError, write_checkpoint,
+};
 use trilut_runtime::dummy::{DummyError, DummyOptions, Head, write_dummy};
 use trilut_runtime::ternary::{Codec, I2sLayout};
 
@@ -24,6 +27,12 @@ pub(crate) struct Args {
     /// How the ternary weights are stored.
     #[arg(long, value_enum, default_value = "i2_s")]
     codec: CodecType,
+    /// Write a Hugging Face checkpoint instead, to measure conversions: --output is its directory.
+    #[arg(long, value_enum, value_name = "WEIGHTS", conflicts_with = "codec")]
+    safetensors: Option<Weights>,
+    /// Weight files of the checkpoint.
+    #[arg(long, default_value_t = 1, requires = "safetensors")]
+    shards: usize,
     /// Random seed.
     #[arg(short, long, default_value_t = 0)]
     seed: u64,
@@ -55,6 +64,14 @@ enum HeadType {
     /// 4-bit codes in blocks of 256.
     #[value(name = "q4_k")]
     Q4K,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+enum Weights {
+    /// Packed codes with a scale.
+    Packed,
+    /// The bf16 weights of training.
+    Masters,
 }
 
 impl From<HeadType> for Head {
@@ -119,21 +136,45 @@ pub(crate) fn dummy(args: &Args) -> Result<(), Failure> {
             .because(format!("the names are {}", names.join(", ")))
             .hint("trilut dummy --model bitnet-2b-4t -o dummy.gguf")
     })?;
-    output::check_file(&args.output)?;
     let bar = ProgressBar::new(0);
     let style = ProgressStyle::with_template("[{bar:24}] {bytes} of {total_bytes}  left {eta}");
     bar.set_style(style.expect("the template is well-formed").progress_chars("=> "));
-    let options =
-        DummyOptions { seed: args.seed, head: args.head.into(), codec: args.codec.into() };
-    let written = write_dummy(spec, options, &args.output, &mut |done, total| {
+    let mut progress = |done, total| {
         bar.set_length(total);
         bar.set_position(done);
         if interrupt::asked() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
-    });
+    };
+    let cancelled = match args.safetensors {
+        Some(weights) => {
+            let weights = match weights {
+                Weights::Packed => CheckpointWeights::Packed,
+                Weights::Masters => CheckpointWeights::Masters,
+            };
+            let options = CheckpointOptions { weights, seed: args.seed, shards: args.shards };
+            match write_checkpoint(spec, options, &args.output, &mut progress) {
+                Err(ConvertError::Cancelled) => true,
+                written => {
+                    written?;
+                    false
+                }
+            }
+        }
+        None => {
+            output::check_file(&args.output)?;
+            let options =
+                DummyOptions { seed: args.seed, head: args.head.into(), codec: args.codec.into() };
+            match write_dummy(spec, options, &args.output, &mut progress) {
+                Err(DummyError::Cancelled) => true,
+                written => {
+                    written?;
+                    false
+                }
+            }
+        }
+    };
     bar.finish_and_clear();
-    match written {
-        Err(DummyError::Cancelled) => return Err(Failure::interrupted()),
-        written => written?,
+    if cancelled {
+        return Err(Failure::interrupted());
     }
     eprintln!("wrote {}", args.output.display());
     Ok(())

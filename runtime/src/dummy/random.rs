@@ -18,11 +18,11 @@ const CODES: [u8; 81] = {
 };
 
 /// A stream of random numbers (splitmix64).
-pub(super) struct Stream(u64);
+pub(crate) struct Stream(u64);
 
 impl Stream {
     /// The stream of one chunk of one tensor, so that chunks can be made in any order.
-    pub(super) fn new(seed: u64, tensor: u64, chunk: u64) -> Self {
+    pub(crate) fn new(seed: u64, tensor: u64, chunk: u64) -> Self {
         let mut of_tensor = Self(seed ^ tensor.wrapping_mul(0xd134_2543_de82_ef95));
         let mut of_chunk = Self(of_tensor.next() ^ chunk.wrapping_mul(0xaf25_1af3_b0f0_25b5));
         Self(of_chunk.next())
@@ -36,7 +36,7 @@ impl Stream {
     }
 
     /// Fills with packed ternary codes, each value of a code equally likely; never 3.
-    pub(super) fn codes(&mut self, out: &mut [u8]) {
+    pub(crate) fn codes(&mut self, out: &mut [u8]) {
         for out in out.chunks_mut(4) {
             let random = self.next();
             for (i, byte) in out.iter_mut().enumerate() {
@@ -47,7 +47,7 @@ impl Stream {
     }
 
     /// Fills with blocks of Q8_0: codes from -127 to 127, equally likely, whose weights have the given deviation.
-    fn q8_0(&mut self, deviation: f32, out: &mut [u8]) {
+    pub(crate) fn q8_0(&mut self, deviation: f32, out: &mut [u8]) {
         // 255 equally likely codes have variance (255^2 - 1) / 12.
         let d = f16::from_f32(deviation / (65024.0f32 / 12.0).sqrt()).to_le_bytes();
         for block in out.chunks_exact_mut(BlockFormat::Q8_0.bytes()) {
@@ -60,7 +60,7 @@ impl Stream {
 
     /// Fills with blocks of Q6_K: codes from -32 to 31, scales from 64 to 127 of either sign, all equally
     /// likely; the weights have about the given deviation.
-    fn q6_k(&mut self, deviation: f32, out: &mut [u8]) {
+    pub(crate) fn q6_k(&mut self, deviation: f32, out: &mut [u8]) {
         // 64 equally likely codes have variance (64^2 - 1) / 12, the scales' mean square is about 97^2.
         let d = f16::from_f32(deviation / (97.0 * (4095.0f32 / 12.0).sqrt())).to_le_bytes();
         for block in out.chunks_exact_mut(BlockFormat::Q6K.bytes()) {
@@ -133,7 +133,7 @@ impl Stream {
     }
 
     /// Fills with values of `table`, which is indexed by the sum of four random bytes.
-    pub(super) fn gaussian<const N: usize>(&mut self, table: &[[u8; N]; SUMS], out: &mut [u8]) {
+    pub(crate) fn gaussian<const N: usize>(&mut self, table: &[[u8; N]; SUMS], out: &mut [u8]) {
         for out in out.chunks_mut(2 * N) {
             let random = self.next();
             // Sums of neighbouring bytes, then of neighbouring pairs: two sums of four bytes.
@@ -147,7 +147,7 @@ impl Stream {
 }
 
 /// Values by the sum of four random bytes: nearly normal, with mean 0 and the given deviation.
-pub(super) fn gaussian(deviation: f32) -> [f32; SUMS] {
+pub(crate) fn gaussian(deviation: f32) -> [f32; SUMS] {
     // A byte has variance (256^2 - 1) / 12, four of them four times that; the mean is 510.
     let unit = deviation / (65535.0f32 / 3.0).sqrt();
     std::array::from_fn(|sum| (sum as f32 - 510.0) * unit)

@@ -49,6 +49,8 @@ pub(crate) struct Forward<'a, 't> {
     pub(crate) values: Parts<'a, f16>,
     pub(crate) scratch: ScratchParts<'a>,
     pub(crate) trace: Option<&'a Mutex<&'t mut Trace>>,
+    /// Whether the wanted rows go through the head; else the normed `h` is what is wanted.
+    pub(crate) head: bool,
     /// Set when a norm, the attention or the logits met a value that is not finite.
     pub(crate) not_finite: AtomicBool,
 }
@@ -313,6 +315,9 @@ impl Forward<'_, '_> {
             let normed = &mut own.normed[..hidden];
             self.check(norm::rms_norm(self.isa, h, norm, eps, normed).is_finite());
             h.copy_from_slice(normed);
+        }
+        if !self.head {
+            return;
         }
         worker.barrier();
 

@@ -283,11 +283,35 @@ impl Model {
         rows: &[Row],
         trace: Option<&mut Trace>,
     ) -> Result<&'a [f32], Error> {
+        self.pass(state, rows, trace, true)?;
+        Ok(&state.scratch.logits)
+    }
+
+    /// As [`Model::forward`], but returns what the head would be given: for each row that wants logits its
+    /// last hidden state behind the final norm, `hidden` values.
+    ///
+    /// # Errors
+    /// As [`Model::forward`].
+    pub fn forward_hidden(&self, state: &mut State, rows: &[Row]) -> Result<Vec<f32>, Error> {
+        self.pass(state, rows, None, false)?;
+        let states = state.scratch.h.chunks_exact(self.inner.config.hidden);
+        let wanted = rows.iter().zip(states).filter(|(row, _)| row.logits);
+        Ok(wanted.flat_map(|(_, state)| state).copied().collect())
+    }
+
+    /// A forward pass; what is wanted is left in the state's scratch.
+    fn pass(
+        &self,
+        state: &mut State,
+        rows: &[Row],
+        trace: Option<&mut Trace>,
+        head: bool,
+    ) -> Result<(), Error> {
         let Inner { config, weights, stacks, least_prompt, cpu, pool, .. } = &*self.inner;
         let lengths = self.check(state, rows)?;
         let State { cache, scratch, rope, .. } = state;
         rope.grow(lengths.iter().copied().max().unwrap_or(0));
-        let wanted = rows.iter().filter(|row| row.logits).count();
+        let wanted = rows.iter().filter(|row| row.logits && head).count();
         scratch.resize(config, pool.threads(), rows.len(), wanted);
         let trace = trace.map(Mutex::new);
         let (layout, keys, values) = cache.parts();
@@ -304,6 +328,7 @@ impl Model {
             values: Parts::new(values),
             scratch: scratch.parts(config, rows.len()),
             trace: trace.as_ref(),
+            head,
             not_finite: AtomicBool::new(false),
         };
         pool.run(|worker| pass.run(worker));
@@ -318,7 +343,7 @@ impl Model {
             rows.iter().for_each(|row| trace.token(row.token));
             scratch.logits.chunks_exact(config.vocab).for_each(|row| trace.f32s("logits", row));
         }
-        Ok(&scratch.logits)
+        Ok(())
     }
 
     /// Checks a batch against the state; returns the sequences' lengths after it.
