@@ -158,9 +158,9 @@ fn chat_command(sandbox: &Sandbox, args: &[&str]) -> Command {
     let program = assert_cmd::cargo::cargo_bin("trilut");
     let mut command = Command::new(program);
     command.arg("chat").args(args).env("XDG_CACHE_HOME", sandbox.path("cache"));
-    ["TRILUT_PRESETS", "TRILUT_ISA", "TRILUT_THREADS"].map(|name| {
+    for name in ["TRILUT_PRESETS", "TRILUT_ISA", "TRILUT_THREADS"] {
         command.env_remove(name);
-    });
+    }
     command
 }
 
@@ -205,9 +205,9 @@ fn keys_at_a_terminal_edit_stop_and_end() {
     let sandbox = Sandbox::new();
     let model = sandbox.endless();
     let (mut master, mut slave) = (0, 0);
-    let null = std::ptr::null_mut;
+    use std::ptr::{null, null_mut};
     // SAFETY: the two places are written; the other arguments may be null.
-    let opened = unsafe { libc::openpty(&mut master, &mut slave, null(), null(), null()) };
+    let opened = unsafe { libc::openpty(&mut master, &mut slave, null_mut(), null(), null()) };
     assert_eq!(opened, 0);
     // SAFETY: both are open and belong to nobody else.
     let (mut master, slave) = unsafe { (File::from_raw_fd(master), File::from_raw_fd(slave)) };

@@ -163,7 +163,7 @@ impl Codec {
                             let mut byte = block[part.at + j];
                             for n in 0..part.digits {
                                 // The digit is the part above 1 of three times the fraction byte / 256.
-                                codes[part.code(j, n)] = (u16::from(byte) * 3 >> 8) as u8;
+                                codes[part.code(j, n)] = ((u16::from(byte) * 3) >> 8) as u8;
                                 byte = byte.wrapping_mul(3);
                             }
                         }

@@ -41,7 +41,7 @@ pub(super) fn plan<'a>(
         if let Some(linear) = linear(name) {
             let ternary = ternary(gguf, tensor, linear, options)?;
             plan.ternary(isa, linear, ternary, options.codec, source)?;
-        } else if name.strip_suffix(".scale").is_some_and(|linear| is_linear(linear)) {
+        } else if name.strip_suffix(".scale").is_some_and(is_linear) {
             // It became part of its matrix's scale.
         } else {
             plan.items.push(other(gguf, tensor, options)?);
