@@ -5,6 +5,7 @@
 
 mod bench;
 mod chat;
+mod check;
 mod codegen;
 mod conversation;
 mod convert;
@@ -16,6 +17,7 @@ mod eval;
 mod failure;
 mod inspect;
 mod interrupt;
+mod layouts;
 mod memory;
 mod model;
 mod output;
@@ -52,6 +54,7 @@ enum Command {
     Codegen(codegen::Args),
     Presets(presets::Args),
     Inspect(inspect::Args),
+    Check(check::Args),
     Doctor(doctor::Args),
     Dummy(dummy::Args),
     Convert(convert::Args),
@@ -74,6 +77,7 @@ pub(crate) fn main() -> ExitCode {
         Some(Command::Codegen(args)) => codegen::codegen(&args),
         Some(Command::Presets(args)) => presets::presets(&args),
         Some(Command::Inspect(args)) => inspect::inspect(&args),
+        Some(Command::Check(args)) => check::check(&args),
         Some(Command::Doctor(args)) => doctor::doctor(&args),
         Some(Command::Dummy(args)) => dummy::dummy(&args),
         Some(Command::Convert(args)) => convert::convert(&args),

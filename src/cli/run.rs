@@ -1,6 +1,7 @@
 //! `trilut run`: continues a prompt.
 
 use super::failure::Failure;
+use super::layouts::Layouts;
 use super::model::{LoadMode, Source};
 use super::output::{count, outln};
 use super::planning::Here;
@@ -125,6 +126,8 @@ pub(crate) struct Engine {
     /// Where the weights are kept.
     #[arg(long, value_enum, default_value = "map")]
     load: LoadMode,
+    #[command(flatten)]
+    layouts: Layouts,
 }
 
 impl Engine {
@@ -135,7 +138,8 @@ impl Engine {
         preset: Option<PathBuf>,
         load: LoadMode,
     ) -> Self {
-        Self { threads: Some(threads), context: None, format, preset, load }
+        let layouts = Layouts::default();
+        Self { threads: Some(threads), context: None, format, preset, load, layouts }
     }
 
     /// Loads a model with the kernels that the ladder names.
@@ -150,6 +154,7 @@ impl Engine {
             cpu: Some(here.cpu),
             context: self.context,
             load: self.load.into(),
+            layouts: self.layouts.read()?,
         };
         let model = Model::open_with(gguf, &options)?;
         model.tokenizer().notes().iter().for_each(|note| eprintln!("note: {note}"));
