@@ -6,7 +6,7 @@
 use super::blocks::formats::{Block, Q4_0, Q4_1, Q4K, Q5_0, Q6K, Q8_0};
 use super::matvec::{Element, prefetch};
 use super::{Lanes, instantiate, padded};
-use half::f16;
+use half::{bf16, f16};
 
 instantiate! {
     /// `outs[t][r]` = row r times `xs[t]`, as [`super::matvec::rows_f32`] computes it.
@@ -20,6 +20,12 @@ instantiate! {
     /// # Panics
     /// When vectors and outputs differ in number or length, or `rows` does not hold as many rows.
     pub fn rows_f16(rows: &[f16], xs: &[&[f32]], outs: &mut [&mut [f32]]) = rows_f16_body;
+
+    /// `outs[t][r]` = row r times `xs[t]`, as [`super::matvec::rows_bf16`] computes it.
+    ///
+    /// # Panics
+    /// When vectors and outputs differ in number or length, or `rows` does not hold as many rows.
+    pub fn rows_bf16(rows: &[bf16], xs: &[&[f32]], outs: &mut [&mut [f32]]) = rows_bf16_body;
 }
 
 /// Chunks of a block that are unrolled, as for one vector.
@@ -39,6 +45,12 @@ fn rows_f32_body<L: Lanes>(rows: &[f32], xs: &[&[f32]], outs: &mut [&mut [f32]])
 
 #[inline(always)]
 fn rows_f16_body<L: Lanes>(rows: &[f16], xs: &[&[f32]], outs: &mut [&mut [f32]]) {
+    check(rows.len(), 1, xs, outs);
+    tiles::<L, _>(Floats(rows), xs, outs);
+}
+
+#[inline(always)]
+fn rows_bf16_body<L: Lanes>(rows: &[bf16], xs: &[&[f32]], outs: &mut [&mut [f32]]) {
     check(rows.len(), 1, xs, outs);
     tiles::<L, _>(Floats(rows), xs, outs);
 }

@@ -166,6 +166,7 @@ impl Matrix {
         match self.elements {
             Elements::F32 => several::rows_f32(isa, bytemuck::cast_slice(bytes), xs, outs),
             Elements::F16 => several::rows_f16(isa, bytemuck::cast_slice(bytes), xs, outs),
+            Elements::BF16 => several::rows_bf16(isa, bytemuck::cast_slice(bytes), xs, outs),
             Elements::Blocks(format) => format.rows_for(isa, bytes, xs, outs),
         }
     }
