@@ -2,8 +2,8 @@
 
 use super::token::prepare_times;
 use super::{Work, lock};
-use crate::{AnyKernel, Candidate};
 use crate::exactness::Random;
+use crate::{AnyKernel, Candidate};
 use std::collections::HashMap;
 use std::sync::Mutex;
 use trilut_kernels::pool::Worker;
