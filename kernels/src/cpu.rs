@@ -242,13 +242,16 @@ impl Cpu {
     }
 
     /// The small-batch kernel used where nothing was tuned: the most capable ISA's kernel by
-    /// [`default_batch_point`], or any other where the ISA lacks that; `None` where a format has none.
+    /// [`default_batch_point`], or any other where the ISA lacks that. `None` where a format has none, or
+    /// portable ones alone on a CPU that can do more: there its kernels for one token do better.
     pub fn default_batch(&self, format: Format) -> Option<BatchRunnable> {
+        let does_more = self.best().isa() != Isa::Scalar;
         let rank = |r: &BatchRunnable| {
             let name = r.kernel().name;
             let point = Some((name.algorithm, name.rows, name.tokens));
             (name.isa, point == default_batch_point(name.format, name.isa))
         };
-        self.batch_candidates(format).max_by_key(rank)
+        let best = self.batch_candidates(format).max_by_key(rank);
+        best.filter(|kernel| !(does_more && kernel.kernel().name.isa == Isa::Scalar))
     }
 }

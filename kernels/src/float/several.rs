@@ -168,7 +168,7 @@ impl<L: Lanes, E: Element> Rows<L> for Floats<'_, E> {
                 }
             }
         }
-        if k % 16 != 0 {
+        if !k.is_multiple_of(16) {
             for (r, row) in rows.iter().enumerate() {
                 let w = E::load::<L>(&padded(&row[count * 16..]));
                 for (sums, x) in sums.iter_mut().zip(&xs) {
