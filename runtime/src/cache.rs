@@ -103,6 +103,24 @@ impl Cache {
         }
     }
 
+    /// Lets a sequence begin as another one does: its positions are replaced by copies of the first `len`
+    /// positions of `from`, or of all that it holds. Nothing happens when one of them does not exist.
+    pub fn copy(&mut self, from: usize, to: usize, len: usize) {
+        if from.max(to) >= self.sequences() || from == to {
+            return;
+        }
+        let (layout, len) = (self.layout, len.min(self.lengths[from]));
+        for layer in 0..layout.layers {
+            for head in 0..layout.kv_heads {
+                let source = layout.range(from, layer, head, 0..len);
+                let target = layout.range(to, layer, head, 0..len).start;
+                self.keys.copy_within(source.clone(), target);
+                self.values.copy_within(source, target);
+            }
+        }
+        self.lengths[to] = len;
+    }
+
     /// Records that a sequence holds `len` positions.
     pub(crate) fn set_len(&mut self, sequence: usize, len: usize) {
         self.lengths[sequence] = len;

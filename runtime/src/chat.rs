@@ -68,6 +68,7 @@ impl ChatError {
 #[derive(Debug)]
 pub struct ChatTemplate {
     environment: Environment<'static>,
+    source: String,
     bos: String,
     eos: String,
 }
@@ -110,7 +111,13 @@ impl ChatTemplate {
             Err(error.with_source(Refusal(reason)))
         });
         environment.add_template_owned(NAME, source.to_owned()).map_err(ChatError::Syntax)?;
-        Ok(Self { environment, bos: bos.to_owned(), eos: eos.to_owned() })
+        let source = source.to_owned();
+        Ok(Self { environment, source, bos: bos.to_owned(), eos: eos.to_owned() })
+    }
+
+    /// The template as it stands in the file.
+    pub fn source(&self) -> &str {
+        &self.source
     }
 
     /// The text of a conversation. With `add_generation_prompt` it ends where the model's answer

@@ -1,6 +1,8 @@
 //! One text: a sequence of tokens that is read, continued and kept in the cache.
 
+use crate::speculation::lookup;
 use crate::{Error, Model, Row, Sampler, SamplerOptions, State, Trace};
+use std::collections::VecDeque;
 use std::ops::ControlFlow;
 use std::time::{Duration, Instant};
 
@@ -19,6 +21,9 @@ pub struct GenerateOptions {
     /// template needs. By default they are plain text: a prompt may come from anybody. What goes into
     /// a template should pass [`Tokenizer::without_control`](crate::tokenizer::Tokenizer::without_control).
     pub parse_special: bool,
+    /// The most tokens to guess at a time from what the text has said before (see
+    /// [`speculation`](crate::speculation)); 0 guesses none. Guesses change the speed, never the text.
+    pub speculate: usize,
     /// What happens when the context is full.
     pub on_full: OnFull,
 }
@@ -43,6 +48,7 @@ impl Default for GenerateOptions {
             max_tokens: 256,
             sampling: SamplerOptions::default(),
             parse_special: false,
+            speculate: 0,
             on_full: OnFull::Stop,
         }
     }
@@ -108,12 +114,14 @@ pub struct Session {
     tokens: Vec<u32>,
     /// Logits after the last token; empty when there is none.
     logits: Vec<f32>,
+    /// Guesses that the cache holds behind the tokens, each with the logits that follow it.
+    ahead: VecDeque<(u32, Vec<f32>)>,
 }
 
 impl Session {
     pub(crate) fn new(model: Model) -> Result<Self, Error> {
         let state = model.state(1)?;
-        Ok(Self { model, state, tokens: Vec::new(), logits: Vec::new() })
+        Ok(Self { model, state, tokens: Vec::new(), logits: Vec::new(), ahead: VecDeque::new() })
     }
 
     /// The model.
@@ -139,6 +147,7 @@ impl Session {
     /// Forgets everything.
     pub fn clear(&mut self) {
         self.state.truncate(0, 0);
+        self.ahead.clear();
         self.tokens.clear();
         self.logits.clear();
     }
@@ -147,6 +156,7 @@ impl Session {
     /// next [`Session::append`].
     pub fn truncate(&mut self, len: usize) {
         if len < self.tokens.len() {
+            self.forget_guesses();
             self.state.truncate(0, len);
             self.tokens.truncate(len);
             self.logits.clear();
@@ -191,6 +201,7 @@ impl Session {
         if let Some(&token) = tokens.iter().find(|token| **token as usize >= vocab) {
             return Err(Error::Token { token, vocab });
         }
+        self.forget_guesses();
         let (every, end) = (trace.is_some(), used + tokens.len());
         for (index, block) in tokens.chunks(PREFILL_BLOCK).enumerate() {
             if index > 0 && between().is_break() {
@@ -211,6 +222,46 @@ impl Session {
             self.tokens.extend_from_slice(block);
         }
         Ok(ControlFlow::Continue(()))
+    }
+
+    /// Reads one token, and with it up to `most` guesses at those that follow. What was guessed right
+    /// before need not be read again.
+    fn follow(&mut self, token: u32, most: usize) -> Result<(), Error> {
+        if let Some((_, logits)) = self.ahead.pop_front_if(|(guess, _)| *guess == token) {
+            self.tokens.push(token);
+            self.logits = logits;
+            return Ok(());
+        }
+        let most = most.min(self.room().saturating_sub(1));
+        if most == 0 {
+            return self.append(&[token]);
+        }
+        self.forget_guesses();
+        let position = self.tokens.len();
+        self.tokens.push(token);
+        let guesses = lookup(&self.tokens, most);
+        let row = |(position, token)| Row { sequence: 0, position, token, logits: true };
+        let read = std::iter::once(token).chain(guesses.iter().copied());
+        let rows: Vec<Row> = (position..).zip(read).map(row).collect();
+        let logits = match self.model.forward(&mut self.state, &rows) {
+            Ok(logits) => logits,
+            Err(_) => {
+                // A guess may be what cannot be read; the token itself says.
+                self.tokens.pop();
+                return self.append(&[token]);
+            }
+        };
+        let mut logits = logits.chunks_exact(self.model.config().vocab);
+        self.logits.clear();
+        self.logits.extend_from_slice(logits.next().unwrap_or_default());
+        self.ahead.extend(guesses.into_iter().zip(logits.map(<[f32]>::to_vec)));
+        Ok(())
+    }
+
+    /// Takes guesses that did not come true out of the cache.
+    fn forget_guesses(&mut self) {
+        self.ahead.clear();
+        self.state.truncate(0, self.tokens.len());
     }
 
     /// Reads a prompt and continues it. At the start of a session the prompt gets the begin-of-text
@@ -346,11 +397,12 @@ impl Session {
             // Handed over before the next token is computed, and read even when it is the last one,
             // so that the session can be continued.
             let flow = hand_over(stream.push(token));
-            self.append(&[token])?;
+            self.follow(token, options.speculate)?;
             if flow.is_break() {
                 break Finish::Cancelled;
             }
         };
+        self.forget_guesses();
         // What is left of an unfinished character; nobody can cancel any more.
         let _ = hand_over(stream.finish());
         let decode_time = began.elapsed();

@@ -6,7 +6,7 @@ use trilut_presets::models::{self, ModelSpec};
 use trilut_presets::{Phase, Pick, Plan, Tile};
 use trilut_runtime::dummy::{DummyOptions, write_dummy};
 use trilut_runtime::gguf::Gguf;
-use trilut_runtime::{Finish, GenerateOptions, Model, ModelOptions, Row, embedded};
+use trilut_runtime::{Finish, GenerateOptions, Model, ModelOptions, Row, SamplerOptions, embedded};
 
 fn load(change: impl Fn(&mut ModelOptions<'_>)) -> Model {
     let mut options = ModelOptions { threads: Some(1), ..ModelOptions::default() };
@@ -334,4 +334,34 @@ fn a_long_prompt_can_be_broken_off_and_names_in_it_are_text() {
     let mut session = model.session().unwrap();
     session.generate(&name, &options, |_| ControlFlow::Continue(())).unwrap();
     assert!(!session.tokens().contains(&stop.unwrap()));
+}
+
+#[test]
+fn guesses_change_no_text() {
+    let model = load(|_| ());
+    let prompt = "the fox and the owl, ".repeat(6);
+    let text = |speculate, sampling: SamplerOptions| {
+        let mut session = model.session().unwrap();
+        let options =
+            GenerateOptions { max_tokens: 60, sampling, speculate, ..GenerateOptions::default() };
+        let mut run = |prompt: &str| {
+            session.generate(prompt, &options, |_| ControlFlow::Continue(())).unwrap()
+        };
+        let (first, second) = (run(&prompt), run(" and then "));
+        ((first.text, first.tokens), (second.text, second.tokens), session.logits().to_vec())
+    };
+    for sampling in [
+        SamplerOptions::greedy(),
+        SamplerOptions { temperature: 0.7, seed: 3, ..SamplerOptions::default() },
+        SamplerOptions { temperature: 1.5, top_k: 0, seed: 4, ..SamplerOptions::default() },
+    ] {
+        let plain = text(0, sampling.clone());
+        for speculate in [1, 4, 9] {
+            assert_eq!(
+                text(speculate, sampling.clone()),
+                plain,
+                "{speculate} guesses, {sampling:?}"
+            );
+        }
+    }
 }

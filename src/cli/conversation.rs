@@ -93,6 +93,7 @@ impl Conversation {
             max_tokens: self.limit.unwrap_or(usize::MAX),
             sampling: self.sampling.clone(),
             parse_special: true,
+            speculate: 0,
             on_full: match self.on_full {
                 Policy::Stop => OnFull::Stop,
                 Policy::Shift => OnFull::Shift { keep: self.system_tokens(&tokens) },

@@ -74,9 +74,7 @@ pub(crate) fn doctor(args: &Args) -> Result<(), Failure> {
     outln!("presets\n{}", indent(&ladder.plain()));
     let mut variables = Table::new(&["variable", "value", "meaning"], 3);
     for variable in VARIABLES {
-        let value = std::env::var_os(variable.name);
-        let value = value.map_or("(not set)".into(), |v| v.to_string_lossy().into_owned());
-        variables.row([variable.name, &value, variable.meaning]);
+        variables.row([variable.name, &variable.shown(), variable.meaning]);
     }
     outln!("environment\n{}", indent(&variables.plain()));
     for bandwidth in &measured {

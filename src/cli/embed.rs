@@ -37,13 +37,23 @@ pub(crate) struct Args {
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
-enum PoolingName {
+pub(crate) enum PoolingName {
     /// The mean of all tokens.
     Mean,
     /// The first token.
     First,
     /// The last token.
     Last,
+}
+
+impl From<PoolingName> for Pooling {
+    fn from(name: PoolingName) -> Self {
+        match name {
+            PoolingName::Mean => Self::Mean,
+            PoolingName::First => Self::First,
+            PoolingName::Last => Self::Last,
+        }
+    }
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
@@ -61,9 +71,7 @@ pub(crate) fn run(args: Args) -> Result<(), Failure> {
     }
     let gguf = Source::new(args.model).open()?;
     let pooling = match args.pooling {
-        Some(PoolingName::Mean) => Pooling::Mean,
-        Some(PoolingName::First) => Pooling::First,
-        Some(PoolingName::Last) => Pooling::Last,
+        Some(name) => name.into(),
         None => Pooling::from_gguf(&gguf)?.ok_or_else(|| {
             Failure::new("the model file does not say how to make one vector of a text")
                 .because("it has no pooling_type: it was not made for embeddings, or its converter lost it")

@@ -9,6 +9,20 @@ pub(crate) struct Variable {
     pub(crate) meaning: &'static str,
 }
 
+impl Variable {
+    /// The value as it may be shown; a key is not.
+    pub(crate) fn shown(&self) -> String {
+        match std::env::var_os(self.name) {
+            None => "(not set)".to_owned(),
+            Some(_) if self.name == API_KEY => "(set)".to_owned(),
+            Some(value) => value.to_string_lossy().into_owned(),
+        }
+    }
+}
+
+/// The variable with the key of a server.
+pub(crate) const API_KEY: &str = "TRILUT_API_KEY";
+
 /// Every variable; `trilut doctor` lists them with their values.
 pub(crate) const VARIABLES: &[Variable] = &[
     Variable {
@@ -17,12 +31,13 @@ pub(crate) const VARIABLES: &[Variable] = &[
     },
     Variable { name: "TRILUT_THREADS", meaning: "number of threads when -t is not given" },
     Variable { name: "TRILUT_PRESETS", meaning: "preset files and directories, before the cache" },
+    Variable { name: API_KEY, meaning: "the key that `serve` asks for" },
     Variable { name: "XDG_CACHE_HOME", meaning: "where presets tuned here are kept" },
     Variable { name: "NO_COLOR", meaning: "no colours" },
 ];
 
 /// A variable's value; an empty one counts as not set.
-fn value(name: &str) -> Option<String> {
+pub(crate) fn value(name: &str) -> Option<String> {
     std::env::var(name).ok().filter(|text| !text.is_empty())
 }
 

@@ -138,6 +138,7 @@ hinted!(
     trilut_runtime::dummy::DummyError,
     trilut_runtime::gguf::GgufError,
     trilut_presets::preset::PresetError,
+    trilut_server::ServeError,
     trilut_tuning::TuneError
 );
 

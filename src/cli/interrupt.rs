@@ -12,6 +12,15 @@ fn end_on_closed_pipe() {
     unsafe { libc::signal(libc::SIGPIPE, libc::SIG_DFL) };
 }
 
+/// Keeps a command alive that writes to connections, which others may close at any time.
+pub(crate) fn outlive_closed_pipes() {
+    #[cfg(unix)]
+    // SAFETY: ignoring a signal runs no code of ours; writes fail with an error instead.
+    unsafe {
+        libc::signal(libc::SIGPIPE, libc::SIG_IGN);
+    }
+}
+
 /// Begins to listen. Where the system offers no such signal, Ctrl-C ends the program as usual.
 pub(crate) fn install() {
     #[cfg(unix)]

@@ -26,6 +26,7 @@ mod planning;
 mod presets;
 mod progress;
 mod run;
+mod serve;
 mod start;
 mod table;
 mod tune;
@@ -49,6 +50,7 @@ enum Command {
     // In boxes because they have many options.
     Run(Box<run::Args>),
     Chat(Box<chat::Args>),
+    Serve(Box<serve::Args>),
     Tune(tune::Args),
     Bench(Box<bench::Args>),
     Codegen(codegen::Args),
@@ -72,6 +74,7 @@ pub(crate) fn main() -> ExitCode {
         None => start::start(),
         Some(Command::Run(args)) => run::run(*args),
         Some(Command::Chat(args)) => chat::run(*args),
+        Some(Command::Serve(args)) => serve::serve(*args),
         Some(Command::Tune(args)) => tune::tune(args),
         Some(Command::Bench(args)) => bench::bench(*args),
         Some(Command::Codegen(args)) => codegen::codegen(&args),

@@ -60,6 +60,10 @@ pub(crate) struct Args {
     /// Read the names of control tokens in the prompt, such as <|eot_id|>, as those tokens.
     #[arg(long, conflicts_with = "chat")]
     special: bool,
+    /// Guess up to N tokens at a time from what the text has said before; changes speed, never text.
+    #[arg(long, value_name = "N", default_value_t = 0, conflicts_with = "prompts",
+        value_parser = clap::value_parser!(u16).range(0..=64))]
+    speculate: u16,
     #[command(flatten)]
     sampling: Sampling,
     #[command(flatten)]
@@ -197,6 +201,7 @@ pub(crate) fn run(args: Args) -> Result<(), Failure> {
         sampling,
         // Names of control tokens in a person's prompt stay text; in a template they are meant.
         parse_special: args.chat || args.special,
+        speculate: args.speculate.into(),
         on_full: match args.on_full {
             Policy::Stop => OnFull::Stop,
             Policy::Shift => OnFull::Shift { keep: args.keep },

@@ -120,6 +120,11 @@ impl State {
     pub fn truncate(&mut self, sequence: usize, len: usize) {
         self.cache.truncate(sequence, len);
     }
+
+    /// Lets the sequence `to` begin with the first `len` positions of `from`: see [`Cache::copy`].
+    pub fn copy(&mut self, from: usize, to: usize, len: usize) {
+        self.cache.copy(from, to, len);
+    }
 }
 
 impl Model {

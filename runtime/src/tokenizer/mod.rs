@@ -247,20 +247,23 @@ impl Tokenizer {
         self.vocabulary.text(id)
     }
 
-    fn is_control(&self, id: u32) -> bool {
+    /// Whether a token has no text of its own, as those that templates write.
+    pub fn is_control(&self, id: u32) -> bool {
         self.vocabulary.kind(id) == Some(Kind::Control)
     }
 
-    /// Whether texts are encoded with a space before them.
-    fn space_prefix(&self) -> bool {
+    /// Whether texts are encoded with a space before them, so that the tokens of a text are not those of
+    /// its parts.
+    pub fn space_prefix(&self) -> bool {
         match &self.encoder {
             Encoder::BytePairs(_) => false,
             Encoder::SentencePiece(encoder) => encoder.space_prefix(),
         }
     }
 
-    /// What a token stands for.
-    fn bytes(&self, id: u32) -> &[u8] {
+    /// The bytes that a token stands for, which need not be whole characters; the name of a control
+    /// token, nothing for an id outside the vocabulary.
+    pub fn token_bytes(&self, id: u32) -> &[u8] {
         self.vocabulary.bytes(id)
     }
 }

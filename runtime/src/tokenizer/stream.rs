@@ -22,7 +22,7 @@ impl<'t> TokenStream<'t> {
         if self.tokenizer.is_control(id) {
             return None;
         }
-        let mut bytes = self.tokenizer.bytes(id);
+        let mut bytes = self.tokenizer.token_bytes(id);
         if self.at_prefix && !bytes.is_empty() {
             bytes = bytes.strip_prefix(b" ").unwrap_or(bytes);
             self.at_prefix = false;

@@ -1,0 +1,101 @@
+//! Texts as vectors. One call at a time reads its texts; it shares the model's threads with the engine's
+//! forward passes, and others wait in line up to a number.
+
+use crate::error::ApiError;
+use serde::Deserialize;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use tokio::sync::{Mutex, Semaphore};
+use trilut_runtime::embedding::{Embedder, Pooling};
+use trilut_runtime::{Error, Model};
+
+/// The most texts of one call.
+const MOST_TEXTS: usize = 2048;
+
+/// Makes vectors.
+#[derive(Debug)]
+pub(crate) struct Embeddings {
+    embedder: Arc<Mutex<Embedder>>,
+    /// Calls that may wait.
+    places: Semaphore,
+}
+
+/// The vectors of a call's texts, and how many tokens these had.
+#[derive(Debug)]
+pub(crate) struct Vectors {
+    pub(crate) vectors: Vec<Vec<f32>>,
+    pub(crate) tokens: usize,
+}
+
+/// One text or several, as clients send them.
+#[derive(Debug, Deserialize)]
+#[serde(untagged, expecting = "a string or an array of strings is expected")]
+pub(crate) enum Input {
+    One(String),
+    Many(Vec<String>),
+}
+
+impl From<Input> for Vec<String> {
+    fn from(input: Input) -> Self {
+        match input {
+            Input::One(text) => vec![text],
+            Input::Many(texts) => texts,
+        }
+    }
+}
+
+/// Tells a call that nobody waits for it any more.
+struct Cancel(Arc<AtomicBool>);
+
+impl Drop for Cancel {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
+}
+
+impl Embeddings {
+    pub(crate) fn new(model: Model, pooling: Pooling, waiting: usize) -> Result<Self, Error> {
+        let embedder = Arc::new(Mutex::new(Embedder::new(model, pooling)?));
+        Ok(Self { embedder, places: Semaphore::new(waiting) })
+    }
+
+    /// The vectors of texts.
+    pub(crate) async fn vectors(&self, texts: Vec<String>) -> Result<Vectors, ApiError> {
+        if texts.is_empty() || texts.len() > MOST_TEXTS {
+            let message = format!("`input` has {} texts, not 1 to {MOST_TEXTS}", texts.len());
+            return Err(ApiError::field("input", message));
+        }
+        let Ok(_place) = self.places.try_acquire() else {
+            return Err(ApiError::busy("too many texts are waiting to be embedded", 1));
+        };
+        let mut embedder = Arc::clone(&self.embedder).lock_owned().await;
+        let cancelled = Arc::new(AtomicBool::new(false));
+        let _cancel = Cancel(Arc::clone(&cancelled));
+        let work = move || {
+            let (mut vectors, mut tokens) = (Vec::with_capacity(texts.len()), 0);
+            for (index, text) in texts.iter().enumerate() {
+                if cancelled.load(Ordering::Relaxed) {
+                    break;
+                }
+                tokens += embedder.tokens(text).len();
+                vectors.push(embedder.embed(text).map_err(|error| refused(index, &error))?);
+            }
+            Ok(Vectors { vectors, tokens })
+        };
+        let done = tokio::task::spawn_blocking(work).await;
+        done.unwrap_or_else(|_| Err(ApiError::internal("the texts could not be embedded")))
+    }
+}
+
+/// A text that has no vector.
+fn refused(index: usize, error: &Error) -> ApiError {
+    match error {
+        Error::ContextFull { tokens, context, .. } => {
+            let message =
+                format!("text {index} has {tokens} tokens; the model's context has {context}");
+            ApiError::field("input", message).code("context_length_exceeded")
+        }
+        Error::Empty => ApiError::field("input", format!("text {index} is empty")),
+        error => ApiError::internal(format!("text {index}: {error}")),
+    }
+}

@@ -1,0 +1,174 @@
+//! Who may ask: the key, other web sites' scripts, and the headers that every response carries.
+//!
+//! A server on the loopback interface can be reached by every web page that the user opens. So requests
+//! with the `Origin` of another site are refused unless it was allowed, and, on loopback, those whose
+//! `Host` is a name that somebody else may have pointed here.
+
+use crate::app::App;
+use crate::error::ApiError;
+use axum::extract::{Request, State};
+use axum::http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, header};
+use axum::middleware::Next;
+use axum::response::{IntoResponse, Response};
+use std::net::IpAddr;
+use std::sync::Arc;
+use subtle::ConstantTimeEq;
+
+/// The rules.
+#[derive(Debug, Clone)]
+pub(crate) struct Guard {
+    /// The key that clients must send.
+    pub(crate) key: Option<String>,
+    /// The other origin whose scripts may ask; `*` for every one.
+    pub(crate) cors: Option<String>,
+    /// Whether the server listens on a loopback address.
+    pub(crate) loopback: bool,
+}
+
+/// Paths that need no key: the page, which asks for it, and what supervisors look at.
+const OPEN: [&str; 5] = ["/", "/app.js", "/style.css", "/favicon.svg", "/health"];
+
+/// What keeps a page of ours from being misused by others.
+const HEADERS: [(HeaderName, &str); 5] = [
+    (
+        header::CONTENT_SECURITY_POLICY,
+        "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; connect-src 'self'; \
+         base-uri 'none'; form-action 'none'; frame-ancestors 'none'",
+    ),
+    (header::X_CONTENT_TYPE_OPTIONS, "nosniff"),
+    (header::X_FRAME_OPTIONS, "DENY"),
+    (header::REFERRER_POLICY, "no-referrer"),
+    (header::CACHE_CONTROL, "no-store"),
+];
+
+/// Lets a request through to its handler, or not.
+pub(crate) async fn check(State(app): State<Arc<App>>, request: Request, next: Next) -> Response {
+    let guard = &app.guard;
+    let origin = request.headers().get(header::ORIGIN).cloned();
+    let allowed = origin.as_ref().filter(|origin| guard.shares_with(origin)).cloned();
+    let preflight = request.method() == Method::OPTIONS && allowed.is_some();
+    let mut response = match guard.admits(request.headers(), request.uri().path(), preflight) {
+        Err(error) => error.into_response(),
+        Ok(()) if preflight => StatusCode::NO_CONTENT.into_response(),
+        Ok(()) => next.run(request).await,
+    };
+    let headers = response.headers_mut();
+    for (name, value) in HEADERS {
+        headers.entry(name).or_insert(HeaderValue::from_static(value));
+    }
+    if let Some(origin) = allowed {
+        headers.insert(header::ACCESS_CONTROL_ALLOW_ORIGIN, origin);
+        headers.insert(header::VARY, HeaderValue::from_static("Origin"));
+        if preflight {
+            let any = HeaderValue::from_static("authorization, content-type");
+            headers.insert(header::ACCESS_CONTROL_ALLOW_HEADERS, any);
+            let methods = HeaderValue::from_static("GET, POST");
+            headers.insert(header::ACCESS_CONTROL_ALLOW_METHODS, methods);
+            headers.insert(header::ACCESS_CONTROL_MAX_AGE, HeaderValue::from_static("600"));
+        }
+    }
+    response
+}
+
+impl Guard {
+    fn admits(&self, headers: &HeaderMap, path: &str, preflight: bool) -> Result<(), ApiError> {
+        let host = headers.get(header::HOST).and_then(|host| host.to_str().ok()).unwrap_or("");
+        if self.loopback && !host.is_empty() && !is_local(host) {
+            let message = format!("`{host}` is not a name of this server; use localhost");
+            return Err(ApiError::new(StatusCode::FORBIDDEN, message));
+        }
+        if let Some(origin) = headers.get(header::ORIGIN)
+            && !self.shares_with(origin)
+            && !is_same(origin, host)
+        {
+            let message =
+                "pages of other origins may not use this server; --cors ORIGIN allows one";
+            return Err(ApiError::new(StatusCode::FORBIDDEN, message));
+        }
+        if preflight || OPEN.contains(&path) {
+            return Ok(());
+        }
+        let Some(key) = &self.key else { return Ok(()) };
+        let given = headers.get(header::AUTHORIZATION).map(HeaderValue::as_bytes);
+        let given = given.and_then(|value| value.strip_prefix(b"Bearer ")).unwrap_or(b"");
+        if key.as_bytes().ct_eq(given).into() {
+            return Ok(());
+        }
+        let message = "a key is needed: send it as `Authorization: Bearer KEY`";
+        Err(ApiError::new(StatusCode::UNAUTHORIZED, message).code("invalid_api_key"))
+    }
+
+    fn shares_with(&self, origin: &HeaderValue) -> bool {
+        self.cors.as_deref().is_some_and(|cors| cors == "*" || cors.as_bytes() == origin.as_bytes())
+    }
+}
+
+/// Whether a `Host` is this machine's own: an address or a `localhost`.
+fn is_local(host: &str) -> bool {
+    let name = match host.strip_prefix('[').and_then(|rest| rest.split_once(']')) {
+        Some((address, _)) => address,
+        None => host.split_once(':').map_or(host, |(name, _)| name),
+    };
+    let name = name.to_ascii_lowercase();
+    name == "localhost" || name.ends_with(".localhost") || name.parse::<IpAddr>().is_ok()
+}
+
+/// Whether an `Origin` is the server's own.
+fn is_same(origin: &HeaderValue, host: &str) -> bool {
+    let origin = origin.to_str().unwrap_or("");
+    let authority = origin.strip_prefix("http://").or_else(|| origin.strip_prefix("https://"));
+    authority.is_some_and(|authority| !host.is_empty() && authority.eq_ignore_ascii_case(host))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn guard() -> Guard {
+        let (key, cors) = (Some("secret".to_owned()), Some("https://chat.example".to_owned()));
+        Guard { key, cors, loopback: true }
+    }
+
+    /// The status with which a request is refused.
+    fn refused(guard: &Guard, path: &str, headers: &[(HeaderName, &str)]) -> Option<u16> {
+        let own = |(name, value): &(HeaderName, &str)| (name.clone(), value.parse().unwrap());
+        let headers: HeaderMap = headers.iter().map(own).collect();
+        guard.admits(&headers, path, false).err().map(|error| error.status.as_u16())
+    }
+
+    #[test]
+    fn the_key_is_needed_where_there_is_something_to_guard() {
+        let key = |value| [(header::AUTHORIZATION, value)];
+        assert_eq!(refused(&guard(), "/v1/models", &[]), Some(401));
+        assert_eq!(refused(&guard(), "/v1/models", &key("Bearer wrong")), Some(401));
+        assert_eq!(refused(&guard(), "/v1/models", &key("Bearer secret2")), Some(401));
+        assert_eq!(refused(&guard(), "/v1/models", &key("secret")), Some(401));
+        assert_eq!(refused(&guard(), "/v1/models", &key("Bearer secret")), None);
+        assert_eq!(refused(&guard(), "/health", &[]), None);
+        assert_eq!(refused(&Guard { key: None, ..guard() }, "/v1/models", &[]), None);
+    }
+
+    #[test]
+    fn other_sites_are_kept_out() {
+        let from = |origin, host| {
+            let guard = Guard { key: None, ..guard() };
+            refused(&guard, "/v1/models", &[(header::ORIGIN, origin), (header::HOST, host)])
+        };
+        assert_eq!(from("http://localhost:8080", "localhost:8080"), None);
+        assert_eq!(from("https://chat.example", "localhost:8080"), None);
+        assert_eq!(from("https://evil.example", "localhost:8080"), Some(403));
+        assert_eq!(from("null", "localhost:8080"), Some(403));
+        assert_eq!(from("http://evil.example", "evil.example"), Some(403));
+    }
+
+    #[test]
+    fn names_that_others_may_point_here_are_refused_on_loopback() {
+        let host = |guard: &Guard, host| refused(guard, "/health", &[(header::HOST, host)]);
+        for own in ["localhost", "LOCALHOST:1", "127.0.0.1:8080", "[::1]:8080", "a.localhost"] {
+            assert_eq!(host(&guard(), own), None, "{own}");
+        }
+        assert_eq!(host(&guard(), "rebound.example:8080"), Some(403));
+        let public = Guard { loopback: false, ..guard() };
+        assert_eq!(host(&public, "models.example"), None);
+    }
+}

@@ -1,0 +1,10 @@
+//! Ollama's API for the one model that is served: generate, chat, and what clients look at before.
+//!
+//! Answers are streamed as lines of JSON unless a client says otherwise. What belongs to Ollama's store of
+//! models (pull, push, create, `keep_alive`) has no meaning here; the context is the server's, whatever
+//! `num_ctx` says.
+
+pub(crate) mod answer;
+pub(crate) mod embed;
+pub(crate) mod models;
+mod request;

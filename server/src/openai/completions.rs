@@ -1,0 +1,175 @@
+//! `/v1/completions`: plain text to be continued.
+
+use super::chunks::{self, Chunks};
+use super::request::{self, Fields};
+use super::wire::{Head, Usage, text_logprobs, timings};
+use crate::app::App;
+use crate::body::JsonBody;
+use crate::engine::{Done, Event};
+use crate::error::{ApiError, engine_failed};
+use crate::listen::Peer;
+use axum::response::{IntoResponse, Response};
+use axum::{Extension, Json, extract::State};
+use serde_json::{Value, json};
+use std::sync::Arc;
+
+/// The kind of every object that is sent.
+const OBJECT: &str = "text_completion";
+
+pub(crate) async fn create(
+    State(app): State<Arc<App>>,
+    Extension(peer): Extension<Peer>,
+    JsonBody(mut fields): JsonBody<Fields>,
+) -> Result<Response, ApiError> {
+    app.check_model(fields.model.as_deref())?;
+    let (stream, include_usage) = (fields.stream == Some(true), fields.include_usage());
+    let (each, echo) = (fields.n.unwrap_or(1), fields.echo == Some(true));
+    let prompts = request::prompts(&mut fields)?;
+    let count = prompts.len();
+    let settings = request::completion(fields)?;
+    if each.saturating_mul(count) > app.limits.answers {
+        let most = app.limits.answers;
+        let message =
+            format!("{count} prompts times `n` = {each}; at most {most} answers are given");
+        return Err(ApiError::field("n", message));
+    }
+    let logprobs = settings.logprobs.is_some();
+    let prepared = app.blocking(move |app| {
+        let (mut requests, mut echoes) = (Vec::new(), Vec::new());
+        for prompt in prompts {
+            let (tokens, text) = prompt.tokens(app)?;
+            requests.extend(settings.requests(app, tokens, each)?);
+            echoes.extend(std::iter::repeat_n(if echo { text } else { String::new() }, each));
+        }
+        Ok((requests, echoes))
+    });
+    let (requests, echoes) = prepared.await?;
+    let events = app.engine.submit(peer.client(), requests)?;
+    let texts: Vec<Text> = echoes.into_iter().map(Text::new).collect();
+    let head = Head::new("cmpl", &app.name);
+    let writer =
+        Writer { app, head, each, texts, logprobs, include_usage, usage: Usage::default() };
+    if stream {
+        let (answers, keep_alive) = (writer.texts.len(), writer.app.limits.keep_alive);
+        return Ok(chunks::stream(writer, events, answers, keep_alive));
+    }
+    writer.whole(events).await
+}
+
+/// What is known of the text of an answer.
+struct Text {
+    /// The prompt, if it is to be repeated.
+    echo: String,
+    /// Characters before the next token.
+    offset: usize,
+}
+
+impl Text {
+    fn new(echo: String) -> Self {
+        Self { offset: echo.chars().count(), echo }
+    }
+}
+
+/// Writes the answers of a call.
+struct Writer {
+    app: Arc<App>,
+    head: Head,
+    /// Answers to each prompt.
+    each: usize,
+    texts: Vec<Text>,
+    logprobs: bool,
+    include_usage: bool,
+    usage: Usage,
+}
+
+impl Writer {
+    /// The response with all answers at once.
+    async fn whole(mut self, mut events: crate::engine::Events) -> Result<Response, ApiError> {
+        let count = self.texts.len();
+        let mut texts: Vec<String> =
+            self.texts.iter_mut().map(|text| std::mem::take(&mut text.echo)).collect();
+        let mut tokens = vec![Vec::new(); count];
+        let mut ends: Vec<Option<Done>> = vec![None; count];
+        while ends.iter().any(Option::is_none) {
+            let (answer, event) = events.recv().await.ok_or_else(engine_failed)?;
+            match event {
+                Event::Started { .. } => {}
+                Event::Piece { text, tokens: more } => {
+                    texts[answer].push_str(&text);
+                    tokens[answer].extend(more);
+                }
+                Event::Done(done) => {
+                    self.usage.add(answer / self.each, &done);
+                    ends[answer] = Some(done);
+                }
+                Event::Failed(error) => return Err(error.into()),
+            }
+        }
+        let done: Vec<Done> = ends.into_iter().flatten().collect();
+        let mut choices = Vec::with_capacity(count);
+        for (index, (text, done)) in texts.into_iter().zip(&done).enumerate() {
+            let logprobs = self.logprobs.then(|| {
+                text_logprobs(&self.app.model, &tokens[index], &mut self.texts[index].offset)
+            });
+            choices.push(json!({
+                "index": index,
+                "text": text,
+                "logprobs": logprobs,
+                "finish_reason": done.finish.name(),
+            }));
+        }
+        let mut response = self.head.object(OBJECT, choices);
+        response["usage"] = self.usage.json();
+        if let Some(done) = done.first() {
+            response["timings"] = timings(done);
+        }
+        Ok(Json(response).into_response())
+    }
+
+    fn object(&self, index: usize, text: &str, finish: Option<&str>, logprobs: Value) -> Value {
+        let choice = json!({
+            "index": index, "text": text, "logprobs": logprobs, "finish_reason": finish,
+        });
+        let mut chunk = self.head.object(OBJECT, vec![choice]);
+        if self.include_usage {
+            chunk["usage"] = Value::Null;
+        }
+        chunk
+    }
+}
+
+impl Chunks for Writer {
+    fn begin(&mut self) -> Vec<Value> {
+        let echoes = self.texts.iter().enumerate().filter(|(_, text)| !text.echo.is_empty());
+        echoes.map(|(index, text)| self.object(index, &text.echo, None, Value::Null)).collect()
+    }
+
+    fn chunk(&mut self, answer: usize, event: Event) -> Result<Vec<Value>, ApiError> {
+        match event {
+            Event::Started { .. } => Ok(Vec::new()),
+            Event::Piece { text, tokens } => {
+                let logprobs = match self.logprobs {
+                    true => text_logprobs(&self.app.model, &tokens, &mut self.texts[answer].offset),
+                    false => Value::Null,
+                };
+                Ok(vec![self.object(answer, &text, None, logprobs)])
+            }
+            Event::Done(done) => {
+                self.usage.add(answer / self.each, &done);
+                let mut chunk = self.object(answer, "", Some(done.finish.name()), Value::Null);
+                chunk["timings"] = timings(&done);
+                Ok(vec![chunk])
+            }
+            Event::Failed(error) => Err(error.into()),
+        }
+    }
+
+    fn end(&mut self) -> Vec<Value> {
+        if !self.include_usage {
+            return Vec::new();
+        }
+        let mut chunk = self.head.object(OBJECT, Vec::new());
+        chunk["usage"] = self.usage.json();
+        vec![chunk]
+    }
+}

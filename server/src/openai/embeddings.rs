@@ -1,0 +1,69 @@
+//! `/v1/embeddings`.
+
+use crate::app::App;
+use crate::body::JsonBody;
+use crate::embeddings::{Embeddings, Input};
+use crate::error::ApiError;
+use axum::Json;
+use axum::extract::State;
+use axum::http::StatusCode;
+use base64::Engine;
+use base64::prelude::BASE64_STANDARD;
+use serde::Deserialize;
+use serde_json::{Value, json};
+use std::sync::Arc;
+
+#[derive(Debug, Deserialize)]
+pub(crate) struct Fields {
+    model: Option<String>,
+    input: Input,
+    encoding_format: Option<String>,
+    dimensions: Option<usize>,
+}
+
+pub(crate) async fn create(
+    State(app): State<Arc<App>>,
+    JsonBody(fields): JsonBody<Fields>,
+) -> Result<Json<Value>, ApiError> {
+    app.check_model(fields.model.as_deref())?;
+    let embeddings = of(&app)?;
+    let base64 = match fields.encoding_format.as_deref() {
+        None | Some("float") => false,
+        Some("base64") => true,
+        Some(_) => {
+            let message = "`encoding_format` must be float or base64";
+            return Err(ApiError::field("encoding_format", message));
+        }
+    };
+    let hidden = app.model.config().hidden;
+    if fields.dimensions.is_some_and(|dimensions| dimensions != hidden) {
+        let message =
+            format!("this model's embeddings have {hidden} dimensions and no other number");
+        return Err(ApiError::field("dimensions", message));
+    }
+    let made = embeddings.vectors(fields.input.into()).await?;
+    let data = made.vectors.iter().enumerate().map(|(index, vector)| {
+        let embedding = if base64 {
+            let bytes: Vec<u8> = vector.iter().flat_map(|value| value.to_le_bytes()).collect();
+            json!(BASE64_STANDARD.encode(bytes))
+        } else {
+            json!(vector)
+        };
+        json!({ "object": "embedding", "index": index, "embedding": embedding })
+    });
+    Ok(Json(json!({
+        "object": "list",
+        "data": data.collect::<Vec<_>>(),
+        "model": app.name,
+        "usage": { "prompt_tokens": made.tokens, "total_tokens": made.tokens },
+    })))
+}
+
+/// What makes the embeddings of a server that has any.
+pub(crate) fn of(app: &App) -> Result<&Embeddings, ApiError> {
+    app.embeddings.as_ref().ok_or_else(|| {
+        let message = "this model was not made for embeddings: serve one that was, or start the \
+                       server with --pooling mean or --pooling last";
+        ApiError::new(StatusCode::NOT_IMPLEMENTED, message).code("no_embeddings")
+    })
+}

@@ -1,0 +1,103 @@
+//! Ollama's API over the wire.
+
+use crate::client::{Response, TestServer, ask};
+use serde_json::{Value, json};
+
+fn lines(response: &Response) -> Vec<Value> {
+    assert_eq!(response.status, 200, "{}", response.text());
+    assert_eq!(response.header("content-type"), Some("application/x-ndjson"));
+    response.text().lines().map(|line| serde_json::from_str(line).unwrap()).collect()
+}
+
+fn chat(text: &str) -> Value {
+    json!({
+        "model": "demo",
+        "messages": [{ "role": "user", "content": text }],
+        "options": { "temperature": 0, "num_predict": 40 },
+    })
+}
+
+fn with(mut value: Value, name: &str, field: Value) -> Value {
+    value[name] = field;
+    value
+}
+
+#[test]
+fn the_model_is_described() {
+    let server = TestServer::start();
+    assert!(server.get("/api/version").ok()["version"].is_string());
+    assert_eq!(server.get("/api/tags").ok()["models"][0]["name"], "demo:latest");
+    assert_eq!(server.get("/api/ps").ok()["models"][0]["model"], "demo:latest");
+    let show = server.post("/api/show", &json!({ "model": "demo:latest" })).ok();
+    assert_eq!(show["details"]["family"], "bitnet-b1.58");
+    assert_eq!(show["details"]["parameter_size"], "3.8M");
+    assert!(show["template"].as_str().unwrap().contains("messages"));
+    assert!(server.post("/api/show", &json!({ "model": "x" })).error(404).is_string());
+    assert!(server.post("/api/show", &json!({})).error(400).is_string());
+}
+
+#[test]
+fn chats_are_streamed_by_default() {
+    let server = TestServer::start();
+    let streamed = lines(&server.post("/api/chat", &chat("Tell me a story about a fox.")));
+    let whole = with(chat("Tell me a story about a fox."), "stream", json!(false));
+    let whole = server.post("/api/chat", &whole).ok();
+    let text: String =
+        streamed.iter().map(|line| line["message"]["content"].as_str().unwrap()).collect();
+    assert_eq!(whole["message"]["content"], text);
+    assert_eq!(text, server.chat(&ask("Tell me a story about a fox.")));
+    let (last, before) = streamed.split_last().unwrap();
+    assert!(before.iter().all(|line| line["done"] == false));
+    assert_eq!(last["done"], true);
+    assert!(["stop", "length"].contains(&last["done_reason"].as_str().unwrap()));
+    for name in ["total_duration", "prompt_eval_duration", "eval_duration", "eval_count"] {
+        assert!(last[name].as_u64().unwrap() > 0, "{name}: {last}");
+    }
+    assert_eq!(last["eval_count"], whole["eval_count"]);
+}
+
+#[test]
+fn prompts_are_put_into_the_template_unless_they_are_raw() {
+    let server = TestServer::start();
+    let request = |fields: Value| {
+        let mut request = json!({
+            "model": "demo", "stream": false, "options": { "temperature": 0, "num_predict": 24 },
+        });
+        request.as_object_mut().unwrap().extend(fields.as_object().unwrap().clone());
+        server.post("/api/generate", &request).ok()["response"].as_str().unwrap().to_owned()
+    };
+    let short = with(chat("Hello"), "options", json!({ "temperature": 0, "num_predict": 24 }));
+    let answer = server.post("/api/chat", &with(short, "stream", json!(false))).ok();
+    assert_eq!(request(json!({ "prompt": "Hello" })), answer["message"]["content"]);
+    let plain = json!({ "prompt": "Once upon a time", "max_tokens": 24, "temperature": 0 });
+    let plain = server.post("/v1/completions", &plain).ok();
+    let raw = request(json!({ "prompt": "Once upon a time", "raw": true }));
+    assert_eq!(raw, plain["choices"][0]["text"]);
+    let loaded = server.post("/api/generate", &json!({ "model": "demo" })).ok();
+    assert_eq!(loaded["done_reason"], "load");
+}
+
+#[test]
+fn formats_and_errors() {
+    let server = TestServer::start();
+    let schema = json!({ "type": "object", "properties": { "a": { "type": "boolean" } }, "required": ["a"], "additionalProperties": false });
+    let request = with(with(chat("Hello"), "format", schema), "stream", json!(false));
+    let answer = server.post("/api/chat", &request).ok();
+    let value: Value =
+        serde_json::from_str(answer["message"]["content"].as_str().unwrap()).unwrap();
+    assert!(value["a"].is_boolean());
+    let fails = |request: Value, status| {
+        let error = server.post("/api/chat", &request).error(status);
+        assert!(error.is_string(), "{error}");
+        error.as_str().unwrap().to_owned()
+    };
+    assert!(fails(with(chat("x"), "model", json!("other")), 404).contains("other"));
+    assert!(fails(with(chat("x"), "model", Value::Null), 400).contains("required"));
+    assert!(fails(with(chat("x"), "tools", json!([{}])), 400).contains("tools"));
+    assert!(fails(with(chat("x"), "options", json!({ "top_k": -1 })), 400).contains("top_k"));
+    assert!(fails(with(chat("x"), "format", json!("xml")), 400).contains("json"));
+    assert!(
+        server.post("/api/embed", &json!({ "model": "demo", "input": "x" })).error(501).is_string()
+    );
+    assert!(server.request("POST", "/api/chat", "", b"{").error(400).is_string());
+}

@@ -1,0 +1,93 @@
+//! `trilut serve`: the OpenAI and Ollama APIs and a web page.
+
+use super::embed::PoolingName;
+use super::failure::Failure;
+use super::model::{EMBEDDED, Source};
+use super::run::Engine;
+use super::{environment, interrupt};
+use std::path::{Path, PathBuf};
+use trilut_server::engine::EngineOptions;
+use trilut_server::{Served, Server, ServerOptions};
+
+/// Serve a model: the OpenAI and Ollama APIs, and a page to chat with it.
+#[derive(Debug, clap::Args)]
+pub(crate) struct Args {
+    /// Model file; the embedded model without it.
+    #[arg(short, long, value_name = "MODEL")]
+    model: Option<PathBuf>,
+    /// Address to listen on. Other machines can reach it only when it is not a loopback address.
+    #[arg(long, default_value = "127.0.0.1")]
+    host: String,
+    /// Port to listen on; 0 takes a free one.
+    #[arg(long, default_value_t = 8080)]
+    port: u16,
+    /// Key that clients must send as a bearer token; TRILUT_API_KEY without it.
+    #[arg(long, value_name = "KEY")]
+    api_key: Option<String>,
+    /// Name by which clients ask for the model; the file's own name without it.
+    #[arg(long, value_name = "NAME")]
+    alias: Option<String>,
+    /// Answers that are written at once; each has a context of its own.
+    #[arg(long, value_name = "N", default_value_t = 4, value_parser = clap::value_parser!(u16).range(1..=256))]
+    parallel: u16,
+    /// Requests that may wait for their turn.
+    #[arg(long, value_name = "N", default_value_t = 64, value_parser = clap::value_parser!(u16).range(1..))]
+    queue: u16,
+    /// Guess up to N tokens of each answer from what is in the text already; 0 does not guess.
+    #[arg(long, value_name = "N", default_value_t = 0, value_parser = clap::value_parser!(u16).range(0..=64))]
+    speculate: u16,
+    /// Another origin whose web pages may use the server, such as https://chat.example; * for any.
+    #[arg(long, value_name = "ORIGIN")]
+    cors: Option<String>,
+    /// Give embeddings, pooled so; a model that was made for them says how in its file.
+    #[arg(long, value_enum, value_name = "POOLING")]
+    pooling: Option<PoolingName>,
+    #[command(flatten)]
+    engine: Engine,
+}
+
+pub(crate) fn serve(args: Args) -> Result<(), Failure> {
+    interrupt::outlive_closed_pipes();
+    let api_key = args.api_key.or_else(|| environment::value(environment::API_KEY));
+    if api_key.as_deref() == Some("") {
+        return Err(Failure::usage("--api-key is empty").hint("leave it out to need no key"));
+    }
+    let name = args.alias.unwrap_or_else(|| name(args.model.as_deref()));
+    let gguf = Source::new(args.model).open()?;
+    let mut served = Served::new(&gguf, args.engine.load(&gguf)?, name)?;
+    if let Some(pooling) = args.pooling {
+        served = served.with_embeddings(pooling.into());
+    }
+    if !served.can_chat() {
+        eprintln!("note: the model file carries no chat template: completions work, chats do not");
+    }
+    let options = ServerOptions {
+        engine: EngineOptions {
+            slots: args.parallel.into(),
+            queue: args.queue.into(),
+            speculate: args.speculate.into(),
+            ..EngineOptions::default()
+        },
+        api_key,
+        cors: args.cors,
+        ..ServerOptions::default()
+    };
+    let open = options.api_key.is_none();
+    let server = Server::bind(served, &args.host, args.port, options)?;
+    let address = server.address();
+    if open && !address.ip().is_loopback() {
+        eprintln!(
+            "note: anybody who reaches {address} may use the model: --api-key asks for a key"
+        );
+    }
+    eprintln!("serving at http://{address} (Ctrl-C ends)");
+    server.run(interrupt::asked)?;
+    eprintln!("ended");
+    if interrupt::asked() { Err(Failure::interrupted()) } else { Ok(()) }
+}
+
+/// What a model is called: its file's name without the ending.
+fn name(path: Option<&Path>) -> String {
+    let stem = path.and_then(Path::file_stem).map(|stem| stem.to_string_lossy().into_owned());
+    stem.filter(|stem| !stem.is_empty()).unwrap_or_else(|| EMBEDDED.to_owned())
+}
