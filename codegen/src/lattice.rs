@@ -72,7 +72,7 @@ fn points(isa: Isa) -> Vec<Point> {
             grid(Format::I2S, Algorithm::Dot, &[1], &[2, 4], None);
             grid(Format::I2S, Algorithm::Dot, &[2, 4], &[2], None);
             grid(Format::Base3, Algorithm::Dot, &[1, 2], &[2], None);
-            lookups.iter().for_each(|&f| grid(f, Algorithm::Lut, &[4], &[2], None));
+            lookups.iter().for_each(|&f| grid(f, Algorithm::Lut, &[2], &[2], None));
         }
     }
     points

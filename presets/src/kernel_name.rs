@@ -58,6 +58,8 @@ pub const fn default_point(format: Format, isa: Isa) -> (Algorithm, usize, usize
         }
         (Format::I2S, _) => (Algorithm::MaddX4, 1, 2),
         (Format::Base3, _) => (Algorithm::Madd, 1, 2),
+        // Four would leave no registers for indices.
+        (Format::Tl1 | Format::Tl2, Isa::Neon | Isa::Dotprod | Isa::I8mm) => (Algorithm::Lut, 2, 2),
         (Format::Tl1 | Format::Tl2, _) => (Algorithm::Lut, 4, 2),
     }
 }
