@@ -6,9 +6,9 @@
 #[cfg(test)]
 pub(crate) mod fake;
 
-use crate::candidate::{AnyKernel, Candidate};
 use crate::noise::CpuTimes;
 use crate::request::{ShapeUse, TuneError};
+use crate::{AnyKernel, Candidate};
 use std::time::{Duration, SystemTime};
 use trilut_kernels::{Format, Layout, Shape};
 use trilut_presets::preset::Weights;

@@ -1,7 +1,6 @@
 //! One tuning run from beginning to end.
 
 use crate::bench::{Lab, Stage};
-use crate::candidate::{AnyKernel, Candidate};
 use crate::cold;
 use crate::confirm::{Confirmation, confirm};
 use crate::estimate::{self, Bound};
@@ -14,6 +13,7 @@ use crate::record::{Outcome, Refused, ShapeReport, Stopped, Timed};
 use crate::request::{Request, ShapeUse, TuneError};
 use crate::space;
 use crate::statistics::{median, spread};
+use crate::{AnyKernel, Candidate};
 use std::collections::BTreeSet;
 use std::time::Duration;
 use trilut_kernels::{Isa, Layout, Phase};
