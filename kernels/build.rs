@@ -5,6 +5,8 @@ fn main() {
         kernels.compile(file).unwrap_or_else(|error| panic!("{error}"));
     };
     compile(trilut_build::kernels().lattice(), "lattice.rs");
+    // Kernels by which the spelling of others is proven, for tests.
+    compile(trilut_build::kernels().twins(), "twins.rs");
     // Kernels that widen one bank a step too late, for the tests that show each bound is needed.
     compile(trilut_build::kernels().raised(0), "raised0.rs");
     compile(trilut_build::kernels().raised(1), "raised1.rs");

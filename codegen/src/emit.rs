@@ -79,7 +79,7 @@ pub fn module(
 
 /// Vector instructions per weight of the inner loop.
 pub(crate) fn cost(plan: &Plan) -> f64 {
-    let spelling = spelling::of(plan).expect("a plan exists only for ISAs with a table");
+    let spelling = spelling::of(plan);
     let (stmts, weights) = lower::inner_step(plan);
     let count: f64 = stmts
         .iter()
@@ -104,7 +104,7 @@ pub(crate) fn bytes_per_weight(format: Format) -> f64 {
 fn function(plan: &Plan) -> TokenStream {
     let name = plan.spec.name;
     let ident = ident(&name.to_string());
-    let spelling = spelling::of(plan).expect("a plan exists only for ISAs with a table");
+    let spelling = spelling::of(plan);
     let docs = docs(plan);
     let features = target_feature(name.isa);
     let (layout, activation) = forms(plan);

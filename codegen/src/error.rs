@@ -31,11 +31,6 @@ pub enum Error {
         /// The algorithms that read it for several tokens.
         legal: String,
     },
-    /// There is no spelling table for the ISA.
-    #[error(
-        "no spelling for isa `{0}` yet; legal: scalar, emulated, avx2, avxvnni, avx512, avx512vbmi"
-    )]
-    Isa(Isa),
     /// The ISA has no instruction for the algorithm.
     #[error("isa `{isa}` does not spell algorithm `{algorithm}`; legal: {legal}")]
     Spelling {

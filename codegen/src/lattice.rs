@@ -36,6 +36,7 @@ fn points(isa: Isa) -> Vec<Point> {
                 grid(format, Algorithm::Dot, &[1, 2], &[2], Some(64));
             }
             lookups.iter().for_each(|&f| grid(f, Algorithm::Lut, &[1, 2], &[2], Some(16)));
+            lookups.iter().for_each(|&f| grid(f, Algorithm::Lut, &[2], &[2], Some(64)));
             grid(Format::Base3, Algorithm::Lut, &[1, 2], &[2], Some(64));
         }
         Isa::Avx2 => {
@@ -49,17 +50,30 @@ fn points(isa: Isa) -> Vec<Point> {
             grid(Format::I2S, Algorithm::Dot, &[1], &[2, 4], None);
             grid(Format::I2S, Algorithm::Dot, &[2], &[2], None);
             grid(Format::Base3, Algorithm::Dot, &[1, 2], &[2], None);
+            lookups.iter().for_each(|&f| grid(f, Algorithm::Lut, &[4], &[2], None));
         }
         Isa::Avx512 => {
             grid(Format::I2S, Algorithm::Dot, &[1], &[2, 4], None);
             grid(Format::I2S, Algorithm::Dot, &[2, 4], &[2], None);
             grid(Format::Base3, Algorithm::Dot, &[1, 2, 4], &[2], None);
+            lookups.iter().for_each(|&f| grid(f, Algorithm::Lut, &[2, 4], &[2], None));
         }
         Isa::Avx512Vbmi => {
             grid(Format::Base3, Algorithm::Lut, &[1], &[2, 4], None);
             grid(Format::Base3, Algorithm::Lut, &[2], &[2], None);
         }
-        Isa::Neon | Isa::Dotprod | Isa::I8mm => {}
+        Isa::Neon => {
+            grid(Format::I2S, Algorithm::Madd, &[1], &[2], None);
+            grid(Format::I2S, Algorithm::MaddX4, &[1, 2, 4], &[2], None);
+            lookups.iter().for_each(|&f| grid(f, Algorithm::Lut, &[1, 2, 4], &[2], None));
+            grid(Format::Base3, Algorithm::Madd, &[1, 2], &[2], None);
+        }
+        Isa::Dotprod | Isa::I8mm => {
+            grid(Format::I2S, Algorithm::Dot, &[1], &[2, 4], None);
+            grid(Format::I2S, Algorithm::Dot, &[2, 4], &[2], None);
+            grid(Format::Base3, Algorithm::Dot, &[1, 2], &[2], None);
+            lookups.iter().for_each(|&f| grid(f, Algorithm::Lut, &[2], &[2], None));
+        }
     }
     points
 }
@@ -101,6 +115,10 @@ pub fn gemms(isa: Isa) -> Vec<GemmName> {
             vluts(32, None, &[(3, 8), (3, 16), (4, 4), (4, 8), (5, 2)]);
             vluts(64, None, &[(3, 8), (4, 2), (4, 4)]);
         }
+        Isa::Neon => {
+            vluts(16, None, &[(3, 16), (4, 4), (4, 8), (5, 2)]);
+            vluts(32, None, &[(4, 4), (4, 8)]);
+        }
         _ => {}
     }
     let mut tiles = |algorithm: fn(usize) -> GemmAlgorithm, width, points: &[(usize, usize)]| {
@@ -113,9 +131,11 @@ pub fn gemms(isa: Isa) -> Vec<GemmName> {
     };
     let madd = |rows| GemmAlgorithm::Madd { rows };
     let dot = |rows| GemmAlgorithm::Dot { rows };
+    let mmla = |rows| GemmAlgorithm::Mmla { rows };
     match isa {
         Isa::Scalar => tiles(dot, None, &[(1, 4)]),
         Isa::Emulated => {
+            tiles(mmla, Some(16), &[(4, 8)]);
             tiles(madd, Some(16), &[(2, 8)]);
             tiles(dot, Some(16), &[(2, 8)]);
             tiles(dot, Some(64), &[(2, 32)]);
@@ -123,7 +143,10 @@ pub fn gemms(isa: Isa) -> Vec<GemmName> {
         Isa::Avx2 => tiles(madd, None, &[(2, 16), (4, 8), (4, 16)]),
         Isa::AvxVnni => tiles(dot, None, &[(4, 8), (4, 16)]),
         Isa::Avx512 => tiles(dot, None, &[(8, 16), (4, 32), (8, 32), (6, 64), (4, 64)]),
-        _ => {}
+        Isa::Neon => tiles(madd, None, &[(4, 8), (2, 16)]),
+        Isa::Dotprod => tiles(dot, None, &[(8, 8), (4, 16), (6, 16)]),
+        Isa::I8mm => tiles(mmla, None, &[(8, 8), (4, 16), (8, 16)]),
+        Isa::Avx512Vbmi => {}
     }
     let mut mixes = |tokens, width, points: &[(usize, usize, usize)]| {
         names.extend(points.iter().map(|&(tables, steps, rows)| {
@@ -138,6 +161,7 @@ pub fn gemms(isa: Isa) -> Vec<GemmName> {
         }
         Isa::AvxVnni => mixes(16, None, &[(8, 8, 4), (8, 12, 4)]),
         Isa::Avx512 => mixes(32, None, &[(8, 12, 8), (8, 16, 8), (8, 20, 8)]),
+        Isa::Dotprod => mixes(16, None, &[(8, 12, 4)]),
         _ => {}
     }
     names
@@ -186,19 +210,22 @@ pub fn batches(isa: Isa) -> Vec<BatchName> {
     names
 }
 
-/// The ISAs that have a spelling table.
-pub fn spelled() -> impl Iterator<Item = Isa> {
-    [Isa::Scalar, Isa::Emulated, Isa::Avx2, Isa::AvxVnni, Isa::Avx512, Isa::Avx512Vbmi].into_iter()
-}
-
 /// The ISAs whose spelling table has an algorithm for a format.
 pub fn spelled_for(format: Format) -> impl Iterator<Item = Isa> {
-    spelled().filter(move |&isa| !crate::plan::spells(isa, format).is_empty())
+    let isas = Isa::ALL.iter().copied();
+    isas.filter(move |&isa| !crate::plan::spells(isa, format).is_empty())
 }
 
-/// The ISAs that have a spelling table and can exist on an architecture (as in `target_arch`).
+/// The ISAs that can exist on an architecture (as in `target_arch`).
 pub fn isas(arch: &str) -> Vec<Isa> {
-    spelled().filter(|isa| isa.target_arch().is_none_or(|a| a == arch)).collect()
+    let isas = Isa::ALL.iter().copied();
+    isas.filter(|isa| isa.target_arch().is_none_or(|a| a == arch)).collect()
+}
+
+/// The kernel by which the spelling of another is proven on machines without its ISA: AVX-VNNI is spelled
+/// as AVX-512 VL with vectors of 32 bytes.
+pub fn twin(isa: Isa) -> Option<(Isa, usize)> {
+    (isa == Isa::AvxVnni).then_some((Isa::Avx512, 32))
 }
 
 /// Every kernel for an ISA: its generic points, and the specialised ones for the K of `models`.

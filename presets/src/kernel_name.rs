@@ -53,9 +53,13 @@ crate::named!(Algorithm, "algorithm");
 pub const fn default_point(format: Format, isa: Isa) -> (Algorithm, usize, usize) {
     match (format, isa) {
         (Format::Base3, Isa::Avx512Vbmi) => (Algorithm::Lut, 1, 2),
-        (Format::I2S | Format::Base3, Isa::AvxVnni | Isa::Avx512) => (Algorithm::Dot, 1, 2),
+        (Format::I2S | Format::Base3, Isa::AvxVnni | Isa::Avx512 | Isa::Dotprod | Isa::I8mm) => {
+            (Algorithm::Dot, 1, 2)
+        }
         (Format::I2S, _) => (Algorithm::MaddX4, 1, 2),
         (Format::Base3, _) => (Algorithm::Madd, 1, 2),
+        // Four would leave no registers for indices.
+        (Format::Tl1 | Format::Tl2, Isa::Neon | Isa::Dotprod | Isa::I8mm) => (Algorithm::Lut, 2, 2),
         (Format::Tl1 | Format::Tl2, _) => (Algorithm::Lut, 4, 2),
     }
 }

@@ -35,7 +35,7 @@ fn per_cycle(isa: Isa) -> f64 {
 /// memory, and cores load less than they add.
 fn reached(algorithm: GemmAlgorithm) -> f64 {
     match algorithm {
-        GemmAlgorithm::Dot { .. } | GemmAlgorithm::Madd { .. } => 1.0,
+        GemmAlgorithm::Dot { .. } | GemmAlgorithm::Madd { .. } | GemmAlgorithm::Mmla { .. } => 1.0,
         GemmAlgorithm::Mix { .. } => 0.7,
         GemmAlgorithm::Vlut { .. } => 0.4,
     }

@@ -24,7 +24,7 @@ use trilut_codegen::{
     emit_gemm, lattice,
 };
 pub use trilut_presets::{Format, Isa};
-use trilut_presets::{ParseError, Shape, models};
+use trilut_presets::{GemmName, ParseError, Shape, models};
 
 /// A kernel set that is being described.
 #[derive(Debug, Clone, Default)]
@@ -36,6 +36,7 @@ pub struct Kernels {
     raised: Option<usize>,
     raised_gemms: bool,
     raised_batches: bool,
+    twins: bool,
 }
 
 /// Why a kernel set could not be generated.
@@ -124,6 +125,13 @@ impl Kernels {
         self
     }
 
+    /// Adds the twins of all kernels that have one, see [`lattice::twin`]: for tests.
+    #[must_use]
+    pub fn twins(mut self) -> Self {
+        self.twins = true;
+        self
+    }
+
     /// Generates everything into `OUT_DIR/file`.
     ///
     /// # Errors
@@ -155,6 +163,10 @@ impl Kernels {
                 kernels.extend(plan.raised().map(|plan| emit_gemm(&plan)));
             } else if self.lattice {
                 kernels.push(emit_gemm(&plan));
+            }
+            if let Some((isa, width)) = lattice::twin(name.isa).filter(|_| self.twins) {
+                let twin = GemmName { isa, width: Some(width), ..name };
+                kernels.push(emit_gemm(&GemmPlan::new(&twin)?));
             }
         }
         Ok(kernels)
@@ -207,6 +219,12 @@ impl Kernels {
                     specs.push(Spec::representative(shape, format, isa)?);
                 }
             }
+            if let Some((twin, width)) = lattice::twin(isa).filter(|_| self.twins) {
+                for mut spec in lattice::specs(isa, &[]) {
+                    (spec.name.isa, spec.name.micro.width) = (twin, Some(width));
+                    specs.push(spec);
+                }
+            }
             if let Some(bank) = self.raised {
                 for spec in lattice::specs(isa, &[]) {
                     let plan = Plan::new(&spec)?;
@@ -232,7 +250,7 @@ mod tests {
     fn a_format_that_no_isa_reads_is_an_error() {
         let set = kernels().shape(64, 256).formats([Format::Tl1]);
         assert_eq!(set.clone().isas([Isa::Avx2]).generate("x86_64").unwrap().len(), 1);
-        let error = set.isas([Isa::Avx512]).generate("x86_64").unwrap_err().to_string();
+        let error = set.isas([Isa::Avx512Vbmi]).generate("x86_64").unwrap_err().to_string();
         assert!(error.contains("tl1") && error.contains("avx2"), "{error}");
     }
 }

@@ -9,6 +9,7 @@ mod block;
 mod lut;
 mod madd;
 mod mix;
+mod mmla;
 mod rows;
 mod steps;
 mod vlut;
@@ -39,6 +40,7 @@ pub(crate) fn gemm(plan: &GemmPlan) -> Vec<Stmt> {
         GemmAlgorithm::Dot { rows } | GemmAlgorithm::Madd { rows } => {
             block::rows(plan, rows, &mut b);
         }
+        GemmAlgorithm::Mmla { rows } => mmla::rows(plan, rows, &mut b),
         GemmAlgorithm::Mix { tables, steps, rows } => {
             mix::rows(plan, tables, steps, rows, &mut b);
         }

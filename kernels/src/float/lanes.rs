@@ -8,11 +8,16 @@
 mod avx2;
 #[cfg(target_arch = "x86_64")]
 mod avx512;
+#[cfg(target_arch = "aarch64")]
+mod neon;
 
 #[cfg(target_arch = "x86_64")]
 pub(crate) use avx2::{Ymm, has_avx2};
 #[cfg(target_arch = "x86_64")]
 pub(crate) use avx512::{Zmm, has_avx512};
+#[cfg(target_arch = "aarch64")]
+pub(crate) use neon::{Quads, has_neon};
+
 use half::f16;
 
 /// Sixteen f32 values that are computed on side by side.

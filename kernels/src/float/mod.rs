@@ -34,6 +34,8 @@ pub mod several;
 pub mod softmax;
 
 pub(crate) use lanes::{Array, Lanes, padded};
+#[cfg(target_arch = "aarch64")]
+pub(crate) use lanes::{Quads, has_neon};
 #[cfg(target_arch = "x86_64")]
 pub(crate) use lanes::{Ymm, Zmm, has_avx2, has_avx512};
 
@@ -61,6 +63,15 @@ macro_rules! instantiate {
                     }
                     // SAFETY: `isa` is the proof that the CPU has AVX2 and F16C.
                     return unsafe { avx2($($arg),*) };
+                }
+                #[cfg(target_arch = "aarch64")]
+                if $crate::float::has_neon(isa) {
+                    #[target_feature(enable = "neon")]
+                    fn neon($($arg: $ty),*) $(-> $ret)? {
+                        $body::<$crate::float::Quads>($($arg),*)
+                    }
+                    // SAFETY: `isa` is the proof that the CPU has NEON.
+                    return unsafe { neon($($arg),*) };
                 }
                 let _ = isa;
                 $body::<$crate::float::Array>($($arg),*)

@@ -1,9 +1,11 @@
 //! The op sequences of AVX-512 (BW and VNNI) on 64-byte arrays, instruction by instruction, so that every
 //! host executes what an AVX-512 kernel does.
 
+// One instruction each or nearly so: `vmovdqu` with `vinserti64x4`, `vpmovm2b` after `kunpckdq`,
+// `vbroadcasti32x4`, `vpshufb`, `vpunpcklbw` and `vpunpckhbw`, besides those of the names.
 pub use super::portable::{
-    add_i16, add_i32, broadcast, load, load_lanes, load_tokens, shift_right, sub_i16, sub_i32, sum,
-    widen_half,
+    add_i16, add_i32, broadcast, expand_two, interleave, load, load_lanes, load_tokens, load_two,
+    lookup, shift_right, store_rows, sub_i16, sub_i32, sum, table, widen_half, xor,
 };
 use std::array::from_fn;
 
@@ -15,14 +17,11 @@ pub fn load_low<const W: usize>(bytes: &[u8], at: usize) -> [u8; W] {
     v
 }
 
-/// `vpsrlw` and `vpandq`: what comes down from the neighbouring byte is masked away.
+/// `vpsrlw`, which moves bits between the bytes of a pair, and `vpandq`.
 #[inline(always)]
 pub fn field<const W: usize>(a: [u8; W], shift: u32, mask: u8) -> [u8; W] {
-    assert!(u32::from(mask) << shift <= 255, "the field is inside its byte");
-    from_fn(|i| {
-        let pair = u16::from_le_bytes([a[i & !1], a[i | 1]]) >> shift;
-        pair.to_le_bytes()[i & 1] & mask
-    })
+    let word = |i: usize| u16::from_le_bytes([a[i & !1], a[i | 1]]) >> shift;
+    from_fn(|i| word(i).to_le_bytes()[i & 1] & mask)
 }
 
 /// `vpxorq` with the top bit.
