@@ -1,7 +1,7 @@
 //! From the name of a small-batch kernel to its plan: legal register tiles, and int16 sums that cannot wrap.
 
 use crate::plan::Bank;
-use crate::{Error, plan, spelling};
+use crate::{Error, plan};
 use trilut_presets::{Algorithm, BatchName, Format, Isa};
 
 /// A small-batch kernel that is legal, with everything that lowering needs to know.
@@ -127,16 +127,15 @@ fn width(name: &BatchName) -> Result<usize, Error> {
         (Isa::Emulated, Algorithm::Lut) => (&[(Some(64), 64)], "w64"),
         (Isa::Emulated, Algorithm::Dot) => (&[(Some(16), 16), (Some(64), 64)], "w16, w64"),
         (Isa::Emulated, _) => (&[(Some(16), 16)], "w16"),
-        (isa, _) => return Err(Error::Isa(isa)),
+        (Isa::Neon | Isa::Dotprod | Isa::I8mm, _) => (&[(None, 16)], "none (it is 16)"),
     };
     let found = legal.iter().find(|(given, _)| *given == name.width).map(|&(_, width)| width);
-    let width = found.ok_or_else(|| Error::Width {
+    found.ok_or_else(|| Error::Width {
         isa: name.isa,
         algorithm: name.algorithm,
         given: name.width,
         legal: text.to_owned(),
-    })?;
-    spelling::table(name.isa, width).map(|_| width)
+    })
 }
 
 #[cfg(test)]

@@ -31,7 +31,7 @@ pub fn emit_batch(plan: &BatchPlan) -> GeneratedBatch {
 
 /// Vector instructions per weight and token of the inner loop of a full tile.
 pub(crate) fn cost(plan: &BatchPlan) -> f64 {
-    let spelling = spelling::table(plan.name.isa, plan.width).expect("the plan checked it");
+    let spelling = spelling::table(plan.name.isa, plan.width);
     let (stmts, products) = lower::batch_step(plan);
     let count: f64 = stmts
         .iter()
@@ -47,7 +47,7 @@ pub(crate) fn cost(plan: &BatchPlan) -> f64 {
 fn function(plan: &BatchPlan) -> TokenStream {
     let name = plan.name;
     let function = ident(&name.to_string());
-    let spelling = spelling::table(name.isa, plan.width).expect("the plan checked it");
+    let spelling = spelling::table(name.isa, plan.width);
     let docs = docs(plan);
     let features = target_feature(name.isa);
     let (layout, activation) = forms(plan);
