@@ -4,7 +4,7 @@ use super::floats::{FloatType, Floats};
 use super::plan::{Content, Item, Plan, Source};
 use super::ternary::{Origin, Ternary};
 use super::{ConvertError, Options};
-use crate::gguf::{Gguf, TensorInfo, TensorKind, Value};
+use crate::gguf::{Gguf, TensorInfo, Value};
 use crate::ternary::Scales;
 use trilut_kernels::Supported;
 use trilut_presets::Shape;
