@@ -24,6 +24,9 @@ pub(crate) struct Args {
     /// How the ternary weights are stored.
     #[arg(long, value_enum, default_value = "i2_s")]
     codec: CodecType,
+    /// Only the first N layers; `trilut bench --layers` projects what all would take.
+    #[arg(long, value_name = "N")]
+    layers: Option<usize>,
     /// Random seed.
     #[arg(short, long, default_value_t = 0)]
     seed: u64,
@@ -123,8 +126,12 @@ pub(crate) fn dummy(args: &Args) -> Result<(), Failure> {
     let bar = ProgressBar::new(0);
     let style = ProgressStyle::with_template("[{bar:24}] {bytes} of {total_bytes}  left {eta}");
     bar.set_style(style.expect("the template is well-formed").progress_chars("=> "));
-    let options =
-        DummyOptions { seed: args.seed, head: args.head.into(), codec: args.codec.into() };
+    let options = DummyOptions {
+        seed: args.seed,
+        head: args.head.into(),
+        codec: args.codec.into(),
+        layers: args.layers,
+    };
     let written = write_dummy(spec, options, &args.output, &mut |done, total| {
         bar.set_length(total);
         bar.set_position(done);
