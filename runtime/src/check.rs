@@ -12,10 +12,10 @@ use rayon::prelude::*;
 /// Two texts that language models predict well; the better one counts. The first suits models of children's
 /// stories.
 const TEXTS: [&str; 2] = [
-    "Once upon a time there was a little fox named Max. Max lived in a small house near the forest. One day \
-     he went to the lake to play. There he found a red ball. Max was very happy. He took the ball home and \
-     showed it to his mother. His mother smiled and said: \"What a nice ball! You can play with it, but be \
-     careful.\" Max said thank you and ran outside. In the evening he was tired and went to bed.",
+    "Once upon a time there was a fox named Max. One day he went to the lake to play. There he found a red \
+     ball. Max was happy. On the way home he met a bird. Once upon a time, a clever hedgehog named Bubbles \
+     lived in a small house. One spring day he ran to the forest to play. In the grass he found a green bell. \
+     A duck came and looked at the bell. There was a loud noise, but Bubbles was brave.",
     "The Second World War ended in 1945. In the years that followed, the countries of Europe began to rebuild \
      their cities and their economies. The United States gave a large amount of money to help them. In 1949 \
      twelve countries signed a treaty in Washington, in which they promised to defend each other if one of \

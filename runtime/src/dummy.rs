@@ -77,11 +77,16 @@ pub struct DummyOptions {
     pub head: Head,
     /// How the ternary weights are stored; not TL1 and TL2, whose files fit one build of one program.
     pub codec: Codec,
+    /// Only the first of its blocks; the file says of how many. `None` makes all.
+    pub layers: Option<usize>,
 }
+
+/// The key of a dummy of which only some blocks were made: the number of all.
+pub const ALL_LAYERS: &str = "trilut.block_count";
 
 impl Default for DummyOptions {
     fn default() -> Self {
-        Self { seed: 0, head: Head::default(), codec: Codec::I2s(I2sLayout::X86) }
+        Self { seed: 0, head: Head::default(), codec: Codec::I2s(I2sLayout::X86), layers: None }
     }
 }
 
@@ -129,6 +134,14 @@ pub enum DummyError {
         block: usize,
         /// The name of the type.
         kind: &'static str,
+    },
+    /// An impossible number of blocks.
+    #[error("{asked} layers cannot be made; the model has {most}")]
+    Layers {
+        /// The number that was asked for.
+        asked: usize,
+        /// Those of the model.
+        most: usize,
     },
     /// No vocabulary of this size can be made.
     #[error("no vocabulary of {vocab} tokens can be made; {least} to {most} can")]
@@ -199,9 +212,17 @@ pub fn write_dummy(
     path: &Path,
     progress: &mut dyn FnMut(u64, u64) -> ControlFlow<()>,
 ) -> Result<(), DummyError> {
-    let tensors = plan(spec, options)?;
+    let layers = options.layers.unwrap_or(spec.layers);
+    if !(1..=spec.layers).contains(&layers) {
+        return Err(DummyError::Layers { asked: layers, most: spec.layers });
+    }
+    let part = &ModelSpec { layers, ..spec.clone() };
+    let tensors = plan(part, options)?;
     let mut writer = GgufWriter::new();
-    write_metadata(spec, options.codec, &mut writer)?;
+    write_metadata(part, options.codec, &mut writer)?;
+    if layers < spec.layers {
+        writer.u32(ALL_LAYERS, spec.layers as u32);
+    }
     for tensor in &tensors {
         writer.tensor(&tensor.name, &tensor.dims, tensor.kind());
     }

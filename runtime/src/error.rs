@@ -86,6 +86,14 @@ pub enum Error {
         /// The model's own limit.
         most: usize,
     },
+    /// An impossible number of blocks.
+    #[error("{asked} layers cannot be run; 1 to {most} can")]
+    Layers {
+        /// The number that was asked for.
+        asked: usize,
+        /// Those of the file.
+        most: usize,
+    },
     /// A cache that the machine's memory does not hold.
     #[error("the cache of {sequences} x {context} positions is larger than this machine's memory")]
     CacheSize {

@@ -33,6 +33,9 @@ pub(crate) struct Args {
     /// Weight files of the checkpoint.
     #[arg(long, default_value_t = 1, requires = "safetensors")]
     shards: usize,
+    /// Only the first N layers; `trilut bench --layers` projects what all would take.
+    #[arg(long, value_name = "N", conflicts_with = "safetensors")]
+    layers: Option<usize>,
     /// Random seed.
     #[arg(short, long, default_value_t = 0)]
     seed: u64,
@@ -161,8 +164,12 @@ pub(crate) fn dummy(args: &Args) -> Result<(), Failure> {
         }
         None => {
             output::check_file(&args.output)?;
-            let options =
-                DummyOptions { seed: args.seed, head: args.head.into(), codec: args.codec.into() };
+            let options = DummyOptions {
+                seed: args.seed,
+                head: args.head.into(),
+                codec: args.codec.into(),
+                layers: args.layers,
+            };
             match write_dummy(spec, options, &args.output, &mut progress) {
                 Err(DummyError::Cancelled) => true,
                 written => {

@@ -132,6 +132,9 @@ pub(crate) struct Engine {
     load: LoadMode,
     #[command(flatten)]
     layouts: Layouts,
+    /// Blocks to run; all without it.
+    #[arg(skip)]
+    layers: Option<usize>,
 }
 
 impl Engine {
@@ -143,7 +146,12 @@ impl Engine {
         load: LoadMode,
     ) -> Self {
         let layouts = Layouts::default();
-        Self { threads: Some(threads), context: None, format, preset, load, layouts }
+        Self { threads: Some(threads), context: None, format, preset, load, layouts, layers: None }
+    }
+
+    /// The same with the first blocks alone, where a number is given.
+    pub(crate) fn with_layers(self, layers: Option<usize>) -> Self {
+        Self { layers, ..self }
     }
 
     /// Loads a model with the kernels that the ladder names.
@@ -159,6 +167,7 @@ impl Engine {
             context: self.context,
             load: self.load.into(),
             layouts: self.layouts.read()?,
+            layers: self.layers,
         };
         let model = Model::open_with(gguf, &options)?;
         model.tokenizer().notes().iter().for_each(|note| eprintln!("note: {note}"));

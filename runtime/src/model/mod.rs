@@ -59,6 +59,8 @@ pub struct ModelOptions<'a> {
     pub load: Load,
     /// What the file does not say about its ternary tensors.
     pub layouts: TernaryLayouts,
+    /// Only the first of its blocks, for measuring what one costs; `None` takes all.
+    pub layers: Option<usize>,
 }
 
 /// One token of a batch.
@@ -152,7 +154,13 @@ impl Model {
     /// hold the cache of one sequence. A plan never fails: picks
     /// that cannot be used here are replaced by default kernels, see [`Model::kernels`].
     pub fn open_with(gguf: &Gguf, options: &ModelOptions<'_>) -> Result<Self, Error> {
-        let config = Config::from_gguf(gguf)?;
+        let mut config = Config::from_gguf(gguf)?;
+        if let Some(layers) = options.layers {
+            if !(1..=config.layers).contains(&layers) {
+                return Err(Error::Layers { asked: layers, most: config.layers });
+            }
+            config.layers = layers;
+        }
         let threads = options.threads.unwrap_or_else(default_threads);
         if !(1..=MOST_THREADS).contains(&threads) {
             return Err(Error::Threads { threads, most: MOST_THREADS });

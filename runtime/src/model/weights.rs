@@ -99,6 +99,7 @@ impl Weights {
         load: Load,
         layouts: &TernaryLayouts,
     ) -> Result<Self, Error> {
+        let partial = gguf.opt_arch_u32("block_count")? != Some(config.layers as u32);
         let source = Source { gguf, config, choices, load, layouts, taken: Mutex::default() };
         let matrix = |name: &str| {
             source.take(name);
@@ -116,7 +117,13 @@ impl Weights {
             output,
         };
         let taken = source.taken.into_inner().unwrap_or_else(|poisoned| poisoned.into_inner());
-        match gguf.tensors().iter().find(|tensor| !taken.contains(tensor.name())) {
+        // Those of blocks that were left out on purpose are no surprise.
+        let is_left_out = |name: &str| {
+            let layer = name.strip_prefix("blk.").and_then(|rest| rest.split('.').next());
+            layer.and_then(|n| n.parse().ok()).is_some_and(|n: usize| partial && n >= config.layers)
+        };
+        let is_foreign = |name: &str| !taken.contains(name) && !is_left_out(name);
+        match gguf.tensors().iter().find(|tensor| is_foreign(tensor.name())) {
             None => Ok(weights),
             Some(tensor) => Err(Error::ForeignTensor {
                 tensor: tensor.name().to_owned(),

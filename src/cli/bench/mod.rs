@@ -16,6 +16,7 @@ mod comparison;
 mod engine;
 mod meter;
 mod plain;
+mod projection;
 mod rapl;
 mod ratio;
 mod record;
@@ -79,6 +80,9 @@ pub(crate) struct Args {
     /// Where the weights are kept.
     #[arg(long, value_enum, default_value = "map")]
     load: LoadMode,
+    /// Run the first N layers, and half of them, and project what all of them would take.
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(2..))]
+    layers: Option<u32>,
     #[command(flatten)]
     versus: versus::Options,
 }
@@ -119,8 +123,9 @@ impl Args {
     }
 
     /// Loads a model with the kernels that the ladder names for a number of threads.
-    fn load(&self, gguf: &Gguf, threads: usize) -> Result<Model, Failure> {
-        Engine::new(threads, self.format, self.preset.clone(), self.load).load(gguf)
+    fn load(&self, gguf: &Gguf, threads: usize, layers: Option<usize>) -> Result<Model, Failure> {
+        let engine = Engine::new(threads, self.format, self.preset.clone(), self.load);
+        engine.with_layers(layers).load(gguf)
     }
 }
 
@@ -133,13 +138,25 @@ pub(crate) fn bench(args: Args) -> Result<(), Failure> {
             return Err(Failure::usage("other engines are compared with one text at a time")
                 .hint("trilut bench --batch 1,2,4,8 without --baseline"));
         }
+        if args.layers.is_some() {
+            return Err(Failure::usage(
+                "--layers projects, and --baseline compares what is measured",
+            )
+            .hint("leave out one of them"));
+        }
         return versus::bench(&args, &source, &tests, &threads, &meter);
     }
     let gguf = source.open()?;
     let machine = Machine::detect();
     let mut results = Vec::new();
     for threads in threads {
-        let model = args.load(&gguf, threads)?;
+        let layers = args.layers.map(|n| n as usize);
+        let model = args.load(&gguf, threads, layers)?;
+        // With half of the layers, and how many the model has.
+        let half = match layers {
+            Some(n) => Some((args.load(&gguf, threads, Some(n / 2))?, projection::all(&gguf)?)),
+            None => None,
+        };
         let about = about(&gguf, &source, &machine, &model)?;
         if args.output == Output::Md {
             tell_kernels(&model);
@@ -149,7 +166,12 @@ pub(crate) fn bench(args: Args) -> Result<(), Failure> {
             bandwidth::measure(&Pool::new(threads), bytes, PASSES)
         };
         for &test in &tests {
-            let result = plain::measure(&about, &model, test, args.repetitions, bandwidth, &meter)?;
+            let measure =
+                |model| plain::measure(&about, model, test, args.repetitions, bandwidth, &meter);
+            let mut result = measure(&model)?;
+            if let Some((half, all)) = &half {
+                result = projection::project(result, &measure(half)?, test, *all, bandwidth);
+            }
             if args.output == Output::Jsonl {
                 outln!("{}", plain::line(&result)?);
             }
