@@ -10,7 +10,7 @@ use std::collections::BTreeMap;
 use std::path::Path;
 use std::process::ExitCode;
 use trilut_codegen::lattice;
-use trilut_presets::{Format, GemmAlgorithm, GemmName, Isa, KernelName};
+use trilut_presets::{BatchName, Format, GemmAlgorithm, GemmName, Isa, KernelName};
 
 /// How well a kernel is proven, best first.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -41,8 +41,16 @@ struct Member {
 }
 
 /// The columns, by format for one token and by algorithm for many.
-const COLUMNS: &[&str] =
-    &["gemv i2_s", "gemv tl1", "gemv tl2", "gemv base3", "gemm lookup", "gemm tile", "gemm mix"];
+const COLUMNS: &[&str] = &[
+    "gemv i2_s",
+    "gemv tl1",
+    "gemv tl2",
+    "gemv base3",
+    "gemm lookup",
+    "gemm tile",
+    "gemm mix",
+    "batch",
+];
 
 fn gemv_column(format: Format) -> &'static str {
     match format {
@@ -79,8 +87,14 @@ fn members(isa: Isa) -> Vec<Member> {
             twin.map(|(isa, width)| GemmName { isa, width: Some(width), ..name }.to_string());
         Member { column: gemm_column(name.algorithm), name: name.to_string(), twin }
     };
+    let batch = |name: BatchName| {
+        let twin =
+            twin.map(|(isa, width)| BatchName { isa, width: Some(width), ..name }.to_string());
+        Member { column: COLUMNS[7], name: name.to_string(), twin }
+    };
     let gemvs = lattice::specs(isa, &[]).into_iter().map(|spec| gemv(spec.name));
-    gemvs.chain(lattice::gemms(isa).into_iter().map(gemm)).collect()
+    let gemms = lattice::gemms(isa).into_iter().map(gemm);
+    gemvs.chain(gemms).chain(lattice::batches(isa).into_iter().map(batch)).collect()
 }
 
 /// What the runs noted, by name.

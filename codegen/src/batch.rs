@@ -110,10 +110,10 @@ const fn algorithms(format: Format) -> &'static [Algorithm] {
 fn spells(isa: Isa, format: Format) -> Vec<Algorithm> {
     let spelled: &[Algorithm] = match isa {
         Isa::Scalar | Isa::Emulated => Algorithm::ALL,
-        Isa::Avx2 => &[Algorithm::Madd],
-        Isa::AvxVnni | Isa::Avx512 => &[Algorithm::Dot],
+        Isa::Avx2 | Isa::Neon => &[Algorithm::Madd],
+        Isa::AvxVnni | Isa::Avx512 | Isa::Dotprod | Isa::I8mm => &[Algorithm::Dot],
         Isa::Avx512Vbmi if format == Format::Base3 => &[Algorithm::Lut],
-        Isa::Avx512Vbmi | Isa::Neon | Isa::Dotprod | Isa::I8mm => &[],
+        Isa::Avx512Vbmi => &[],
     };
     algorithms(format).iter().copied().filter(|a| spelled.contains(a)).collect()
 }
@@ -123,7 +123,8 @@ fn width(name: &BatchName) -> Result<usize, Error> {
     let (legal, text): (&[(Option<usize>, usize)], &str) = match (name.isa, name.algorithm) {
         (Isa::Scalar, _) => (&[(None, 16)], "none (it is 16)"),
         (Isa::Avx2 | Isa::AvxVnni, _) => (&[(None, 32)], "none (it is 32)"),
-        (Isa::Avx512 | Isa::Avx512Vbmi, _) => (&[(None, 64)], "none (it is 64)"),
+        (Isa::Avx512, _) => (&[(None, 64), (Some(32), 32)], "none (it is 64), w32"),
+        (Isa::Avx512Vbmi, _) => (&[(None, 64)], "none (it is 64)"),
         (Isa::Emulated, Algorithm::Lut) => (&[(Some(64), 64)], "w64"),
         (Isa::Emulated, Algorithm::Dot) => (&[(Some(16), 16), (Some(64), 64)], "w16, w64"),
         (Isa::Emulated, _) => (&[(Some(16), 16)], "w16"),
@@ -150,6 +151,7 @@ mod tests {
     fn bounds_are_the_longest_that_fit() {
         for (name, adds) in [
             ("batch_i2s_madd_r2t4_avx2", 64),
+            ("batch_i2s_madd_r2t4_neon", 64),
             ("batch_i2s_madd_r2t2w16_emulated", 64),
             ("batch_b3_madd_r2t4_avx2", 60),
             ("batch_b3_madd_r1t2w16_emulated", 60),
@@ -173,7 +175,7 @@ mod tests {
             ("batch_i2s_madd_r1t9_avx2", "3, 4, 6, 8"),
             ("batch_i2s_madd_r1t4w16_avx2", "none (it is 32)"),
             ("batch_i2s_dot_r1t4_emulated", "w16, w64"),
-            ("batch_i2s_madd_r1t4_neon", "lesser isa"),
+            ("batch_i2s_dot_r1t4_neon", "legal: madd"),
         ] {
             let error = plan(name).unwrap_err().to_string();
             assert!(error.contains(words), "{name}: {error}");

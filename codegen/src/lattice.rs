@@ -205,7 +205,10 @@ pub fn batches(isa: Isa) -> Vec<BatchName> {
             tiles(Format::Base3, dot, None, &[(4, 4), (2, 8)]);
         }
         Isa::Avx512Vbmi => tiles(Format::Base3, lut, None, &[(4, 4), (4, 6)]),
-        _ => {}
+        Isa::Neon => both.iter().for_each(|&f| tiles(f, madd, None, &[(2, 4)])),
+        Isa::Dotprod => both.iter().for_each(|&f| tiles(f, dot, None, &[(4, 4)])),
+        // The product of four is no faster with unsigned codes.
+        Isa::I8mm => {}
     }
     names
 }

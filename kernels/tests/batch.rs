@@ -2,7 +2,7 @@
 
 mod common;
 
-use common::{Case, random};
+use common::{Case, batch_twins, note_exact, random, small_shapes, wanted};
 use std::collections::BTreeSet;
 use trilut_kernels::{
     Activation, Activations, BatchError, BatchKernel, BatchRunnable, Cpu, MOST_BATCH_TOKENS,
@@ -17,8 +17,9 @@ mod raised {
 /// The small-batch kernels that can run here; the others are named on stderr.
 fn runnable(kernels: &'static [BatchKernel]) -> Vec<BatchRunnable> {
     let cpu = Cpu::capped(None);
+    let wanted = kernels.iter().filter(|kernel| wanted(kernel.name.isa));
     let (run, skipped): (Vec<_>, Vec<_>) =
-        kernels.iter().map(|k| (k, cpu.batch_runnable(k))).partition(|(_, run)| run.is_some());
+        wanted.map(|k| (k, cpu.batch_runnable(k))).partition(|(_, run)| run.is_some());
     if !skipped.is_empty() {
         let names: Vec<_> = skipped.iter().map(|(k, _)| k.text).collect();
         eprintln!(
@@ -60,9 +61,11 @@ fn run(kernel: &BatchRunnable, weights: PackedView<'_>, tokens: &[Activations]) 
 
 #[test]
 fn every_kernel_is_exact_for_every_number_of_tokens_and_tail() {
-    let kernels = runnable(batch_registry());
+    let mut kernels = runnable(batch_registry());
+    kernels.append(&mut runnable(batch_twins()));
     let mut ran = BTreeSet::new();
-    for (m, k) in [(1, 1), (2, 129), (7, 515), (33, 160), (35, 640), (19, 2560), (6, 6912)] {
+    let shapes = [(1, 1), (2, 129), (7, 515), (33, 160), (35, 640), (19, 2560), (6, 6912)];
+    for &(m, k) in &shapes[..if small_shapes() { 4 } else { shapes.len() }] {
         let shape = Shape::new(m, k).unwrap();
         let case = Case::random(shape, (m * k) as u64);
         let packed = case.packed();
@@ -83,7 +86,8 @@ fn every_kernel_is_exact_for_every_number_of_tokens_and_tail() {
         }
     }
     assert_eq!(ran.len(), kernels.len());
-    assert!(kernels.len() > 8);
+    assert!(kernels.len() > 3);
+    note_exact(ran);
 }
 
 /// Whether a kernel is exact on inputs that drive its sums to the ends of their range.

@@ -78,7 +78,8 @@ pub const fn default_batch_point(format: Format, isa: Isa) -> Option<(Algorithm,
         (Format::Base3, Isa::Avx512Vbmi) => Some((Algorithm::Lut, 4, 4)),
         (_, Isa::Avx512 | Isa::Avx512Vbmi) => Some((Algorithm::Dot, 4, 4)),
         (_, Isa::AvxVnni) => Some((Algorithm::Dot, 2, 4)),
-        (_, Isa::Avx2) => Some((Algorithm::Madd, 2, 4)),
+        (_, Isa::Avx2 | Isa::Neon) => Some((Algorithm::Madd, 2, 4)),
+        (_, Isa::Dotprod) => Some((Algorithm::Dot, 4, 4)),
         (_, _) => Some((Algorithm::Dot, 1, 4)),
     }
 }

@@ -23,8 +23,8 @@ use trilut_codegen::{
     BatchPlan, GemmPlan, Generated, GeneratedBatch, GeneratedGemm, Plan, Spec, emit_batch,
     emit_gemm, lattice,
 };
+use trilut_presets::{BatchName, GemmName, ParseError, Shape, models};
 pub use trilut_presets::{Format, Isa};
-use trilut_presets::{GemmName, ParseError, Shape, models};
 
 /// A kernel set that is being described.
 #[derive(Debug, Clone, Default)]
@@ -185,6 +185,10 @@ impl Kernels {
                 kernels.extend(plan.raised().map(|plan| emit_batch(&plan)));
             } else if self.lattice {
                 kernels.push(emit_batch(&plan));
+            }
+            if let Some((isa, width)) = lattice::twin(name.isa).filter(|_| self.twins) {
+                let twin = BatchName { isa, width: Some(width), ..name };
+                kernels.push(emit_batch(&BatchPlan::new(&twin)?));
             }
         }
         Ok(kernels)

@@ -151,7 +151,7 @@ impl Steps for Tile<'_> {
                                 b.set(acc, Op::Dot { acc: acc.clone(), codes, q });
                             }
                             Some(bank) => {
-                                let pairs = b.bind("pairs", Op::MulAddPairs { codes, q });
+                                let pairs = b.bind("pairs", Op::MulAddAny { codes, q });
                                 steps::accumulate(b, &bank[index], pairs);
                             }
                         }

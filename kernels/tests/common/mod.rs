@@ -2,8 +2,8 @@
 #![allow(dead_code, reason = "each test binary uses a part")]
 
 use trilut_kernels::{
-    Activations, Cpu, GemmKernel, Isa, Kernel, Layout, Packed, Runnable, Shape, Tile, reference,
-    registry,
+    Activations, BatchKernel, Cpu, GemmKernel, Isa, Kernel, Layout, Packed, Runnable, Shape, Tile,
+    reference, registry,
 };
 
 /// Kernels by which the spelling of others is proven on machines that cannot run those.
@@ -16,6 +16,14 @@ mod twins {
 pub(crate) fn gemm_twins() -> &'static [GemmKernel] {
     #[cfg(target_arch = "x86_64")]
     return &twins::GEMM_KERNELS;
+    #[cfg(not(target_arch = "x86_64"))]
+    return &[];
+}
+
+/// The small-batch kernels among them.
+pub(crate) fn batch_twins() -> &'static [BatchKernel] {
+    #[cfg(target_arch = "x86_64")]
+    return &twins::BATCH_KERNELS;
     #[cfg(not(target_arch = "x86_64"))]
     return &[];
 }
