@@ -13,24 +13,31 @@
 //!
 //! Gemm kernels go the same way from their name: [`GemmPlan`], then [`emit_gemm`].
 //!
-//! The three front doors (`kernels!`, the build-script API and `trilut codegen`) all call [`generate`].
+//! The three front doors (`kernels!`, the build-script API and `trilut codegen`) all describe a [`Set`]; its
+//! module is a [`SetModule`].
 
 pub mod emit;
 mod emit_gemm;
+mod emit_set;
 mod error;
 mod gemm;
 pub mod lattice;
 mod lower;
+mod named;
 pub mod op;
 mod plan;
+mod set;
 mod spec;
 pub mod spelling;
 
 pub use emit::{Generated, module};
 pub use emit_gemm::{GeneratedGemm, emit_gemm};
+pub use emit_set::{LIBRARY, SetModule};
 pub use error::Error;
 pub use gemm::GemmPlan;
+pub use named::{Kind, Member, Named};
 pub use plan::{Bank, Plan};
+pub use set::Set;
 pub use spec::Spec;
 
 /// Plans, lowers, spells and emits one kernel.

@@ -3,7 +3,7 @@
 use crate::registry::BUILT_IN;
 use crate::{GemmKernel, GemmRunnable, Kernel, Registry, RegistryError, Runnable, registry};
 use std::cmp::Reverse;
-use trilut_presets::{Format, Isa, Op, Shape, default_gemm_point, default_point};
+use trilut_presets::{Format, Isa, Shape, default_gemm_point, default_point};
 
 /// The proof that this CPU supports an ISA. Only detection makes one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -163,7 +163,6 @@ impl Cpu {
             .flat_map(Registry::kernels)
             .filter(move |k| {
                 k.name.format == format
-                    && k.name.op == Op::Gemv
                     && k.name.isa != Isa::Emulated
                     && k.name.fixed.accepts(shape)
             })

@@ -5,9 +5,13 @@
 //! that they are what their names say and exact on this CPU.
 
 use crate::exactness::{Gate, Inexact};
-use crate::{AnyKernel, Cpu, GemmKernel, Kernel, Layout, Runnable, lattice};
+use crate::{
+    Activations, AnyKernel, Cpu, GemmKernel, GemvError, Kernel, Layout, PackedView, Runnable,
+    lattice,
+};
 use std::collections::BTreeMap;
-use trilut_presets::{Format, Isa, Op, Shape};
+use std::sync::OnceLock;
+use trilut_presets::{Format, Isa, Shape, Tile};
 
 /// A set of kernels with a name for people, such as the path of the module that it is in.
 #[derive(Debug)]
@@ -156,7 +160,7 @@ impl Registry {
         let mut names: Vec<&'static str> = Vec::new();
         for kernel in self.kernels {
             let name = kernel.name;
-            if name.op != Op::Gemv || kernel.text.parse() != Ok(name) {
+            if kernel.text.parse() != Ok(name) {
                 return refuse(kernel.text, "its name in parts is another");
             }
             if kernel.layout.format() != name.format {
@@ -178,6 +182,54 @@ impl Registry {
             Some(pair) => Err(RegistryError::Twice { registry: self.name, kernel: pair[0] }),
             None => Ok(()),
         }
+    }
+}
+
+/// The kernel of a registry for one format and shape, found on first use.
+#[derive(Debug)]
+pub struct RegistryPick {
+    registry: &'static Registry,
+    format: Format,
+    shape: Shape,
+    kernel: OnceLock<Option<Runnable>>,
+}
+
+impl RegistryPick {
+    /// A pick that is still to be made.
+    pub const fn new(registry: &'static Registry, format: Format, shape: Shape) -> Self {
+        Self { registry, format, shape, kernel: OnceLock::new() }
+    }
+
+    /// The kernel, by [`Registry::most_capable`] under the cap of `TRILUT_ISA`.
+    ///
+    /// # Errors
+    /// When the registry has none that runs on this CPU.
+    pub fn kernel(&self) -> Result<Runnable, GemvError> {
+        let Self { registry, format, shape, kernel } = self;
+        let pick = || registry.most_capable(&Cpu::detect(), *format, *shape);
+        let none = GemvError::NoKernel { registry: registry.name, format: *format, shape: *shape };
+        (*kernel.get_or_init(pick)).ok_or(none)
+    }
+
+    /// `out = T q` for the whole matrix; prepares the activations for the kernel.
+    ///
+    /// # Errors
+    /// When weights, activations or output have other sizes or another format, or there is no kernel;
+    /// nothing is written then.
+    pub fn gemv(
+        &self,
+        weights: PackedView<'_>,
+        x: &mut Activations,
+        out: &mut [i32],
+    ) -> Result<(), GemvError> {
+        if weights.shape() != self.shape {
+            return Err(GemvError::Weights { wants: self.shape, given: weights.shape() });
+        }
+        let kernel = self.kernel()?;
+        if x.q().len() == self.shape.k {
+            x.prepare(kernel.activation());
+        }
+        kernel.gemv(weights, x, 0..self.shape.m, Tile::default(), out)
     }
 }
 

@@ -17,7 +17,7 @@ pub use error::{PresetError, Rule};
 pub use file::{MAX_BYTES, Saved};
 
 use crate::machine::Likeness;
-use crate::{Format, GemmName, Isa, KernelName, Machine, Op, Phase, Pick, Plan, Shape, Tile};
+use crate::{Format, GemmName, Isa, KernelName, Machine, Phase, Pick, Plan, Shape, Tile};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 
@@ -214,7 +214,7 @@ impl Record {
         // Names of kernels that this version does not know are legal here and dropped by `to_plan`.
         let kernel = &self.kernel;
         let (rule, breaks) = match (kernel.parse::<KernelName>(), kernel.parse::<GemmName>()) {
-            (Ok(name), _) if name.op == Op::Gemv && self.phase == Phase::Prefill => {
+            (Ok(_), _) if self.phase == Phase::Prefill => {
                 ("takes one token at a time, not a prompt", true)
             }
             (Ok(name), _) => ("does not read the record's format", name.format != self.format),

@@ -4,12 +4,13 @@
 //! and `q` (slices), `k` and, inside a row loop, `row` and `end`.
 
 mod base3;
-mod block;
+
 mod lut;
 mod madd;
 mod mix;
 mod rows;
 mod steps;
+mod tile;
 mod vlut;
 
 use crate::Plan;
@@ -35,7 +36,7 @@ pub(crate) fn gemm(plan: &GemmPlan) -> Vec<Stmt> {
     match plan.name.algorithm {
         GemmAlgorithm::Vlut { group, tables } => vlut::rows(plan, group, tables, &mut b),
         GemmAlgorithm::Dot { rows } | GemmAlgorithm::Madd { rows } => {
-            block::rows(plan, rows, &mut b);
+            tile::rows(plan, rows, &mut b);
         }
         GemmAlgorithm::Mix { tables, steps, rows } => {
             mix::rows(plan, tables, steps, rows, &mut b);
