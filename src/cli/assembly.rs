@@ -1,7 +1,8 @@
 //! The machine code of a kernel as it lies in this program, disassembled.
 //!
 //! A function has no length once it is compiled. Its end is found by following its branches: it ends with
-//! the first instruction that goes nowhere further and that no branch before it jumps over.
+//! the first instruction that goes nowhere further and that no branch before it jumps over. A call goes
+//! nowhere further if it is that of a failed assertion.
 
 use super::failure::Failure;
 use iced_x86::{
@@ -68,7 +69,7 @@ fn target(instruction: &Instruction) -> Option<u64> {
 /// All instructions of a function; `None` if its end is not found.
 fn instructions(code: *const u8) -> Option<Vec<Instruction>> {
     let start = code.addr() as u64;
-    let mut furthest = start;
+    let (mut furthest, mut has_returned) = (start, false);
     let mut instructions = Vec::new();
     let mut ip = start;
     while ip < start + MOST_BYTES {
@@ -79,13 +80,18 @@ fn instructions(code: *const u8) -> Option<Vec<Instruction>> {
         {
             furthest = furthest.max(target);
         }
-        let ends = matches!(
-            instruction.flow_control(),
-            FlowControl::Return
-                | FlowControl::UnconditionalBranch
-                | FlowControl::IndirectBranch
-                | FlowControl::Exception
-        );
+        let ends = match instruction.flow_control() {
+            FlowControl::Return => {
+                has_returned = true;
+                true
+            }
+            FlowControl::UnconditionalBranch
+            | FlowControl::IndirectBranch
+            | FlowControl::Exception => true,
+            // Behind the last way out there are only the calls of assertions that failed.
+            FlowControl::Call | FlowControl::IndirectCall => has_returned,
+            _ => false,
+        };
         instructions.push(instruction);
         if ends && ip > furthest {
             return Some(instructions);

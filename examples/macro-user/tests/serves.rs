@@ -39,12 +39,12 @@ fn every_kernel_that_runs_here_is_exact() {
         let theirs = kernels::KERNELS.iter().filter(|kernel| kernel.name.isa == isa);
         assert!(theirs.clone().all(|kernel| ran.contains(&kernel.text)), "{isa}");
     }
-    assert!(ran.contains(&"gemv_i2s_maddx4_r1u1_scalar_k192"), "{ran:?}");
+    assert!(ran.contains(&"gemv_i2s_maddx4_r1u1_scalar_k384"), "{ran:?}");
 }
 
 #[test]
 fn functions_check_lengths_and_prepare_the_input() {
-    let shape = Shape::new(448, 192).unwrap();
+    let shape = Shape::new(896, 384).unwrap();
     let ternary: Vec<i8> = (0..shape.weights()).map(|i| (i % 3) as i8 - 1).collect();
     let q: Vec<i8> = (0..shape.k).map(|i| (i * 7) as i8).collect();
     let mut x = Activations::new();
@@ -53,19 +53,19 @@ fn functions_check_lengths_and_prepare_the_input() {
     let i2s = Packed::pack(Layout::I2s, shape, &ternary).unwrap();
     let base3 = Packed::pack(Layout::Base3, shape, &ternary).unwrap();
     let wanted = reference::gemv(shape, &ternary, &q);
-    kernels::gemv_i2s_448x192(i2s.view(), &mut x, &mut sums).unwrap();
+    kernels::gemv_i2s_896x384(i2s.view(), &mut x, &mut sums).unwrap();
     assert_eq!(sums, wanted);
     sums.fill(0);
-    kernels::gemv_b3_448x192(base3.view(), &mut x, &mut sums).unwrap();
+    kernels::gemv_b3_896x384(base3.view(), &mut x, &mut sums).unwrap();
     assert_eq!(sums, wanted);
     // Another format, another size, another output.
-    assert!(kernels::gemv_b3_448x192(i2s.view(), &mut x, &mut sums).is_err());
-    let error = kernels::gemv_i2s_192x192(i2s.view(), &mut x, &mut sums[..192]).unwrap_err();
-    assert!(error.to_string().contains("192x192, the weights are 448x192"), "{error}");
-    assert!(kernels::gemv_i2s_448x192(i2s.view(), &mut x, &mut sums[..5]).is_err());
+    assert!(kernels::gemv_b3_896x384(i2s.view(), &mut x, &mut sums).is_err());
+    let error = kernels::gemv_i2s_384x384(i2s.view(), &mut x, &mut sums[..384]).unwrap_err();
+    assert!(error.to_string().contains("384x384, the weights are 896x384"), "{error}");
+    assert!(kernels::gemv_i2s_896x384(i2s.view(), &mut x, &mut sums[..5]).is_err());
     let mut short = Activations::new();
     short.set(&q[..100]);
-    assert!(kernels::gemv_i2s_448x192(i2s.view(), &mut short, &mut sums).is_err());
+    assert!(kernels::gemv_i2s_896x384(i2s.view(), &mut short, &mut sums).is_err());
     assert_eq!(sums, wanted);
     assert!(kernels::REGISTRY.most_capable(&Cpu::detect(), Format::Tl2, shape).is_none());
 }
