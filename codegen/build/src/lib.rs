@@ -338,7 +338,7 @@ mod tests {
             (kernels(), "name a shape, a model or a kernel"),
             (kernels().shape(0, 128), "nearest: 1x128"),
             (kernels().shape(8, 128).shape(8, 128), "8x128` is listed twice"),
-            (kernels().model("bitnet-2b"), "nearest: bitnet-2b-4t"),
+            (kernels().model("bitnet-2b-4"), "nearest: bitnet-2b-4t"),
             (kernels().model("none.toml"), "none.toml: No such file"),
             (kernels().model("Cargo.toml"), "unknown field `package`"),
             (kernels().shape(8, 128).presets(["Cargo.toml"]), "Cargo.toml"),
