@@ -1,5 +1,0 @@
-fn main() {}
-
-trilut_macros::kernels! {
-    model = "Cargo.toml";
-}
