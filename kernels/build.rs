@@ -6,4 +6,5 @@ fn main() {
     trilut_build::kernels().raised(0).compile_to("raised0.rs");
     trilut_build::kernels().raised(1).compile_to("raised1.rs");
     trilut_build::kernels().raised_gemms().compile_to("raised_gemms.rs");
+    trilut_build::kernels().raised_batches().compile_to("raised_batches.rs");
 }

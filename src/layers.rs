@@ -13,6 +13,7 @@ pub fn request(engine: &Engine, config: &Config, effort: Effort, limit: Duration
     Request {
         shapes: shapes(config, &[Phase::Decode, Phase::Prefill]),
         formats: Format::ALL.to_vec(),
+        decoded: Vec::new(),
         threads: engine.threads(),
         effort,
         time_limit: limit,

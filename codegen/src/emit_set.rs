@@ -77,7 +77,7 @@ impl SetModule {
             });
             entries.collect::<Vec<_>>()
         };
-        let (gemv, gemm) = (list(Kind::Gemv), list(Kind::Gemm));
+        let (gemv, gemm, batch) = (list(Kind::Gemv), list(Kind::Gemm), list(Kind::Batch));
         let entry_points = self.entries.iter().map(|&(format, shape)| entry_point(format, shape));
         quote! {
             #(#entry_points)*
@@ -90,9 +90,14 @@ impl SetModule {
             #[allow(clippy::undocumented_unsafe_blocks, reason = "argued above, once for all")]
             pub static GEMM_KERNELS: &[::trilut_kernels::GemmKernel] = &[#(#gemm),*];
 
+            /// The small-batch kernels of this module, likewise.
+            #[allow(clippy::undocumented_unsafe_blocks, reason = "argued above, once for all")]
+            pub static BATCH_KERNELS: &[::trilut_kernels::BatchKernel] = &[#(#batch),*];
+
             /// All kernels of this module: what an engine and the tuner take.
             pub static REGISTRY: ::trilut_kernels::Registry =
-                ::trilut_kernels::Registry::new(::core::module_path!(), KERNELS, GEMM_KERNELS);
+                ::trilut_kernels::Registry::new(::core::module_path!(), KERNELS, GEMM_KERNELS)
+                    .with_batches(BATCH_KERNELS);
 
             /// Runs every kernel of this module that this CPU can run against the scalar reference, on random
             /// inputs and on those at which sums could wrap, and returns the names of those that ran.

@@ -1,16 +1,18 @@
 //! A kernel by its whole name, whatever it computes.
 
-use crate::{Error, GemmPlan, Plan, Spec, emit, emit_gemm};
+use crate::{BatchPlan, Error, GemmPlan, Plan, Spec, emit, emit_gemm};
 use proc_macro2::TokenStream;
-use trilut_presets::{GemmName, Isa};
+use trilut_presets::{BatchName, GemmName, Isa};
 
-/// A legal kernel of either kind.
+/// A legal kernel of any kind.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Named {
     /// Multiplies one token.
     Gemv(Plan),
     /// Multiplies panels of rows with tiles of tokens.
     Gemm(GemmPlan),
+    /// Multiplies a few tokens.
+    Batch(BatchPlan),
 }
 
 /// Which registry a kernel belongs to.
@@ -20,6 +22,8 @@ pub enum Kind {
     Gemv,
     /// Kernels of prompts.
     Gemm,
+    /// Kernels of small batches.
+    Batch,
 }
 
 /// A kernel's text and what registers it.
@@ -43,6 +47,7 @@ impl Named {
         match self {
             Self::Gemv(plan) => plan.spec.name.isa,
             Self::Gemm(plan) => plan.name.isa,
+            Self::Batch(plan) => plan.name.isa,
         }
     }
 
@@ -51,6 +56,7 @@ impl Named {
         match self {
             Self::Gemv(plan) => plan.report(),
             Self::Gemm(plan) => plan.report(),
+            Self::Batch(plan) => plan.report(),
         }
     }
 
@@ -66,6 +72,10 @@ impl Named {
                 let crate::GeneratedGemm { text, entry, .. } = emit_gemm(plan);
                 Member { name, kind: Kind::Gemm, isa, text, entry }
             }
+            Self::Batch(plan) => {
+                let crate::GeneratedBatch { text, entry, .. } = crate::emit_batch(plan);
+                Member { name, kind: Kind::Batch, isa, text, entry }
+            }
         }
     }
 }
@@ -75,6 +85,7 @@ impl std::fmt::Display for Named {
         match self {
             Self::Gemv(plan) => plan.spec.name.fmt(f),
             Self::Gemm(plan) => plan.name.fmt(f),
+            Self::Batch(plan) => plan.name.fmt(f),
         }
     }
 }
@@ -95,11 +106,20 @@ impl TryFrom<GemmName> for Named {
     }
 }
 
+impl TryFrom<BatchName> for Named {
+    type Error = Error;
+
+    fn try_from(name: BatchName) -> Result<Self, Error> {
+        BatchPlan::new(&name).map(Self::Batch)
+    }
+}
+
 impl std::str::FromStr for Named {
     type Err = Error;
 
     fn from_str(name: &str) -> Result<Self, Error> {
         match name.split('_').next() {
+            Some("batch") => Self::try_from(name.parse::<BatchName>()?),
             Some("gemm") => Self::try_from(name.parse::<GemmName>()?),
             _ => Self::try_from(name.parse::<Spec>()?),
         }

@@ -14,7 +14,9 @@
 use crate::{Error, Named, Spec, lattice};
 use std::collections::BTreeSet;
 use trilut_presets::models::ModelSpec;
-use trilut_presets::{Fixed, Format, GemmName, Isa, KernelName, MicroTile, Preset, Shape};
+use trilut_presets::{
+    BatchName, Fixed, Format, GemmName, Isa, KernelName, MicroTile, Preset, Shape,
+};
 
 /// A set of kernels that is being described.
 #[derive(Debug, Clone, Default)]
@@ -162,6 +164,11 @@ impl Set {
                     winners.push(Named::try_from(Spec { name: KernelName { fixed, ..name } })?);
                 }
             } else if let Ok(name) = record.kernel.parse::<GemmName>()
+                && self.wants(name.isa, None)
+            {
+                winners.push(Named::try_from(name)?);
+            } else if let Ok(name) = record.kernel.parse::<BatchName>()
+                && self.formats().contains(&name.format)
                 && self.wants(name.isa, None)
             {
                 winners.push(Named::try_from(name)?);

@@ -6,8 +6,8 @@
 
 use crate::exactness::{Gate, Inexact};
 use crate::{
-    Activations, AnyKernel, Cpu, GemmKernel, GemvError, Kernel, Layout, PackedView, Runnable,
-    lattice,
+    Activations, AnyKernel, BatchKernel, Cpu, GemmKernel, GemvError, Kernel, Layout, PackedView,
+    Runnable, lattice,
 };
 use std::collections::BTreeMap;
 use std::sync::OnceLock;
@@ -19,6 +19,7 @@ pub struct Registry {
     name: &'static str,
     kernels: &'static [Kernel],
     gemm_kernels: &'static [GemmKernel],
+    batch_kernels: &'static [BatchKernel],
 }
 
 /// A registry that may not be used.
@@ -68,7 +69,13 @@ impl Registry {
         kernels: &'static [Kernel],
         gemm_kernels: &'static [GemmKernel],
     ) -> Self {
-        Self { name, kernels, gemm_kernels }
+        Self { name, kernels, gemm_kernels, batch_kernels: &[] }
+    }
+
+    /// The same with small-batch kernels.
+    #[must_use]
+    pub const fn with_batches(self, batch_kernels: &'static [BatchKernel]) -> Self {
+        Self { batch_kernels, ..self }
     }
 
     /// Its name for people.
@@ -87,6 +94,11 @@ impl Registry {
         self.gemm_kernels
     }
 
+    /// The small-batch kernels of this architecture, likewise.
+    pub const fn batch_kernels(&self) -> &'static [BatchKernel] {
+        self.batch_kernels
+    }
+
     /// The gemv kernel with a name.
     pub fn find(&self, name: &str) -> Option<&'static Kernel> {
         self.kernels.iter().find(|kernel| kernel.text == name)
@@ -95,6 +107,16 @@ impl Registry {
     /// The gemm kernel with a name.
     pub fn find_gemm(&self, name: &str) -> Option<&'static GemmKernel> {
         self.gemm_kernels.iter().find(|kernel| kernel.text == name)
+    }
+
+    /// The small-batch kernel with a name.
+    pub fn find_batch(&self, name: &str) -> Option<&'static BatchKernel> {
+        self.batch_kernels.iter().find(|kernel| kernel.text == name)
+    }
+
+    /// Whether a small-batch kernel is a member: this very one, not another of the same name.
+    pub fn has_batch(&self, kernel: &BatchKernel) -> bool {
+        self.batch_kernels.as_ptr_range().contains(&std::ptr::from_ref(kernel))
     }
 
     /// Whether a gemv kernel is a member: this very one, not another of the same name.
@@ -140,6 +162,12 @@ impl Registry {
             }
             ran.push(kernel.kernel().text);
         }
+        for kernel in self.batch_kernels.iter().filter_map(|k| cpu.batch_runnable(k)) {
+            for k in ANY_K {
+                by_shape.entry(Shape { m: ANY_M, k }).or_default().push(AnyKernel::Batch(kernel));
+            }
+            ran.push(kernel.kernel().text);
+        }
         for (shape, kernels) in by_shape {
             let mut gate = Gate::new(shape, Layout::I2s);
             for kernel in kernels {
@@ -172,6 +200,12 @@ impl Registry {
             names.push(kernel.text);
         }
         for kernel in self.gemm_kernels {
+            if kernel.text.parse() != Ok(kernel.name) {
+                return refuse(kernel.text, "its name in parts is another");
+            }
+            names.push(kernel.text);
+        }
+        for kernel in self.batch_kernels {
             if kernel.text.parse() != Ok(kernel.name) {
                 return refuse(kernel.text, "its name in parts is another");
             }
@@ -235,7 +269,8 @@ impl RegistryPick {
 
 /// Every kernel that is compiled into this crate.
 pub(crate) static BUILT_IN: Registry =
-    Registry::new("trilut-kernels", &lattice::KERNELS, &lattice::GEMM_KERNELS);
+    Registry::new("trilut-kernels", &lattice::KERNELS, &lattice::GEMM_KERNELS)
+        .with_batches(&lattice::BATCH_KERNELS);
 
 /// Every kernel of this architecture, generic ones first within each ISA.
 pub fn registry() -> &'static [Kernel] {
@@ -255,4 +290,14 @@ pub fn gemm_registry() -> &'static [GemmKernel] {
 /// The gemm kernel with a name.
 pub fn find_gemm(name: &str) -> Option<&'static GemmKernel> {
     BUILT_IN.find_gemm(name)
+}
+
+/// Every small-batch kernel of this architecture.
+pub fn batch_registry() -> &'static [BatchKernel] {
+    BUILT_IN.batch_kernels()
+}
+
+/// The small-batch kernel with a name.
+pub fn find_batch(name: &str) -> Option<&'static BatchKernel> {
+    BUILT_IN.find_batch(name)
 }

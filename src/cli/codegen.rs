@@ -100,7 +100,8 @@ fn isas(args: &Args) -> Vec<Isa> {
 fn lattice_names(isa: Isa) -> Result<String, Failure> {
     let specs = lattice::specs(isa, models::all()).into_iter().map(|spec| spec.name.to_string());
     let gemms = lattice::gemms(isa).into_iter().map(|name| name.to_string());
-    let names: String = specs.chain(gemms).map(|name| name + "\n").collect();
+    let batches = lattice::batches(isa).into_iter().map(|name| name.to_string());
+    let names: String = specs.chain(batches).chain(gemms).map(|name| name + "\n").collect();
     match names.is_empty() {
         true => Err(Failure::new(format!("there are no kernels for isa `{isa}`"))
             .hint("trilut codegen --isa avx2 --emit list")),
@@ -152,7 +153,9 @@ fn listing(member: &Named) -> Result<String, Failure> {
     let name = member.to_string();
     let find = |name: &str| {
         let gemv = trilut_kernels::find(name).map(|kernel| kernel.code());
-        gemv.or_else(|| trilut_kernels::find_gemm(name).map(|kernel| kernel.code()))
+        let gemm = || trilut_kernels::find_gemm(name).map(|kernel| kernel.code());
+        let batch = || trilut_kernels::find_batch(name).map(|kernel| kernel.code());
+        gemv.or_else(gemm).or_else(batch)
     };
     if let Some(code) = find(&name) {
         return assembly::listing(&name, code);

@@ -30,7 +30,8 @@
 use std::path::{Path, PathBuf};
 use std::process::exit;
 use trilut_codegen::{
-    GemmPlan, Generated, GeneratedGemm, LIBRARY, Plan, Set, SetModule, emit_gemm, lattice,
+    BatchPlan, GemmPlan, Generated, GeneratedBatch, GeneratedGemm, LIBRARY, Plan, Set, SetModule,
+    emit_batch, emit_gemm, lattice,
 };
 use trilut_presets::models::{self, ModelError, ModelSpec};
 use trilut_presets::preset::PresetError;
@@ -50,6 +51,7 @@ pub struct Kernels {
     lattice: bool,
     raised: Option<usize>,
     raised_gemms: bool,
+    raised_batches: bool,
 }
 
 /// Why a kernel set could not be generated.
@@ -183,6 +185,13 @@ impl Kernels {
         self
     }
 
+    /// The same for every small-batch kernel that has an int16 bank.
+    #[must_use]
+    pub fn raised_batches(mut self) -> Self {
+        self.raised_batches = true;
+        self
+    }
+
     /// Generates everything into `OUT_DIR/kernels.rs`, for `include_kernels!`. A mistake is reported and
     /// ends the build script.
     pub fn compile(&self) {
@@ -212,8 +221,16 @@ impl Kernels {
         for read in self.files() {
             println!("cargo::rerun-if-changed={}", root.join(read).display());
         }
-        let text = if self.lattice || self.raised.is_some() || self.raised_gemms {
-            trilut_codegen::module(&self.generate(&arch)?, &self.generate_gemms(&arch)?)
+        let text = if self.lattice
+            || self.raised.is_some()
+            || self.raised_gemms
+            || self.raised_batches
+        {
+            trilut_codegen::module(
+                &self.generate(&arch)?,
+                &self.generate_gemms(&arch)?,
+                &self.generate_batches(&arch)?,
+            )
         } else {
             let library = self.library.as_deref().unwrap_or(LIBRARY);
             let module = SetModule::new(&self.set(&root)?, Some(&arch))?;
@@ -266,6 +283,20 @@ impl Kernels {
                 kernels.extend(plan.raised().map(|plan| emit_gemm(&plan)));
             } else if self.lattice {
                 kernels.push(emit_gemm(&plan));
+            }
+        }
+        Ok(kernels)
+    }
+
+    /// The small-batch kernels, likewise.
+    fn generate_batches(&self, arch: &str) -> Result<Vec<GeneratedBatch>, Error> {
+        let mut kernels = Vec::new();
+        for name in lattice::isas(arch).into_iter().flat_map(lattice::batches) {
+            let plan = BatchPlan::new(&name)?;
+            if self.raised_batches {
+                kernels.extend(plan.raised().map(|plan| emit_batch(&plan)));
+            } else if self.lattice {
+                kernels.push(emit_batch(&plan));
             }
         }
         Ok(kernels)
