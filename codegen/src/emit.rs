@@ -228,11 +228,10 @@ fn entry(plan: &Plan, hash: u64) -> TokenStream {
 
 /// A `KernelName` as an expression.
 fn parts(name: KernelName) -> TokenStream {
-    let KernelName { op, format, algorithm, micro, isa, fixed } = name;
+    let KernelName { format, algorithm, micro, isa, fixed } = name;
     let MicroTile { rows, unroll, width } = micro;
     let Fixed { m, k } = fixed;
     let variant = |debug: String| ident(&debug);
-    let op: Ident = variant(format!("{op:?}"));
     let format = variant(format!("{format:?}"));
     let algorithm = variant(format!("{algorithm:?}"));
     let isa = variant(format!("{isa:?}"));
@@ -243,7 +242,6 @@ fn parts(name: KernelName) -> TokenStream {
     let (width, m, k) = (option(width), option(m), option(k));
     quote! {
         ::trilut_kernels::KernelName {
-            op: ::trilut_kernels::Op::#op,
             format: ::trilut_kernels::Format::#format,
             algorithm: ::trilut_kernels::Algorithm::#algorithm,
             micro: ::trilut_kernels::MicroTile { rows: #rows, unroll: #unroll, width: #width },

@@ -1,13 +1,10 @@
 //! Why a spec is illegal.
 
-use trilut_presets::{Algorithm, Format, Isa, Op, ParseError};
+use trilut_presets::{Algorithm, Format, Isa, ParseError};
 
 /// A spec that no kernel can be generated for. Each names the rule and the nearest legal values.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum Error {
-    /// This generator has no lowering for the operation.
-    #[error("no kernel computes {0}; legal: gemv")]
-    Op(Op),
     /// The algorithm does not read the format.
     #[error("algorithm `{algorithm}` does not read format `{format}`; legal for it: {legal}")]
     Algorithm {
@@ -104,6 +101,31 @@ pub enum Error {
         given: Option<usize>,
         /// The legal widths in words.
         legal: String,
+    },
+    /// A set of kernels without a shape, model or kernel.
+    #[error("no kernel is asked for: name a shape, a model or a kernel")]
+    Empty,
+    /// The same thing was asked for twice.
+    #[error("{what} `{given}` is listed twice")]
+    Twice {
+        /// What it is.
+        what: &'static str,
+        /// The thing.
+        given: String,
+    },
+    /// None of the ISAs asked for has kernels for a format.
+    #[error("no isa of this set reads format `{format}`; legal: {legal}")]
+    Unread {
+        /// The format.
+        format: Format,
+        /// The ISAs that read it.
+        legal: String,
+    },
+    /// A preset knows nothing of the layers, formats and ISAs asked for.
+    #[error("no record of this preset is for a layer, format and isa of this set")]
+    Preset {
+        /// Which of the presets, in the order in which they were given.
+        index: usize,
     },
     /// A word of the spec that could not be read.
     #[error(transparent)]

@@ -3,7 +3,7 @@
 use crate::Spec;
 use trilut_presets::models::ModelSpec;
 use trilut_presets::{
-    Algorithm, BatchName, Fixed, Format, GemmAlgorithm, GemmName, Isa, KernelName, MicroTile, Op,
+    Algorithm, BatchName, Fixed, Format, GemmAlgorithm, GemmName, Isa, KernelName, MicroTile,
 };
 
 /// One point: algorithm and micro tile, before ISA and sizes.
@@ -236,7 +236,7 @@ pub fn specs(isa: Isa, models: &[ModelSpec]) -> Vec<Spec> {
     let spec = |(format, algorithm, rows, unroll, width): Point, k| {
         let micro = MicroTile { rows, unroll, width };
         let fixed = Fixed { m: None, k };
-        Spec { name: KernelName { op: Op::Gemv, format, algorithm, micro, isa, fixed } }
+        Spec { name: KernelName { format, algorithm, micro, isa, fixed } }
     };
     let mut ks: Vec<usize> = models
         .iter()

@@ -1,7 +1,7 @@
 //! What kernel is wanted.
 
 use crate::Error;
-use trilut_presets::{Format, Isa, KernelName, MicroTile, Op, Shape, default_point};
+use trilut_presets::{Format, Isa, KernelName, MicroTile, Shape, default_point};
 
 /// A kernel that is wanted: the parts of its name.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -26,7 +26,7 @@ impl Spec {
         };
         let micro = MicroTile { rows, unroll, width };
         let fixed = trilut_presets::Fixed { m: None, k: Some(shape.k) };
-        let spec = Self { name: KernelName { op: Op::Gemv, format, algorithm, micro, isa, fixed } };
+        let spec = Self { name: KernelName { format, algorithm, micro, isa, fixed } };
         crate::Plan::new(&spec).map(|_| spec)
     }
 }

@@ -91,6 +91,11 @@ impl BatchKernel {
     pub const unsafe fn new(info: BatchInfo, run: BatchFn) -> Self {
         Self { info, run }
     }
+
+    /// Where its machine code begins, for tools that show it.
+    pub fn code(&self) -> *const u8 {
+        self.run as *const u8
+    }
 }
 
 impl std::ops::Deref for BatchKernel {

@@ -3,12 +3,10 @@
 use crate::registry::BUILT_IN;
 use crate::{
     BatchKernel, BatchRunnable, GemmKernel, GemmRunnable, Kernel, Registry, RegistryError,
-    Runnable, batch_registry, find_batch, registry,
+    Runnable, registry,
 };
 use std::cmp::Reverse;
-use trilut_presets::{
-    Format, Isa, Op, Shape, default_batch_point, default_gemm_point, default_point,
-};
+use trilut_presets::{Format, Isa, Shape, default_batch_point, default_gemm_point, default_point};
 
 /// The proof that this CPU supports an ISA. Only detection makes one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -127,13 +125,23 @@ impl Cpu {
         self.registries().find_map(|registry| registry.find_gemm(name))
     }
 
+    /// The small-batch kernel with a name, likewise.
+    pub fn find_batch(&self, name: &str) -> Option<&'static BatchKernel> {
+        self.registries().find_map(|registry| registry.find_batch(name))
+    }
+
+    /// The added registry that a small-batch kernel is from, as for the others.
+    pub fn batch_origin(&self, kernel: &BatchKernel) -> Option<&'static Registry> {
+        self.added.iter().copied().find(|registry| registry.has_batch(kernel))
+    }
+
     /// The hash of the kernel with a name, of any kind, if it exists and may run here: what records of
     /// presets are compared with.
     pub fn resolve(&self, name: &str) -> Option<u64> {
         if let Some(kernel) = self.find(name) {
             return self.runnable(kernel).map(|_| kernel.hash);
         }
-        if let Some(kernel) = find_batch(name) {
+        if let Some(kernel) = self.find_batch(name) {
             return self.batch_runnable(kernel).map(|_| kernel.hash);
         }
         let kernel = self.find_gemm(name)?;
@@ -171,7 +179,6 @@ impl Cpu {
             .flat_map(Registry::kernels)
             .filter(move |k| {
                 k.name.format == format
-                    && k.name.op == Op::Gemv
                     && k.name.isa != Isa::Emulated
                     && k.name.fixed.accepts(shape)
             })
@@ -235,8 +242,8 @@ impl Cpu {
     /// Every small-batch kernel that may run a format here, test-only ISAs left out; none for formats
     /// that have no such kernels.
     pub fn batch_candidates(&self, format: Format) -> impl Iterator<Item = BatchRunnable> + '_ {
-        batch_registry()
-            .iter()
+        self.registries()
+            .flat_map(Registry::batch_kernels)
             .filter(move |k| k.name.format == format && k.name.isa != Isa::Emulated)
             .filter_map(|k| self.batch_runnable(k))
     }
@@ -246,12 +253,13 @@ impl Cpu {
     /// portable ones alone on a CPU that can do more: there its kernels for one token do better.
     pub fn default_batch(&self, format: Format) -> Option<BatchRunnable> {
         let does_more = self.best().isa() != Isa::Scalar;
-        let rank = |r: &BatchRunnable| {
+        let rank = |(index, r): &(usize, BatchRunnable)| {
             let name = r.kernel().name;
             let point = Some((name.algorithm, name.rows, name.tokens));
-            (name.isa, point == default_batch_point(name.format, name.isa))
+            let added = self.batch_origin(r.kernel()).map(|_| Reverse(*index));
+            (name.isa, added, point == default_batch_point(name.format, name.isa))
         };
-        let best = self.batch_candidates(format).max_by_key(rank);
+        let best = self.batch_candidates(format).enumerate().max_by_key(rank).map(|(_, k)| k);
         best.filter(|kernel| !(does_more && kernel.kernel().name.isa == Isa::Scalar))
     }
 }

@@ -18,7 +18,7 @@ pub use file::{MAX_BYTES, Saved};
 
 use crate::machine::Likeness;
 use crate::{
-    BatchName, Format, GemmName, Isa, KernelName, Machine, Op, Phase, Pick, Plan, Shape, Tile,
+    BatchName, Format, GemmName, Isa, KernelName, Machine, Phase, Pick, Plan, Shape, Tile,
 };
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -218,9 +218,7 @@ impl Record {
         let foreign = "does not read the record's format";
         let (rule, breaks) = if let Ok(name) = kernel.parse::<KernelName>() {
             match self.phase {
-                Phase::Prefill if name.op == Op::Gemv => {
-                    ("takes one token at a time, not a prompt", true)
-                }
+                Phase::Prefill => ("takes one token at a time, not a prompt", true),
                 _ => (foreign, name.format != self.format),
             }
         } else if let Ok(name) = kernel.parse::<BatchName>() {

@@ -3,6 +3,8 @@
 //! Data goes to stdout, talk to stderr. Exit codes: 0 ok, 1 failed, 2 usage, 3 a check failed,
 //! 130 interrupted.
 
+#[cfg_attr(not(all(feature = "asm", target_arch = "x86_64")), path = "no_assembly.rs")]
+mod assembly;
 mod bench;
 mod chat;
 mod check;

@@ -5,13 +5,13 @@
 
 mod base3;
 mod batch;
-mod block;
 mod lut;
 mod madd;
 mod mix;
 mod mmla;
 mod rows;
 mod steps;
+mod tile;
 mod vlut;
 
 use crate::Plan;
@@ -38,7 +38,7 @@ pub(crate) fn gemm(plan: &GemmPlan) -> Vec<Stmt> {
     match plan.name.algorithm {
         GemmAlgorithm::Vlut { group, tables } => vlut::rows(plan, group, tables, &mut b),
         GemmAlgorithm::Dot { rows } | GemmAlgorithm::Madd { rows } => {
-            block::rows(plan, rows, &mut b);
+            tile::rows(plan, rows, &mut b);
         }
         GemmAlgorithm::Mmla { rows } => mmla::rows(plan, rows, &mut b),
         GemmAlgorithm::Mix { tables, steps, rows } => {

@@ -3,7 +3,7 @@
 use std::ops::Range;
 use trilut_kernels::{
     Activations, BatchRunnable, Cpu, Isa, MOST_BATCH_TOKENS, PackedView, Phase, Runnable, Shape,
-    Tile, find_batch,
+    Tile,
 };
 use trilut_presets::Plan;
 
@@ -53,7 +53,9 @@ impl BatchChoice {
         if cpu.find(&pick.kernel).is_some() {
             return Self { kernel: None, tile, reason };
         }
-        let Some(kernel) = find_batch(&pick.kernel) else { return refused("is not compiled in") };
+        let Some(kernel) = cpu.find_batch(&pick.kernel) else {
+            return refused("is not compiled in");
+        };
         if kernel.name.isa == Isa::Emulated {
             return refused("is for tests alone");
         }

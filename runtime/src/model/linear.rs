@@ -82,8 +82,8 @@ impl Choice {
         if pick.format != name.format {
             return refused(&format!("contradicts its format {}", pick.format));
         }
-        if name.op != trilut_kernels::Op::Gemv || !name.fixed.accepts(shape) {
-            return refused("is for another operation or shape");
+        if !name.fixed.accepts(shape) {
+            return refused("is for another shape");
         }
         if !pick.tile.is_legal() {
             return refused(&format!("has an illegal tile ({})", pick.tile));
