@@ -16,11 +16,15 @@
 //! [`Engine`] says how models are run: by which kernels, those of your own crate included, in how many
 //! threads; [`engine`] begins with the presets that the command goes by.
 
+pub mod layers;
+
 use trilut_presets::ladder::Sources;
 
 pub use trilut_codegen as codegen;
 pub use trilut_kernels as kernels;
-pub use trilut_macros::kernels;
+pub use trilut_kernels::include_kernels;
+#[doc(hidden)]
+pub use trilut_macros as macros;
 pub use trilut_presets as presets;
 pub use trilut_runtime as runtime;
 pub use trilut_runtime::{Engine, EngineBuilder};
@@ -37,4 +41,25 @@ pub use trilut_tuning as tuning;
 /// ```
 pub fn engine() -> EngineBuilder {
     Engine::builder().presets(Sources::from_environment(None, trilut_shipped::SHIPPED))
+}
+
+/// Generates kernels in a crate that depends on `trilut`: [`macros::kernels!`] with its settings.
+///
+/// ```
+/// mod kernels {
+///     trilut::kernels! {
+///         shapes = [96 x 192];
+///         formats = [i2_s];
+///     }
+/// }
+///
+/// let engine = trilut::Engine::builder().kernels(&kernels::REGISTRY).threads(1).build()?;
+/// assert!(engine.cpu().find("gemv_i2s_maddx4_r1u1_scalar_k192").is_some());
+/// # Ok::<(), trilut::runtime::Error>(())
+/// ```
+#[macro_export]
+macro_rules! kernels {
+    ($($settings:tt)*) => {
+        $crate::macros::kernels! { crate = $crate::kernels; $($settings)* }
+    };
 }

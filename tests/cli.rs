@@ -65,6 +65,58 @@ fn codegen_explains_illegal_requests() {
 }
 
 #[test]
+fn codegen_speaks_of_models_presets_and_several_kernels() {
+    let sandbox = Sandbox::new();
+    let list = |args: &[&str]| sandbox.ok(&[&["codegen", "--emit", "list"], args].concat());
+    let one = list(&["--shape", "64x256", "--tile", "r4u4"]);
+    assert_eq!(one, "gemv_i2s_maddx4_r4u4_avx2_k256\n");
+    let model = list(&["--model", "bitnet-2b-4t", "--format", "tl2", "--format", "i2_s"]);
+    assert_eq!(model.lines().count(), 4, "{model}");
+    let preset = sandbox.path("zen5.toml");
+    std::fs::write(&preset, sandbox.ok(&["presets", "show", "x86_64/zen5"])).unwrap();
+    let isas = ["--isa", "avx512", "--isa", "avx512vbmi", "--format", "base3"];
+    let model = ["--model", "bitnet-2b-4t"];
+    let tuned = list(&[&model[..], &isas, &["--preset", text(&preset)]].concat());
+    assert!(tuned.lines().count() > list(&[&model[..], &isas].concat()).lines().count());
+    assert!(tuned.contains("gemm_"), "{tuned}");
+    let spec = sandbox.path("mine.toml");
+    std::fs::write(&spec, include_str!("../examples/macro-user/tiny.toml")).unwrap();
+    let module = sandbox.ok(&["codegen", "--model", text(&spec), "--isa", "scalar"]);
+    assert!(module.contains("pub fn gemv_i2s_896x384") && module.contains("pub static REGISTRY"));
+    let file = sandbox.path("module.rs");
+    std::fs::write(&file, &module).unwrap();
+    let check = ["codegen", "--model", text(&spec), "--isa", "scalar", "--check", text(&file)];
+    assert_eq!(sandbox.ok(&check), "");
+    assert!(sandbox.fails(2, &["codegen", "--model", "bitnet-2b"]).contains("bitnet-2b-4t"));
+    assert!(sandbox.fails(1, &["codegen", "--model", "none.toml"]).contains("none.toml"));
+    let twice = ["codegen", "--shape", "8x8", "--shape", "8x8"];
+    assert!(sandbox.fails(2, &twice).contains("listed twice"));
+    let none = ["codegen", "--shape", "8x8", "--preset", text(&preset)];
+    assert!(sandbox.fails(2, &none).contains("no record of this preset"));
+    assert!(sandbox.fails(2, &["codegen", "--shape", "8x8", "--tile", "4x2"]).contains("r4u2"));
+}
+
+/// The text of machine code depends on the compiler, so only what must be there is looked for.
+#[cfg(all(feature = "asm", target_arch = "x86_64"))]
+#[test]
+fn codegen_shows_the_machine_code_of_this_program() {
+    let sandbox = Sandbox::new();
+    let asm = |args: &[&str]| sandbox.ok(&[&["codegen", "--emit", "asm"], args].concat());
+    let avx2 = asm(&["--kernel", "gemv_i2s_maddx4_r1u2_avx2"]);
+    for word in ["; gemv_i2s_maddx4_r1u2_avx2: ", "vpmaddubsw", "prefetcht0", ".L0:", "ret"] {
+        assert!(avx2.contains(word), "{word}: {avx2}");
+    }
+    assert_eq!(avx2, asm(&["--kernel", "gemv_i2s_maddx4_r1u2_avx2"]));
+    assert!(asm(&["--kernel", "gemm_dot_r4t32_avx512"]).contains("vpdpbusd"));
+    // One that is not compiled in for this number of inputs is stood for by one for any.
+    let output = sandbox.run(&["codegen", "--emit", "asm", "--shape", "7x777"]);
+    assert!(stderr(&output).contains("_k777 is not compiled into"), "{}", stderr(&output));
+    let missing =
+        sandbox.fails(1, &["codegen", "--emit", "asm", "--shape", "8x8", "--tile", "r8u1"]);
+    assert!(missing.contains("--emit list"), "{missing}");
+}
+
+#[test]
 fn the_same_seed_tells_the_same_story_on_any_engine() {
     let sandbox = Sandbox::new();
     let story = |extra: &[&str]| {

@@ -31,7 +31,7 @@ pub fn emit_gemm(plan: &GemmPlan) -> GeneratedGemm {
 fn function(plan: &GemmPlan) -> TokenStream {
     let name = plan.name;
     let function = ident(&name.to_string());
-    let spelling = spelling::table(name.isa, plan.width).expect("the plan checked it");
+    let spelling = spelling::table(name.isa, plan.width);
     let docs = docs(plan);
     let features = target_feature(name.isa);
     let form = form(plan);
@@ -77,7 +77,11 @@ fn docs(plan: &GemmPlan) -> Vec<String> {
                 "per pass the inputs of {tables} groups and {steps} steps, as for lookup and tile"
             ),
         ),
-        _ => (
+        GemmAlgorithm::Mmla { .. } => (
+            "rows of code bytes t + 1".to_owned(),
+            format!("per 8 inputs {} tokens of 8 int8 each", name.tokens),
+        ),
+        GemmAlgorithm::Dot { .. } | GemmAlgorithm::Madd { .. } => (
             "rows of code bytes t + 1".to_owned(),
             format!("per 4 inputs {} tokens of 4 int8 each", name.tokens),
         ),
@@ -113,7 +117,10 @@ fn form(plan: &GemmPlan) -> TokenStream {
         GemmAlgorithm::Mix { tables, steps, .. } => {
             quote!(::trilut_kernels::PanelForm::Mixed { tables: #tables, steps: #steps })
         }
-        _ => quote!(::trilut_kernels::PanelForm::Codes),
+        GemmAlgorithm::Mmla { .. } => quote!(::trilut_kernels::PanelForm::Eights),
+        GemmAlgorithm::Dot { .. } | GemmAlgorithm::Madd { .. } => {
+            quote!(::trilut_kernels::PanelForm::Codes)
+        }
     }
 }
 
@@ -145,6 +152,7 @@ fn parts(name: GemmName) -> TokenStream {
         GemmAlgorithm::Vlut { group, tables } => quote!(Vlut { group: #group, tables: #tables }),
         GemmAlgorithm::Dot { rows } => quote!(Dot { rows: #rows }),
         GemmAlgorithm::Madd { rows } => quote!(Madd { rows: #rows }),
+        GemmAlgorithm::Mmla { rows } => quote!(Mmla { rows: #rows }),
         GemmAlgorithm::Mix { tables, steps, rows } => {
             quote!(Mix { tables: #tables, steps: #steps, rows: #rows })
         }

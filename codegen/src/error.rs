@@ -1,13 +1,10 @@
 //! Why a spec is illegal.
 
-use trilut_presets::{Algorithm, Format, Isa, Op, ParseError};
+use trilut_presets::{Algorithm, Format, Isa, ParseError};
 
 /// A spec that no kernel can be generated for. Each names the rule and the nearest legal values.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum Error {
-    /// This generator has no lowering for the operation.
-    #[error("no kernel computes {0}; legal: gemv")]
-    Op(Op),
     /// The algorithm does not read the format.
     #[error("algorithm `{algorithm}` does not read format `{format}`; legal for it: {legal}")]
     Algorithm {
@@ -18,11 +15,19 @@ pub enum Error {
         /// The algorithms that read it.
         legal: String,
     },
-    /// There is no spelling table for the ISA.
+    /// No small-batch kernel reads the format with the algorithm.
     #[error(
-        "no spelling for isa `{0}` yet; legal: scalar, emulated, avx2, avxvnni, avx512, avx512vbmi"
+        "no small-batch kernel reads format `{format}` by algorithm `{algorithm}`; legal for it: {}",
+        if legal.is_empty() { "none, it runs a token at a time" } else { legal.as_str() }
     )]
-    Isa(Isa),
+    Batch {
+        /// The algorithm asked for.
+        algorithm: Algorithm,
+        /// The format asked for.
+        format: Format,
+        /// The algorithms that read it for several tokens.
+        legal: String,
+    },
     /// The ISA has no instruction for the algorithm.
     #[error("isa `{isa}` does not spell algorithm `{algorithm}`; legal: {legal}")]
     Spelling {
@@ -68,8 +73,8 @@ pub enum Error {
         /// The nearest legal value.
         nearest: usize,
     },
-    /// A number of a gemm kernel's micro tile outside the legal values.
-    #[error("{given} {what} are not legal for a gemm kernel of this width; legal: {legal}")]
+    /// A number of a gemm or small-batch kernel's micro tile outside the legal values.
+    #[error("{given} {what} are not legal for a kernel of this kind and width; legal: {legal}")]
     Micro {
         /// What is counted.
         what: &'static str,
@@ -96,6 +101,31 @@ pub enum Error {
         given: Option<usize>,
         /// The legal widths in words.
         legal: String,
+    },
+    /// A set of kernels without a shape, model or kernel.
+    #[error("no kernel is asked for: name a shape, a model or a kernel")]
+    Empty,
+    /// The same thing was asked for twice.
+    #[error("{what} `{given}` is listed twice")]
+    Twice {
+        /// What it is.
+        what: &'static str,
+        /// The thing.
+        given: String,
+    },
+    /// None of the ISAs asked for has kernels for a format.
+    #[error("no isa of this set reads format `{format}`; legal: {legal}")]
+    Unread {
+        /// The format.
+        format: Format,
+        /// The ISAs that read it.
+        legal: String,
+    },
+    /// A preset knows nothing of the layers, formats and ISAs asked for.
+    #[error("no record of this preset is for a layer, format and isa of this set")]
+    Preset {
+        /// Which of the presets, in the order in which they were given.
+        index: usize,
     },
     /// A word of the spec that could not be read.
     #[error(transparent)]

@@ -1,7 +1,7 @@
 //! From the name of a gemm kernel to its plan: legal micro tiles, and int16 sums that cannot wrap.
 
+use crate::Error;
 use crate::plan::Bank;
-use crate::{Error, spelling};
 use trilut_presets::{GemmAlgorithm, GemmName, Isa};
 
 /// A gemm kernel that is legal, with everything that lowering needs to know.
@@ -35,7 +35,14 @@ impl GemmPlan {
         };
         let products = Bank::longest("pairs of codes 0..2 times q", 2 * 2 * 128, false, 1);
         let is_dot = matches!(algorithm, GemmAlgorithm::Dot { .. } | GemmAlgorithm::Mix { .. });
-        if isa == Isa::Avx2 && is_dot {
+        let is_spelled = match algorithm {
+            GemmAlgorithm::Dot { .. } | GemmAlgorithm::Mix { .. } => {
+                !matches!(isa, Isa::Avx2 | Isa::Neon)
+            }
+            GemmAlgorithm::Mmla { .. } => matches!(isa, Isa::I8mm | Isa::Emulated) && width == 16,
+            _ => true,
+        };
+        if !is_spelled {
             return Err(Error::GemmSpelling { isa, algorithm: algorithm.name() });
         }
         let banks = match algorithm {
@@ -47,6 +54,10 @@ impl GemmPlan {
             GemmAlgorithm::Dot { rows } | GemmAlgorithm::Madd { rows } => {
                 micro("rows", rows, &[1, 2, 4, 6, 8])?;
                 if is_dot { vec![] } else { vec![products] }
+            }
+            GemmAlgorithm::Mmla { rows } => {
+                micro("rows", rows, &[2, 4, 8])?;
+                vec![]
             }
             GemmAlgorithm::Mix { tables, steps, rows } => {
                 micro("tables", tables, &[4, 8])?;
@@ -86,7 +97,9 @@ impl GemmPlan {
                     3usize.pow(group as u32)
                 ));
             }
-            GemmAlgorithm::Dot { rows } | GemmAlgorithm::Madd { rows } => {
+            GemmAlgorithm::Dot { rows }
+            | GemmAlgorithm::Madd { rows }
+            | GemmAlgorithm::Mmla { rows } => {
                 lines.push(format!("tile       {rows} rows by {} tokens", self.name.tokens));
             }
             GemmAlgorithm::Mix { tables, steps, rows } => lines.push(format!(
@@ -129,6 +142,11 @@ impl GemmPlan {
             GemmAlgorithm::Dot { rows } | GemmAlgorithm::Madd { rows } => {
                 (product(rows, vectors, !self.banks.is_empty()), 4)
             }
+            GemmAlgorithm::Mmla { rows } => {
+                // Four sums to a vector; codes are loaded as two halves.
+                let (rows, tokens) = (rows as f64, tokens);
+                (tokens / 2.0 + 2.0 + tokens / rows, 16)
+            }
             GemmAlgorithm::Mix { tables, steps, rows } => {
                 let each = product(rows, 2.0 * vectors, false);
                 // The int32 sums are loaded and stored in every pass.
@@ -146,7 +164,9 @@ impl GemmPlan {
 fn lanes(algorithm: GemmAlgorithm, width: usize) -> usize {
     match algorithm {
         GemmAlgorithm::Vlut { .. } | GemmAlgorithm::Mix { .. } => width / 2,
-        GemmAlgorithm::Dot { .. } | GemmAlgorithm::Madd { .. } => width / 4,
+        GemmAlgorithm::Dot { .. } | GemmAlgorithm::Madd { .. } | GemmAlgorithm::Mmla { .. } => {
+            width / 4
+        }
     }
 }
 
@@ -159,17 +179,17 @@ fn width(name: &GemmName) -> Result<usize, Error> {
     let (legal, text): (&[(Option<usize>, usize)], &str) = match name.isa {
         Isa::Scalar => (&[(None, 16)], "none (it is 16)"),
         Isa::Avx2 | Isa::AvxVnni => (&[(None, 32)], "none (it is 32)"),
-        Isa::Avx512 => (&[(None, 64)], "none (it is 64)"),
+        Isa::Avx512 => (&[(None, 64), (Some(32), 32)], "none (it is 64), w32"),
+        Isa::Avx512Vbmi => (&[], "none, CPUs with it run the kernels of avx512"),
+        Isa::Neon | Isa::Dotprod | Isa::I8mm => (&[(None, 16)], "none (it is 16)"),
         Isa::Emulated => (&[(Some(16), 16), (Some(64), 64)], "w16, w64"),
-        isa => return Err(Error::Isa(isa)),
     };
     let found = legal.iter().find(|(given, _)| *given == name.width).map(|&(_, width)| width);
-    let width = found.ok_or_else(|| Error::GemmWidth {
+    found.ok_or_else(|| Error::GemmWidth {
         isa: name.isa,
         given: name.width,
         legal: text.to_owned(),
-    })?;
-    spelling::table(name.isa, width).map(|_| width)
+    })
 }
 
 #[cfg(test)]
@@ -188,6 +208,7 @@ mod tests {
             ("gemm_vlut_g5p1t32_avx512", 51, 640),
             ("gemm_vlut_g4p8t16_avx2", 56, 512),
             ("gemm_madd_r4t16_avx2", 64, 512),
+            ("gemm_madd_r4t16_neon", 64, 512),
             ("gemm_mix_p8s16r8t32_avx512", 56, 512),
         ] {
             let bank = plan(name).unwrap().banks[0];
@@ -202,14 +223,17 @@ mod tests {
             ("gemm_vlut_g2p8t32_avx512", "3, 4, 5"),
             ("gemm_vlut_g4p6t32_avx512", "1, 2, 4, 8"),
             ("gemm_vlut_g4p8t16_avx512", "32, 64"),
-            ("gemm_vlut_g4p8t32w64_avx512", "none (it is 64)"),
+            ("gemm_vlut_g4p8t32w64_avx512", "none (it is 64), w32"),
             ("gemm_vlut_g4p8t32_emulated", "w16, w64"),
             ("gemm_dot_r4t16_avx2", "does not spell"),
             ("gemm_madd_r3t16_avx2", "1, 2, 4, 6, 8"),
             ("gemm_mix_p8s16r8t16_avx2", "does not spell"),
             ("gemm_mix_p8s15r8t32_avx512", "12, 16"),
             ("gemm_mix_p2s16r8t32_avx512", "4, 8"),
-            ("gemm_madd_r4t16_neon", "neon"),
+            ("gemm_dot_r4t16_neon", "does not spell"),
+            ("gemm_mmla_r4t16_dotprod", "does not spell"),
+            ("gemm_mmla_r3t16_i8mm", "2, 4, 8"),
+            ("gemm_vlut_g4p8t32_avx512vbmi", "run the kernels of avx512"),
         ] {
             let error = plan(name).unwrap_err().to_string();
             assert!(error.contains(words), "{name}: {error}");

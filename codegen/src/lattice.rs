@@ -3,7 +3,7 @@
 use crate::Spec;
 use trilut_presets::models::ModelSpec;
 use trilut_presets::{
-    Algorithm, Fixed, Format, GemmAlgorithm, GemmName, Isa, KernelName, MicroTile, Op,
+    Algorithm, BatchName, Fixed, Format, GemmAlgorithm, GemmName, Isa, KernelName, MicroTile,
 };
 
 /// One point: algorithm and micro tile, before ISA and sizes.
@@ -36,6 +36,7 @@ fn points(isa: Isa) -> Vec<Point> {
                 grid(format, Algorithm::Dot, &[1, 2], &[2], Some(64));
             }
             lookups.iter().for_each(|&f| grid(f, Algorithm::Lut, &[1, 2], &[2], Some(16)));
+            lookups.iter().for_each(|&f| grid(f, Algorithm::Lut, &[2], &[2], Some(64)));
             grid(Format::Base3, Algorithm::Lut, &[1, 2], &[2], Some(64));
         }
         Isa::Avx2 => {
@@ -49,17 +50,30 @@ fn points(isa: Isa) -> Vec<Point> {
             grid(Format::I2S, Algorithm::Dot, &[1], &[2, 4], None);
             grid(Format::I2S, Algorithm::Dot, &[2], &[2], None);
             grid(Format::Base3, Algorithm::Dot, &[1, 2], &[2], None);
+            lookups.iter().for_each(|&f| grid(f, Algorithm::Lut, &[4], &[2], None));
         }
         Isa::Avx512 => {
             grid(Format::I2S, Algorithm::Dot, &[1], &[2, 4], None);
             grid(Format::I2S, Algorithm::Dot, &[2, 4], &[2], None);
             grid(Format::Base3, Algorithm::Dot, &[1, 2, 4], &[2], None);
+            lookups.iter().for_each(|&f| grid(f, Algorithm::Lut, &[2, 4], &[2], None));
         }
         Isa::Avx512Vbmi => {
             grid(Format::Base3, Algorithm::Lut, &[1], &[2, 4], None);
             grid(Format::Base3, Algorithm::Lut, &[2], &[2], None);
         }
-        Isa::Neon | Isa::Dotprod | Isa::I8mm => {}
+        Isa::Neon => {
+            grid(Format::I2S, Algorithm::Madd, &[1], &[2], None);
+            grid(Format::I2S, Algorithm::MaddX4, &[1, 2, 4], &[2], None);
+            lookups.iter().for_each(|&f| grid(f, Algorithm::Lut, &[1, 2, 4], &[2], None));
+            grid(Format::Base3, Algorithm::Madd, &[1, 2], &[2], None);
+        }
+        Isa::Dotprod | Isa::I8mm => {
+            grid(Format::I2S, Algorithm::Dot, &[1], &[2, 4], None);
+            grid(Format::I2S, Algorithm::Dot, &[2, 4], &[2], None);
+            grid(Format::Base3, Algorithm::Dot, &[1, 2], &[2], None);
+            lookups.iter().for_each(|&f| grid(f, Algorithm::Lut, &[2], &[2], None));
+        }
     }
     points
 }
@@ -101,6 +115,10 @@ pub fn gemms(isa: Isa) -> Vec<GemmName> {
             vluts(32, None, &[(3, 8), (3, 16), (4, 4), (4, 8), (5, 2)]);
             vluts(64, None, &[(3, 8), (4, 2), (4, 4)]);
         }
+        Isa::Neon => {
+            vluts(16, None, &[(3, 16), (4, 4), (4, 8), (5, 2)]);
+            vluts(32, None, &[(4, 4), (4, 8)]);
+        }
         _ => {}
     }
     let mut tiles = |algorithm: fn(usize) -> GemmAlgorithm, width, points: &[(usize, usize)]| {
@@ -113,9 +131,11 @@ pub fn gemms(isa: Isa) -> Vec<GemmName> {
     };
     let madd = |rows| GemmAlgorithm::Madd { rows };
     let dot = |rows| GemmAlgorithm::Dot { rows };
+    let mmla = |rows| GemmAlgorithm::Mmla { rows };
     match isa {
         Isa::Scalar => tiles(dot, None, &[(1, 4)]),
         Isa::Emulated => {
+            tiles(mmla, Some(16), &[(4, 8)]);
             tiles(madd, Some(16), &[(2, 8)]);
             tiles(dot, Some(16), &[(2, 8)]);
             tiles(dot, Some(64), &[(2, 32)]);
@@ -123,7 +143,10 @@ pub fn gemms(isa: Isa) -> Vec<GemmName> {
         Isa::Avx2 => tiles(madd, None, &[(2, 16), (4, 8), (4, 16)]),
         Isa::AvxVnni => tiles(dot, None, &[(4, 8), (4, 16)]),
         Isa::Avx512 => tiles(dot, None, &[(8, 16), (4, 32), (8, 32), (6, 64), (4, 64)]),
-        _ => {}
+        Isa::Neon => tiles(madd, None, &[(4, 8), (2, 16)]),
+        Isa::Dotprod => tiles(dot, None, &[(8, 8), (4, 16), (6, 16)]),
+        Isa::I8mm => tiles(mmla, None, &[(8, 8), (4, 16), (8, 16)]),
+        Isa::Avx512Vbmi => {}
     }
     let mut mixes = |tokens, width, points: &[(usize, usize, usize)]| {
         names.extend(points.iter().map(|&(tables, steps, rows)| {
@@ -138,24 +161,74 @@ pub fn gemms(isa: Isa) -> Vec<GemmName> {
         }
         Isa::AvxVnni => mixes(16, None, &[(8, 8, 4), (8, 12, 4)]),
         Isa::Avx512 => mixes(32, None, &[(8, 12, 8), (8, 16, 8), (8, 20, 8)]),
+        Isa::Dotprod => mixes(16, None, &[(8, 12, 4)]),
         _ => {}
     }
     names
 }
 
-/// The ISAs that have a spelling table.
-pub fn spelled() -> impl Iterator<Item = Isa> {
-    [Isa::Scalar, Isa::Emulated, Isa::Avx2, Isa::AvxVnni, Isa::Avx512, Isa::Avx512Vbmi].into_iter()
+/// The small-batch kernels of an ISA.
+pub fn batches(isa: Isa) -> Vec<BatchName> {
+    let mut names = Vec::new();
+    let mut tiles = |format, algorithm, width, points: &[(usize, usize)]| {
+        names.extend(points.iter().map(|&(rows, tokens)| BatchName {
+            format,
+            algorithm,
+            rows,
+            tokens,
+            width,
+            isa,
+        }));
+    };
+    let (madd, dot, lut) = (Algorithm::Madd, Algorithm::Dot, Algorithm::Lut);
+    let both = [Format::I2S, Format::Base3];
+    match isa {
+        Isa::Scalar => both.iter().for_each(|&f| tiles(f, dot, None, &[(1, 4)])),
+        Isa::Emulated => {
+            for format in both {
+                tiles(format, madd, Some(16), &[(2, 2)]);
+                tiles(format, dot, Some(16), &[(2, 3)]);
+                tiles(format, dot, Some(64), &[(2, 3)]);
+            }
+            tiles(Format::Base3, lut, Some(64), &[(2, 2)]);
+        }
+        Isa::Avx2 => {
+            tiles(Format::I2S, madd, None, &[(2, 4)]);
+            tiles(Format::Base3, madd, None, &[(2, 4), (1, 8)]);
+        }
+        Isa::AvxVnni => {
+            tiles(Format::I2S, dot, None, &[(2, 4), (4, 2)]);
+            tiles(Format::Base3, dot, None, &[(2, 4)]);
+        }
+        Isa::Avx512 => {
+            tiles(Format::I2S, dot, None, &[(2, 4), (4, 4)]);
+            tiles(Format::Base3, dot, None, &[(4, 4), (2, 8)]);
+        }
+        Isa::Avx512Vbmi => tiles(Format::Base3, lut, None, &[(4, 4), (4, 6)]),
+        Isa::Neon => both.iter().for_each(|&f| tiles(f, madd, None, &[(2, 4)])),
+        Isa::Dotprod => both.iter().for_each(|&f| tiles(f, dot, None, &[(4, 4)])),
+        // The product of four is no faster with unsigned codes.
+        Isa::I8mm => {}
+    }
+    names
 }
 
 /// The ISAs whose spelling table has an algorithm for a format.
 pub fn spelled_for(format: Format) -> impl Iterator<Item = Isa> {
-    spelled().filter(move |&isa| !crate::plan::spells(isa, format).is_empty())
+    let isas = Isa::ALL.iter().copied();
+    isas.filter(move |&isa| !crate::plan::spells(isa, format).is_empty())
 }
 
-/// The ISAs that have a spelling table and can exist on an architecture (as in `target_arch`).
+/// The ISAs that can exist on an architecture (as in `target_arch`).
 pub fn isas(arch: &str) -> Vec<Isa> {
-    spelled().filter(|isa| isa.target_arch().is_none_or(|a| a == arch)).collect()
+    let isas = Isa::ALL.iter().copied();
+    isas.filter(|isa| isa.target_arch().is_none_or(|a| a == arch)).collect()
+}
+
+/// The kernel by which the spelling of another is proven on machines without its ISA: AVX-VNNI is spelled
+/// as AVX-512 VL with vectors of 32 bytes.
+pub fn twin(isa: Isa) -> Option<(Isa, usize)> {
+    (isa == Isa::AvxVnni).then_some((Isa::Avx512, 32))
 }
 
 /// Every kernel for an ISA: its generic points, and the specialised ones for the K of `models`.
@@ -163,7 +236,7 @@ pub fn specs(isa: Isa, models: &[ModelSpec]) -> Vec<Spec> {
     let spec = |(format, algorithm, rows, unroll, width): Point, k| {
         let micro = MicroTile { rows, unroll, width };
         let fixed = Fixed { m: None, k };
-        Spec { name: KernelName { op: Op::Gemv, format, algorithm, micro, isa, fixed } }
+        Spec { name: KernelName { format, algorithm, micro, isa, fixed } }
     };
     let mut ks: Vec<usize> = models
         .iter()
@@ -194,6 +267,10 @@ mod tests {
                 for gemm in gemms(isa) {
                     assert_eq!(gemm.to_string().parse(), Ok(gemm));
                     crate::GemmPlan::new(&gemm).unwrap();
+                }
+                for batch in batches(isa) {
+                    assert_eq!(batch.to_string().parse(), Ok(batch));
+                    crate::BatchPlan::new(&batch).unwrap();
                 }
                 for spec in specs(isa, trilut_presets::models::all()) {
                     let name = spec.name.to_string();

@@ -11,26 +11,38 @@
 //! * [`emit`] wraps the result into a documented function and a registry entry.
 //! * [`lattice`] lists the kernels that are compiled in.
 //!
-//! Gemm kernels go the same way from their name: [`GemmPlan`], then [`emit_gemm`].
+//! Gemm kernels go the same way from their name: [`GemmPlan`], then [`emit_gemm`]; kernels of small batches by
+//! [`BatchPlan`] and [`emit_batch`].
 //!
-//! The three front doors (`kernels!`, the build-script API and `trilut codegen`) all call [`generate`].
+//! The three front doors (`kernels!`, the build-script API and `trilut codegen`) all describe a [`Set`]; its
+//! module is a [`SetModule`].
 
+mod batch;
 pub mod emit;
+mod emit_batch;
 mod emit_gemm;
+mod emit_set;
 mod error;
 mod gemm;
 pub mod lattice;
 mod lower;
+mod named;
 pub mod op;
 mod plan;
+mod set;
 mod spec;
 pub mod spelling;
 
+pub use batch::BatchPlan;
 pub use emit::{Generated, module};
+pub use emit_batch::{GeneratedBatch, emit_batch};
 pub use emit_gemm::{GeneratedGemm, emit_gemm};
+pub use emit_set::{LIBRARY, SetModule};
 pub use error::Error;
 pub use gemm::GemmPlan;
+pub use named::{Kind, Member, Named};
 pub use plan::{Bank, Plan};
+pub use set::Set;
 pub use spec::Spec;
 
 /// Plans, lowers, spells and emits one kernel.

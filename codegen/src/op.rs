@@ -40,6 +40,8 @@ pub enum Source {
     Weights,
     /// The prepared activations.
     Activations,
+    /// Those of a token of the tile, by its position in it.
+    Token(usize),
 }
 
 /// A buffer of lanes that gemm kernels keep values in.
@@ -72,6 +74,11 @@ pub enum Op {
         /// Byte offset.
         at: TokenStream,
     },
+    /// `W / 2` bytes from each of two byte offsets of the weights.
+    LoadTwo {
+        /// Byte offsets of the lower and of the upper half.
+        at: [TokenStream; 2],
+    },
     /// The 16-byte table at `at` of the activations, repeated in every 16-byte lane.
     Table {
         /// Byte offset.
@@ -81,6 +88,11 @@ pub enum Op {
     Signs {
         /// Byte offset.
         at: TokenStream,
+    },
+    /// `W / 2` bits from each of two byte offsets of the weights, each widened to a byte of 0x00 or 0xff.
+    SignsTwo {
+        /// Byte offsets of the bits of the lower and of the upper half.
+        at: [TokenStream; 2],
     },
     /// Bytewise `(a >> shift) & mask`.
     Field {
@@ -113,14 +125,22 @@ pub enum Op {
         /// The name of the table in `trilut_kernels::lanes::base3`.
         table: &'static str,
     },
-    /// Pairs of unsigned `codes` times signed `q`, added to int16 (|sum of a pair| < 2^15).
+    /// Neighbouring pairs of `codes` (0..=127) times signed `q`, added to int16 (|sum of a pair| < 2^15).
     MulAddPairs {
         /// Unsigned operand.
         codes: Var,
         /// Signed operand.
         q: Var,
     },
-    /// `acc` (int32) plus groups of four products of unsigned `codes` and signed `q`.
+    /// The same, but which two products make a pair is left open: for lanes that are only ever totalled.
+    MulAddAny {
+        /// Unsigned operand.
+        codes: Var,
+        /// Signed operand.
+        q: Var,
+    },
+    /// `acc` (int32) plus groups of four products of `codes` and signed `q`. Codes are unsigned, or signed
+    /// where the plan says so.
     Dot {
         /// int32 sums.
         acc: Var,
@@ -135,6 +155,25 @@ pub enum Op {
         table: Var,
         /// Indices.
         index: Var,
+    },
+    /// 2 x 2 products of rows of eight bytes: `acc[2 i + j]` (int32) plus the sum of
+    /// `codes[8 i + n] * q[8 j + n]`. Codes are 0..=127.
+    MatMul {
+        /// int32 sums.
+        acc: Var,
+        /// Two rows of codes.
+        codes: Var,
+        /// Two tokens' signed activations.
+        q: Var,
+    },
+    /// One half of `a`, then the same half of `b` (int32 lanes).
+    Join {
+        /// Gives the lower half.
+        a: Var,
+        /// Gives the upper half.
+        b: Var,
+        /// Which half of each.
+        half: Half,
     },
     /// Bitwise exclusive or.
     Xor {
@@ -240,7 +279,17 @@ pub enum Stmt {
         /// What is added to the sum.
         plus: TokenStream,
     },
-    /// Stores the int32 lanes of `a` to the local array `sums` from position `at`.
+    /// `out[at + i] = sum of the int32 lanes of sums[i]`, less a scalar expression.
+    StoreSums {
+        /// Position in `out`.
+        at: TokenStream,
+        /// The lanes, by output.
+        sums: Vec<Var>,
+        /// What is taken from each sum.
+        minus: TokenStream,
+    },
+    /// Stores the int32 lanes of `a`, which are sums of rows, to the local array `sums` from position `at`:
+    /// as [`Op::Interleave`] and [`Op::WidenHalf`] leave them, eight neighbours at most, the next eight 16 on.
     StoreLanes {
         /// Position in `sums`.
         at: usize,

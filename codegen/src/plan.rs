@@ -1,7 +1,7 @@
 //! What a legal spec amounts to: vector width, and int16 banks that are proven not to wrap.
 
 use crate::{Error, Spec};
-use trilut_presets::{Algorithm, Format, Isa, Op};
+use trilut_presets::{Algorithm, Format, Isa};
 
 /// A set of int16 accumulators that are widened to int32 together, in time.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -55,6 +55,8 @@ pub struct Plan {
     /// Base 3 by `dot` alone: steps after which its int32 sums of fractions are merged. What must fit
     /// int32 is `256 sum(digit q)` of one lane; the sums themselves may wrap.
     pub merge_steps: Option<u32>,
+    /// Whether the ISA's product of four takes signed codes, which must then be below 128.
+    pub signed: bool,
 }
 
 impl Plan {
@@ -64,18 +66,12 @@ impl Plan {
     /// When the spec is illegal; see [`Error`].
     pub fn new(spec: &Spec) -> Result<Self, Error> {
         let name = spec.name;
-        if name.op != Op::Gemv {
-            return Err(Error::Op(name.op));
-        }
         if !algorithms(name.format).contains(&name.algorithm) {
             return Err(Error::Algorithm {
                 algorithm: name.algorithm,
                 format: name.format,
                 legal: words(algorithms(name.format)),
             });
-        }
-        if crate::lattice::spelled().all(|isa| isa != name.isa) {
-            return Err(Error::Isa(name.isa));
         }
         let spelled = spells(name.isa, name.format);
         if !spelled.contains(&name.algorithm) {
@@ -90,7 +86,7 @@ impl Plan {
             });
         }
         let width = width(spec)?;
-        check_micro(spec)?;
+        check_micro(spec, width)?;
         if let (Some(m), Some(k)) = (name.fixed.m.or(Some(1)), name.fixed.k) {
             trilut_presets::Shape::new(m, k)?;
         }
@@ -131,7 +127,8 @@ impl Plan {
         // A lane adds four products of each of the five planes per load, each at most 256 * 2 * 128.
         let fractions = name.format == Format::Base3 && name.algorithm == Algorithm::Dot;
         let merge_steps = fractions.then(|| ((1 << 31) - 1) / (256 * 2 * 128) / (4 * 5 * loads));
-        Ok(Self { spec: *spec, width, banks, merge_steps })
+        let signed = name.isa == Isa::Dotprod;
+        Ok(Self { spec: *spec, width, banks, merge_steps, signed })
     }
 
     /// The same plan with bank `index` widened one step too late. It is wrong on purpose: tests show
@@ -203,15 +200,19 @@ pub(crate) fn spells(isa: Isa, format: Format) -> Vec<Algorithm> {
         Isa::Scalar | Isa::Emulated => Algorithm::ALL,
         Isa::Avx2 if format == Format::Base3 => &[Algorithm::Madd],
         Isa::Avx2 => &[Algorithm::Madd, Algorithm::MaddX4, Algorithm::Lut],
-        Isa::AvxVnni | Isa::Avx512 => &[Algorithm::Dot],
         Isa::Avx512Vbmi if format == Format::Base3 => &[Algorithm::Lut],
         Isa::Avx512Vbmi => &[],
-        Isa::Neon | Isa::Dotprod | Isa::I8mm => &[],
+        Isa::Neon if format == Format::Base3 => &[Algorithm::Madd],
+        Isa::Neon => &[Algorithm::Madd, Algorithm::MaddX4, Algorithm::Lut],
+        Isa::AvxVnni | Isa::Avx512 | Isa::Dotprod | Isa::I8mm if format == Format::Base3 => {
+            &[Algorithm::Dot]
+        }
+        Isa::AvxVnni | Isa::Avx512 | Isa::Dotprod | Isa::I8mm => &[Algorithm::Dot, Algorithm::Lut],
     };
     algorithms(format).iter().copied().filter(|a| spelled.contains(a)).collect()
 }
 
-fn words(algorithms: &[Algorithm]) -> String {
+pub(crate) fn words(algorithms: &[Algorithm]) -> String {
     algorithms.iter().map(|a| a.name()).collect::<Vec<_>>().join(", ")
 }
 
@@ -221,13 +222,16 @@ fn width(spec: &Spec) -> Result<usize, Error> {
     let (legal, text): (&[(Option<usize>, usize)], &str) = match (name.isa, name.algorithm) {
         (Isa::Scalar, _) => (&[(None, 16)], "none (it is 16)"),
         (Isa::Avx2 | Isa::AvxVnni, _) => (&[(None, 32)], "none (it is 32)"),
-        (Isa::Avx512 | Isa::Avx512Vbmi, _) => (&[(None, 64)], "none (it is 64)"),
+        (Isa::Avx512, _) => (&[(None, 64), (Some(32), 32)], "none (it is 64), w32"),
+        (Isa::Avx512Vbmi, _) => (&[(None, 64)], "none (it is 64)"),
+        (Isa::Neon | Isa::Dotprod | Isa::I8mm, _) => (&[(None, 16)], "none (it is 16)"),
         (Isa::Emulated, Algorithm::Lut) if name.format == Format::Base3 => {
             (&[(Some(64), 64)], "w64")
         }
-        (Isa::Emulated, Algorithm::Dot) => (&[(Some(16), 16), (Some(64), 64)], "w16, w64"),
+        (Isa::Emulated, Algorithm::Dot | Algorithm::Lut) => {
+            (&[(Some(16), 16), (Some(64), 64)], "w16, w64")
+        }
         (Isa::Emulated, _) => (&[(Some(16), 16)], "w16"),
-        (isa, _) => return Err(Error::Isa(isa)),
     };
     let found = legal.iter().find(|(given, _)| *given == name.micro.width);
     found.map(|&(_, width)| width).ok_or_else(|| Error::Width {
@@ -239,9 +243,11 @@ fn width(spec: &Spec) -> Result<usize, Error> {
 }
 
 /// Rows and unroll must be among the values whose code stays small.
-fn check_micro(spec: &Spec) -> Result<(), Error> {
+fn check_micro(spec: &Spec, width: usize) -> Result<(), Error> {
     let name = spec.name;
     let (rows, legal): (&[usize], _) = match name.format {
+        // A vector of 64 bytes is two groups.
+        Format::Tl1 | Format::Tl2 if width == 64 => (&[2, 4], "2, 4 (groups of 32)"),
         Format::Tl1 | Format::Tl2 => (&[1, 2, 4], "1, 2, 4 (groups of 32)"),
         _ => (&[1, 2, 4, 8], "1, 2, 4, 8"),
     };
@@ -287,6 +293,9 @@ mod tests {
             ("gemv_b3_madd_r1u1w16_emulated", 0, 60),
             ("gemv_tl1_lut_r1u1_avx2", 0, 126),
             ("gemv_tl2_lut_r1u1_avx2", 0, 84),
+            ("gemv_tl2_lut_r2u1_avx512", 0, 84),
+            ("gemv_i2s_madd_r1u1_neon", 0, 64),
+            ("gemv_i2s_maddx4_r1u1_neon", 1, 16),
         ] {
             let bank = plan(name).unwrap().banks[index];
             assert_eq!(bank.adds(), adds, "{name}");
@@ -298,7 +307,7 @@ mod tests {
     #[test]
     fn illegal_specs_name_the_rule_and_the_nearest_value() {
         for (name, words) in [
-            ("gemm_i2s_madd_r1u1_avx2", "legal: gemv"),
+            ("gemm_i2s_madd_r1u1_avx2", "begin with gemv"),
             ("gemv_i2s_lut_r1u1_avx2", "madd, maddx4, dot"),
             ("gemv_tl1_madd_r1u1_avx2", "legal for it: lut"),
             ("gemv_i2s_madd_r5u1_avx2", "nearest: 4"),
@@ -309,8 +318,11 @@ mod tests {
             ("gemv_i2s_dot_r1u1_emulated", "w16, w64"),
             ("gemv_i2s_dot_r1u1_avx2", "madd, maddx4"),
             ("gemv_i2s_madd_r1u1_avx512", "legal: dot"),
-            ("gemv_tl2_lut_r1u1_avx512", "a lesser isa"),
-            ("gemv_i2s_madd_r1u1_neon", "scalar, emulated, avx2"),
+            ("gemv_tl2_lut_r1u1_avx512vbmi", "a lesser isa"),
+            ("gemv_tl2_lut_r1u1_avx512", "nearest: 2"),
+            ("gemv_i2s_dot_r1u1w16_avx512", "w32"),
+            ("gemv_i2s_dot_r1u1_neon", "madd, maddx4"),
+            ("gemv_i2s_madd_r1u1_i8mm", "legal: dot"),
         ] {
             let error = plan(name).unwrap_err().to_string();
             assert!(error.contains(words), "{name}: {error}");

@@ -1,7 +1,7 @@
 //! What kernel is wanted.
 
 use crate::Error;
-use trilut_presets::{Format, Isa, KernelName, MicroTile, Op, Shape, default_point};
+use trilut_presets::{Format, Isa, KernelName, MicroTile, Shape, default_point};
 
 /// A kernel that is wanted: the parts of its name.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -15,19 +15,19 @@ impl Spec {
     /// default there, fixed to the shape's K. It is what `kernels!` and `trilut codegen` start from.
     ///
     /// # Errors
-    /// When the ISA has no spelling table.
+    /// When the ISA has no such kernel for the format.
     pub fn representative(shape: Shape, format: Format, isa: Isa) -> Result<Self, Error> {
         let (algorithm, rows, unroll) = default_point(format, isa);
         // Array vectors gain nothing from a wider tile.
         let (rows, unroll, width) = match isa {
-            Isa::Avx2 | Isa::AvxVnni | Isa::Avx512 | Isa::Avx512Vbmi => (rows, unroll, None),
             Isa::Scalar => (1, 1, None),
             Isa::Emulated => (1, 1, Some(16)),
-            _ => return Err(Error::Isa(isa)),
+            _ => (rows, unroll, None),
         };
         let micro = MicroTile { rows, unroll, width };
         let fixed = trilut_presets::Fixed { m: None, k: Some(shape.k) };
-        Ok(Self { name: KernelName { op: Op::Gemv, format, algorithm, micro, isa, fixed } })
+        let spec = Self { name: KernelName { format, algorithm, micro, isa, fixed } };
+        crate::Plan::new(&spec).map(|_| spec)
     }
 }
 

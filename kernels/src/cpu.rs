@@ -1,9 +1,12 @@
 //! Which ISAs this CPU may run, which kernels there are for them, and which is the default.
 
 use crate::registry::BUILT_IN;
-use crate::{GemmKernel, GemmRunnable, Kernel, Registry, RegistryError, Runnable, registry};
+use crate::{
+    BatchKernel, BatchRunnable, GemmKernel, GemmRunnable, Kernel, Registry, RegistryError,
+    Runnable, registry,
+};
 use std::cmp::Reverse;
-use trilut_presets::{Format, Isa, Op, Shape, default_gemm_point, default_point};
+use trilut_presets::{Format, Isa, Shape, default_batch_point, default_gemm_point, default_point};
 
 /// The proof that this CPU supports an ISA. Only detection makes one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -122,11 +125,24 @@ impl Cpu {
         self.registries().find_map(|registry| registry.find_gemm(name))
     }
 
-    /// The hash of the kernel with a name, of either op, if it exists and may run here: what records of
+    /// The small-batch kernel with a name, likewise.
+    pub fn find_batch(&self, name: &str) -> Option<&'static BatchKernel> {
+        self.registries().find_map(|registry| registry.find_batch(name))
+    }
+
+    /// The added registry that a small-batch kernel is from, as for the others.
+    pub fn batch_origin(&self, kernel: &BatchKernel) -> Option<&'static Registry> {
+        self.added.iter().copied().find(|registry| registry.has_batch(kernel))
+    }
+
+    /// The hash of the kernel with a name, of any kind, if it exists and may run here: what records of
     /// presets are compared with.
     pub fn resolve(&self, name: &str) -> Option<u64> {
         if let Some(kernel) = self.find(name) {
             return self.runnable(kernel).map(|_| kernel.hash);
+        }
+        if let Some(kernel) = self.find_batch(name) {
+            return self.batch_runnable(kernel).map(|_| kernel.hash);
         }
         let kernel = self.find_gemm(name)?;
         self.gemm_runnable(kernel).map(|_| kernel.hash)
@@ -163,7 +179,6 @@ impl Cpu {
             .flat_map(Registry::kernels)
             .filter(move |k| {
                 k.name.format == format
-                    && k.name.op == Op::Gemv
                     && k.name.isa != Isa::Emulated
                     && k.name.fixed.accepts(shape)
             })
@@ -217,5 +232,34 @@ impl Cpu {
         };
         let best = self.gemm_candidates().enumerate().max_by_key(rank);
         best.expect("the lattice has a scalar gemm kernel").1
+    }
+
+    /// Pairs a small-batch kernel with the proof that it may run here.
+    pub fn batch_runnable(&self, kernel: &'static BatchKernel) -> Option<BatchRunnable> {
+        BatchRunnable::new(kernel, self.supports(kernel.name.isa)?)
+    }
+
+    /// Every small-batch kernel that may run a format here, test-only ISAs left out; none for formats
+    /// that have no such kernels.
+    pub fn batch_candidates(&self, format: Format) -> impl Iterator<Item = BatchRunnable> + '_ {
+        self.registries()
+            .flat_map(Registry::batch_kernels)
+            .filter(move |k| k.name.format == format && k.name.isa != Isa::Emulated)
+            .filter_map(|k| self.batch_runnable(k))
+    }
+
+    /// The small-batch kernel used where nothing was tuned: the most capable ISA's kernel by
+    /// [`default_batch_point`], or any other where the ISA lacks that. `None` where a format has none, or
+    /// portable ones alone on a CPU that can do more: there its kernels for one token do better.
+    pub fn default_batch(&self, format: Format) -> Option<BatchRunnable> {
+        let does_more = self.best().isa() != Isa::Scalar;
+        let rank = |(index, r): &(usize, BatchRunnable)| {
+            let name = r.kernel().name;
+            let point = Some((name.algorithm, name.rows, name.tokens));
+            let added = self.batch_origin(r.kernel()).map(|_| Reverse(*index));
+            (name.isa, added, point == default_batch_point(name.format, name.isa))
+        };
+        let best = self.batch_candidates(format).enumerate().max_by_key(rank).map(|(_, k)| k);
+        best.filter(|kernel| !(does_more && kernel.kernel().name.isa == Isa::Scalar))
     }
 }

@@ -86,6 +86,11 @@ impl GemmKernel {
     pub const unsafe fn new(info: GemmInfo, run: GemmFn) -> Self {
         Self { info, run }
     }
+
+    /// Where its machine code begins, for tools that show it.
+    pub fn code(&self) -> *const u8 {
+        self.run as *const u8
+    }
 }
 
 impl std::ops::Deref for GemmKernel {

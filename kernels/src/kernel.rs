@@ -2,7 +2,7 @@
 
 use crate::{Activation, Activations, Layout, PackedView, Supported};
 use std::ops::Range;
-use trilut_presets::{KernelName, Shape, Tile};
+use trilut_presets::{Format, KernelName, Shape, Tile};
 
 /// The arguments of a generated gemv function: one token, some rows.
 ///
@@ -103,6 +103,11 @@ impl Kernel {
     pub const unsafe fn new(info: KernelInfo, run: GemvFn) -> Self {
         Self { info, run }
     }
+
+    /// Where its machine code begins, for tools that show it.
+    pub fn code(&self) -> *const u8 {
+        self.run as *const u8
+    }
 }
 
 impl std::ops::Deref for Kernel {
@@ -140,6 +145,24 @@ pub enum GemvError {
         kernel: &'static str,
         /// The shape that was asked for.
         shape: Shape,
+    },
+    /// None of the kernels of a module runs on this CPU.
+    #[error("no kernel of `{registry}` for {shape} in {format} runs on this CPU; add isa `scalar`")]
+    NoKernel {
+        /// The module.
+        registry: &'static str,
+        /// The format.
+        format: Format,
+        /// The shape.
+        shape: Shape,
+    },
+    /// The weights are of another size than the function is for.
+    #[error("the function is for {wants}, the weights are {given}")]
+    Weights {
+        /// The size that it is for.
+        wants: Shape,
+        /// The size of the weights.
+        given: Shape,
     },
     /// The activations were not prepared in the kernel's form, or have another length.
     #[error("kernel {kernel} needs {wants:?} activations of length {k}")]

@@ -3,7 +3,8 @@
 //! A panel is filled from the stored copy of any format, once for all tokens that pass over it. Its rows
 //! are either plain codes or indices into the tables of the vector lookup:
 //!
-//! * [`PanelForm::Codes`]: a byte `t + 1` per input, in order, padded to a multiple of 4.
+//! * [`PanelForm::Codes`]: a byte `t + 1` per input, in order, padded to a multiple of 4;
+//!   [`PanelForm::Eights`] to a multiple of 8.
 //! * [`PanelForm::Indices`]: inputs are taken as planes of 32; `g` planes make 32 groups, group `j` of
 //!   planes `m` having the inputs `32 (g m + i) + j` for `i < g`. A group's index is the sum of
 //!   `3^i (t_i + 1)`. The bytes of `tables` groups of all rows lie side by side, since a pass of the
@@ -27,6 +28,8 @@ pub enum PanelForm {
     },
     /// One code per input, for register tiles.
     Codes,
+    /// The same, for register tiles that take eight inputs at a time.
+    Eights,
     /// Both in turn: per pass, `tables` indices of 4 inputs, then `steps` times 4 codes.
     Mixed {
         /// Groups of 4 inputs that are looked up in a pass.
@@ -37,11 +40,12 @@ pub enum PanelForm {
 }
 
 impl PanelForm {
-    /// Groups of inputs of a row: of `group` inputs, or of 4; of a mixed one, passes.
+    /// Groups of inputs of a row: of `group` inputs, or of 4 or 8; of a mixed one, passes.
     pub const fn groups(self, k: usize) -> usize {
         match self {
             Self::Indices { group, .. } => k.div_ceil(32 * group) * 32,
             Self::Codes => k.div_ceil(4),
+            Self::Eights => k.div_ceil(8),
             Self::Mixed { tables, steps } => k.div_ceil(4 * (tables + steps)),
         }
     }
@@ -51,6 +55,7 @@ impl PanelForm {
         match self {
             Self::Indices { group, .. } => self.groups(k) * group,
             Self::Codes => self.groups(k) * 4,
+            Self::Eights => self.groups(k) * 8,
             Self::Mixed { tables, steps } => self.groups(k) * 4 * (tables + steps),
         }
     }
@@ -59,7 +64,7 @@ impl PanelForm {
     pub const fn panel_bytes(self, rows: usize, k: usize) -> usize {
         match self {
             Self::Indices { .. } => rows * self.groups(k),
-            Self::Codes => rows * self.inputs(k),
+            Self::Codes | Self::Eights => rows * self.inputs(k),
             Self::Mixed { tables, steps } => rows * self.groups(k) * (tables + 4 * steps),
         }
     }
@@ -79,7 +84,7 @@ impl PanelForm {
             Self::Mixed { tables, steps: _ } => {
                 Self::Indices { group: 4, tables }.scratch_len(rows, tokens)
             }
-            Self::Codes => 0,
+            Self::Codes | Self::Eights => 0,
         }
     }
 }
@@ -161,7 +166,7 @@ impl Panel {
         let (rows, k) = (*rows, *k);
         let mut all = segments.iter().flat_map(|s| s.rows.clone().map(move |row| (s.weights, row)));
         let stride = form.inputs(k);
-        if form == PanelForm::Codes {
+        if matches!(form, PanelForm::Codes | PanelForm::Eights) {
             for ((weights, row), out) in all.zip(bytes.chunks_exact_mut(stride)) {
                 let (codes, padding) = out.split_at_mut(k);
                 unpack_codes(weights, row, codes);
@@ -176,7 +181,7 @@ impl Panel {
             }
             let place = Place { rows, at, count };
             match form {
-                PanelForm::Codes => unreachable!("returned above"),
+                PanelForm::Codes | PanelForm::Eights => unreachable!("returned above"),
                 PanelForm::Indices { group, tables } => {
                     match group {
                         3 => join::<3>(codes, indices),
@@ -408,7 +413,9 @@ mod tests {
     fn codes(panel: &Panel) -> Vec<Vec<u8>> {
         let (form, k) = (panel.form().unwrap(), panel.k());
         let row = |row: usize| match form {
-            PanelForm::Codes => panel.bytes()[row * form.inputs(k)..][..form.inputs(k)].to_vec(),
+            PanelForm::Codes | PanelForm::Eights => {
+                panel.bytes()[row * form.inputs(k)..][..form.inputs(k)].to_vec()
+            }
             PanelForm::Indices { group, tables } => {
                 let mut codes = vec![9; form.inputs(k)];
                 for n in 0..form.groups(k) {
@@ -463,7 +470,7 @@ mod tests {
                 let steps = [4, 8, 12, 16, 20, 24].into_iter();
                 let mixed =
                     steps.flat_map(|steps| [4, 8].map(|tables| PanelForm::Mixed { tables, steps }));
-                for form in indices.chain(mixed).chain([PanelForm::Codes]) {
+                for form in indices.chain(mixed).chain([PanelForm::Codes, PanelForm::Eights]) {
                     let segments =
                         [32..70, 0..5].map(|rows| Segment { weights: packed.view(), rows });
                     panel.fill(form, &segments);

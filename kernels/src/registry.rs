@@ -5,9 +5,13 @@
 //! that they are what their names say and exact on this CPU.
 
 use crate::exactness::{Gate, Inexact};
-use crate::{AnyKernel, Cpu, GemmKernel, Kernel, Layout, Runnable, lattice};
+use crate::{
+    Activations, AnyKernel, BatchKernel, Cpu, GemmKernel, GemvError, Kernel, Layout, PackedView,
+    Runnable, lattice,
+};
 use std::collections::BTreeMap;
-use trilut_presets::{Format, Isa, Op, Shape};
+use std::sync::OnceLock;
+use trilut_presets::{Format, Isa, Shape, Tile};
 
 /// A set of kernels with a name for people, such as the path of the module that it is in.
 #[derive(Debug)]
@@ -15,6 +19,7 @@ pub struct Registry {
     name: &'static str,
     kernels: &'static [Kernel],
     gemm_kernels: &'static [GemmKernel],
+    batch_kernels: &'static [BatchKernel],
 }
 
 /// A registry that may not be used.
@@ -64,7 +69,13 @@ impl Registry {
         kernels: &'static [Kernel],
         gemm_kernels: &'static [GemmKernel],
     ) -> Self {
-        Self { name, kernels, gemm_kernels }
+        Self { name, kernels, gemm_kernels, batch_kernels: &[] }
+    }
+
+    /// The same with small-batch kernels.
+    #[must_use]
+    pub const fn with_batches(self, batch_kernels: &'static [BatchKernel]) -> Self {
+        Self { batch_kernels, ..self }
     }
 
     /// Its name for people.
@@ -83,6 +94,11 @@ impl Registry {
         self.gemm_kernels
     }
 
+    /// The small-batch kernels of this architecture, likewise.
+    pub const fn batch_kernels(&self) -> &'static [BatchKernel] {
+        self.batch_kernels
+    }
+
     /// The gemv kernel with a name.
     pub fn find(&self, name: &str) -> Option<&'static Kernel> {
         self.kernels.iter().find(|kernel| kernel.text == name)
@@ -91,6 +107,16 @@ impl Registry {
     /// The gemm kernel with a name.
     pub fn find_gemm(&self, name: &str) -> Option<&'static GemmKernel> {
         self.gemm_kernels.iter().find(|kernel| kernel.text == name)
+    }
+
+    /// The small-batch kernel with a name.
+    pub fn find_batch(&self, name: &str) -> Option<&'static BatchKernel> {
+        self.batch_kernels.iter().find(|kernel| kernel.text == name)
+    }
+
+    /// Whether a small-batch kernel is a member: this very one, not another of the same name.
+    pub fn has_batch(&self, kernel: &BatchKernel) -> bool {
+        self.batch_kernels.as_ptr_range().contains(&std::ptr::from_ref(kernel))
     }
 
     /// Whether a gemv kernel is a member: this very one, not another of the same name.
@@ -136,6 +162,12 @@ impl Registry {
             }
             ran.push(kernel.kernel().text);
         }
+        for kernel in self.batch_kernels.iter().filter_map(|k| cpu.batch_runnable(k)) {
+            for k in ANY_K {
+                by_shape.entry(Shape { m: ANY_M, k }).or_default().push(AnyKernel::Batch(kernel));
+            }
+            ran.push(kernel.kernel().text);
+        }
         for (shape, kernels) in by_shape {
             let mut gate = Gate::new(shape, Layout::I2s);
             for kernel in kernels {
@@ -156,7 +188,7 @@ impl Registry {
         let mut names: Vec<&'static str> = Vec::new();
         for kernel in self.kernels {
             let name = kernel.name;
-            if name.op != Op::Gemv || kernel.text.parse() != Ok(name) {
+            if kernel.text.parse() != Ok(name) {
                 return refuse(kernel.text, "its name in parts is another");
             }
             if kernel.layout.format() != name.format {
@@ -173,6 +205,12 @@ impl Registry {
             }
             names.push(kernel.text);
         }
+        for kernel in self.batch_kernels {
+            if kernel.text.parse() != Ok(kernel.name) {
+                return refuse(kernel.text, "its name in parts is another");
+            }
+            names.push(kernel.text);
+        }
         names.sort_unstable();
         match names.windows(2).find(|pair| pair[0] == pair[1]) {
             Some(pair) => Err(RegistryError::Twice { registry: self.name, kernel: pair[0] }),
@@ -181,9 +219,58 @@ impl Registry {
     }
 }
 
+/// The kernel of a registry for one format and shape, found on first use.
+#[derive(Debug)]
+pub struct RegistryPick {
+    registry: &'static Registry,
+    format: Format,
+    shape: Shape,
+    kernel: OnceLock<Option<Runnable>>,
+}
+
+impl RegistryPick {
+    /// A pick that is still to be made.
+    pub const fn new(registry: &'static Registry, format: Format, shape: Shape) -> Self {
+        Self { registry, format, shape, kernel: OnceLock::new() }
+    }
+
+    /// The kernel, by [`Registry::most_capable`] under the cap of `TRILUT_ISA`.
+    ///
+    /// # Errors
+    /// When the registry has none that runs on this CPU.
+    pub fn kernel(&self) -> Result<Runnable, GemvError> {
+        let Self { registry, format, shape, kernel } = self;
+        let pick = || registry.most_capable(&Cpu::detect(), *format, *shape);
+        let none = GemvError::NoKernel { registry: registry.name, format: *format, shape: *shape };
+        (*kernel.get_or_init(pick)).ok_or(none)
+    }
+
+    /// `out = T q` for the whole matrix; prepares the activations for the kernel.
+    ///
+    /// # Errors
+    /// When weights, activations or output have other sizes or another format, or there is no kernel;
+    /// nothing is written then.
+    pub fn gemv(
+        &self,
+        weights: PackedView<'_>,
+        x: &mut Activations,
+        out: &mut [i32],
+    ) -> Result<(), GemvError> {
+        if weights.shape() != self.shape {
+            return Err(GemvError::Weights { wants: self.shape, given: weights.shape() });
+        }
+        let kernel = self.kernel()?;
+        if x.q().len() == self.shape.k {
+            x.prepare(kernel.activation());
+        }
+        kernel.gemv(weights, x, 0..self.shape.m, Tile::default(), out)
+    }
+}
+
 /// Every kernel that is compiled into this crate.
 pub(crate) static BUILT_IN: Registry =
-    Registry::new("trilut-kernels", &lattice::KERNELS, &lattice::GEMM_KERNELS);
+    Registry::new("trilut-kernels", &lattice::KERNELS, &lattice::GEMM_KERNELS)
+        .with_batches(&lattice::BATCH_KERNELS);
 
 /// Every kernel of this architecture, generic ones first within each ISA.
 pub fn registry() -> &'static [Kernel] {
@@ -203,4 +290,14 @@ pub fn gemm_registry() -> &'static [GemmKernel] {
 /// The gemm kernel with a name.
 pub fn find_gemm(name: &str) -> Option<&'static GemmKernel> {
     BUILT_IN.find_gemm(name)
+}
+
+/// Every small-batch kernel of this architecture.
+pub fn batch_registry() -> &'static [BatchKernel] {
+    BUILT_IN.batch_kernels()
+}
+
+/// The small-batch kernel with a name.
+pub fn find_batch(name: &str) -> Option<&'static BatchKernel> {
+    BUILT_IN.find_batch(name)
 }

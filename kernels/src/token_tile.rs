@@ -1,8 +1,9 @@
 //! Token tiles: the activations of a few tokens, side by side, as gemm kernels read them.
 //!
 //! Lanes are tokens. For [`PanelForm::Indices`] the inputs of each group follow each other, one row of
-//! tokens per input; for [`PanelForm::Codes`] each four inputs of a token stay together;
-//! [`PanelForm::Mixed`] has both in turn. Tokens that a tile lacks, and inputs beyond K, are 0.
+//! tokens per input; for [`PanelForm::Codes`] each four inputs of a token stay together, for
+//! [`PanelForm::Eights`] each eight; [`PanelForm::Mixed`] has rows and fours in turn. Tokens that a tile
+//! lacks, and inputs beyond K, are 0.
 
 use crate::panel::PanelForm;
 use crate::{Activations, AlignedBytes};
@@ -49,7 +50,8 @@ impl TokenTile {
         let inputs: Vec<&[u8]> = inputs.map(padded).collect();
         let bytes = &mut *self.bytes;
         match form {
-            PanelForm::Codes => fours(&inputs, tokens, 0..form.inputs(k), bytes),
+            PanelForm::Codes => blocks::<4>(&inputs, tokens, 0..form.inputs(k), bytes),
+            PanelForm::Eights => blocks::<8>(&inputs, tokens, 0..form.inputs(k), bytes),
             PanelForm::Indices { group, .. } => {
                 for from in (0..k).step_by(8) {
                     let (plane, j) = (from / 32, from % 32);
@@ -69,7 +71,7 @@ impl TokenTile {
                             *sum -= q.iter().map(|&q| i32::from(q as i8)).sum::<i32>();
                         }
                     }
-                    fours(&inputs, tokens, middle..start + all, bytes);
+                    blocks::<4>(&inputs, tokens, middle..start + all, bytes);
                 }
             }
         }
@@ -100,12 +102,12 @@ fn padded(activations: &Activations) -> &[u8] {
     activations.get(crate::Activation::Plain, activations.q().len()).expect("always there")
 }
 
-/// Each four of a range of inputs of each token.
-fn fours(inputs: &[&[u8]], tokens: usize, range: Range<usize>, bytes: &mut [u8]) {
-    let (out, _) = bytes[range.start * tokens..range.end * tokens].as_chunks_mut::<4>();
+/// Each `N` of a range of inputs of each token.
+fn blocks<const N: usize>(inputs: &[&[u8]], tokens: usize, range: Range<usize>, bytes: &mut [u8]) {
+    let (out, _) = bytes[range.start * tokens..range.end * tokens].as_chunks_mut::<N>();
     for (token, q) in inputs.iter().enumerate() {
         let q = q.get(range.start..range.end.min(q.len())).unwrap_or_default();
-        for (out, q) in out[token..].iter_mut().step_by(tokens).zip(q.as_chunks::<4>().0) {
+        for (out, q) in out[token..].iter_mut().step_by(tokens).zip(q.as_chunks::<N>().0) {
             *out = *q;
         }
     }
@@ -176,6 +178,7 @@ mod tests {
             };
             for form in [
                 PanelForm::Codes,
+                PanelForm::Eights,
                 PanelForm::Indices { group: 3, tables: 4 },
                 PanelForm::Indices { group: 4, tables: 8 },
                 PanelForm::Indices { group: 5, tables: 2 },
@@ -185,7 +188,7 @@ mod tests {
                 tile.arrange(form, room, tokens.iter());
                 // Whether an input is multiplied.
                 let is_code = |input: usize| match form {
-                    PanelForm::Codes => true,
+                    PanelForm::Codes | PanelForm::Eights => true,
                     PanelForm::Indices { .. } => false,
                     PanelForm::Mixed { tables, steps } => {
                         input % (4 * (tables + steps)) >= 4 * tables
@@ -198,6 +201,7 @@ mod tests {
                             let (n, i) = (row / group, row % group);
                             (at % room, 32 * (group * (n / 32) + i) + n % 32)
                         }
+                        PanelForm::Eights => (at / 8 % room, row / 8 * 8 + at % 8),
                         // A step of four inputs takes as many bytes as four rows do.
                         _ if is_code(row) => (at / 4 % room, row / 4 * 4 + at % 4),
                         _ => (at % room, row),

@@ -2,7 +2,7 @@
 
 mod common;
 
-use common::{Case, random};
+use common::{Case, gemm_twins, note_exact, random, wanted};
 use trilut_kernels::{
     Activations, Cpu, GemmKernel, GemmRunnable, GemmScratch, Packed, Panel, Segment, Shape,
     TokenTile, gemm_registry, reference,
@@ -16,8 +16,9 @@ mod raised {
 /// The gemm kernels that can run here; the others are named on stderr.
 fn runnable(kernels: &'static [GemmKernel]) -> Vec<GemmRunnable> {
     let cpu = Cpu::capped(None);
+    let wanted = kernels.iter().filter(|kernel| wanted(kernel.name.isa));
     let (run, skipped): (Vec<_>, Vec<_>) =
-        kernels.iter().map(|k| (k, cpu.gemm_runnable(k))).partition(|(_, run)| run.is_some());
+        wanted.map(|k| (k, cpu.gemm_runnable(k))).partition(|(_, run)| run.is_some());
     if !skipped.is_empty() {
         let names: Vec<_> = skipped.iter().map(|(k, _)| k.text).collect();
         eprintln!("{} gemm kernels cannot run on this CPU: {}", names.len(), names.join(", "));
@@ -50,7 +51,8 @@ fn run(kernel: &GemmRunnable, segments: &[Segment<'_>], tokens: &[Activations]) 
 
 #[test]
 fn every_kernel_is_exact_on_every_layout_and_tail() {
-    let kernels = runnable(gemm_registry());
+    let mut kernels = runnable(gemm_registry());
+    kernels.append(&mut runnable(gemm_twins()));
     assert!(kernels.len() > 8);
     for (m, k, count) in [(1, 1, 1), (33, 128, 5), (70, 200, 33), (64, 384, 64), (7, 515, 70)] {
         let shape = Shape::new(m, k).unwrap();
@@ -73,6 +75,7 @@ fn every_kernel_is_exact_on_every_layout_and_tail() {
             }
         }
     }
+    note_exact(kernels.iter().map(|kernel| kernel.kernel().text));
 }
 
 #[test]

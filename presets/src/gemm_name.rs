@@ -2,9 +2,9 @@
 //!
 //! ```text
 //! name      = "gemm" "_" algorithm "_" micro "_" isa
-//! algorithm = "vlut" | "dot" | "madd" | "mix"
+//! algorithm = "vlut" | "dot" | "madd" | "mmla" | "mix"
 //! micro     = vlut: "g" GROUP "p" TABLES "t" TOKENS [ "w" WIDTH ]
-//!             dot, madd: "r" ROWS "t" TOKENS [ "w" WIDTH ]
+//!             dot, madd, mmla: "r" ROWS "t" TOKENS [ "w" WIDTH ]
 //!             mix: "p" TABLES "s" STEPS "r" ROWS "t" TOKENS [ "w" WIDTH ]
 //! ```
 //!
@@ -36,6 +36,11 @@ pub enum GemmAlgorithm {
         /// Rows of the register tile.
         rows: usize,
     },
+    /// A register tile of rows by tokens; 2 x 2 products of rows of eight, added to int32.
+    Mmla {
+        /// Rows of the register tile.
+        rows: usize,
+    },
     /// Lookup and a register tile of `dot` in one pass over K: lookups are bound by loads and products
     /// by the multipliers, so that together they exceed the peak of either.
     Mix {
@@ -55,6 +60,7 @@ impl GemmAlgorithm {
             Self::Vlut { .. } => "vlut",
             Self::Dot { .. } => "dot",
             Self::Madd { .. } => "madd",
+            Self::Mmla { .. } => "mmla",
             Self::Mix { .. } => "mix",
         }
     }
@@ -66,6 +72,9 @@ pub const fn default_gemm_point(isa: Isa) -> GemmAlgorithm {
     match isa {
         Isa::AvxVnni => GemmAlgorithm::Mix { tables: 8, steps: 8, rows: 4 },
         Isa::Avx512 => GemmAlgorithm::Dot { rows: 6 },
+        // By their multiply-adds per instruction; not measured.
+        Isa::Dotprod => GemmAlgorithm::Dot { rows: 4 },
+        Isa::I8mm => GemmAlgorithm::Mmla { rows: 8 },
         _ => GemmAlgorithm::Vlut { group: 4, tables: 8 },
     }
 }
@@ -89,7 +98,9 @@ impl std::fmt::Display for GemmName {
         write!(f, "gemm_{}_", algorithm.name())?;
         match algorithm {
             GemmAlgorithm::Vlut { group, tables } => write!(f, "g{group}p{tables}")?,
-            GemmAlgorithm::Dot { rows } | GemmAlgorithm::Madd { rows } => write!(f, "r{rows}")?,
+            GemmAlgorithm::Dot { rows }
+            | GemmAlgorithm::Madd { rows }
+            | GemmAlgorithm::Mmla { rows } => write!(f, "r{rows}")?,
             GemmAlgorithm::Mix { tables, steps, rows } => {
                 write!(f, "p{tables}s{steps}r{rows}")?;
             }
@@ -118,11 +129,12 @@ impl std::str::FromStr for GemmName {
             })(),
             "dot" => number(&mut rest, 'r').map(|rows| GemmAlgorithm::Dot { rows }),
             "madd" => number(&mut rest, 'r').map(|rows| GemmAlgorithm::Madd { rows }),
+            "mmla" => number(&mut rest, 'r').map(|rows| GemmAlgorithm::Mmla { rows }),
             "mix" => (|| {
                 let (tables, steps) = (number(&mut rest, 'p')?, number(&mut rest, 's')?);
                 Some(GemmAlgorithm::Mix { tables, steps, rows: number(&mut rest, 'r')? })
             })(),
-            _ => return Err(bad("the algorithm must be vlut, dot, madd or mix")),
+            _ => return Err(bad("the algorithm must be vlut, dot, madd, mmla or mix")),
         };
         let (algorithm, tokens) = algorithm.zip(number(&mut rest, 't')).ok_or_else(|| {
             bad("the micro tile must read g<N>p<N>t<N> (vlut), r<N>t<N> or p<N>s<N>r<N>t<N> (mix)")
@@ -146,6 +158,7 @@ mod tests {
             "gemm_vlut_g3p16t8w16_emulated",
             "gemm_dot_r8t32_avx512",
             "gemm_madd_r4t16_avx2",
+            "gemm_mmla_r8t8_i8mm",
             "gemm_mix_p8s16r8t32_avx512",
         ] {
             let name: GemmName = text.parse().unwrap();

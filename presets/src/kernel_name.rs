@@ -1,8 +1,7 @@
-//! The grammar of kernel names.
+//! The grammar of the names of gemv kernels, which multiply one token.
 //!
 //! ```text
-//! name      = op "_" format "_" algorithm "_" micro "_" isa [ "_" fixed ]
-//! op        = "gemv" | "gemm"
+//! name      = "gemv" "_" format "_" algorithm "_" micro "_" isa [ "_" fixed ]
 //! format    = "i2s" | "tl1" | "tl2" | "b3"
 //! algorithm = "madd" | "maddx4" | "dot" | "lut"
 //! micro     = "r" ROWS "u" UNROLL [ "w" WIDTH ]     rows per call, blocks per step, vector bytes
@@ -13,7 +12,7 @@
 //! `w` is written only for ISAs whose vector width is not given by their name (`emulated`).
 //! Examples: `gemv_i2s_maddx4_r4u2_avx2`, `gemv_tl2_lut_r1u1_avx2_k6912`.
 
-use crate::{Format, Isa, Op, ParseError, Shape};
+use crate::{Format, Isa, ParseError, Shape};
 
 /// How a micro-kernel computes its sums.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -53,9 +52,13 @@ crate::named!(Algorithm, "algorithm");
 pub const fn default_point(format: Format, isa: Isa) -> (Algorithm, usize, usize) {
     match (format, isa) {
         (Format::Base3, Isa::Avx512Vbmi) => (Algorithm::Lut, 1, 2),
-        (Format::I2S | Format::Base3, Isa::AvxVnni | Isa::Avx512) => (Algorithm::Dot, 1, 2),
+        (Format::I2S | Format::Base3, Isa::AvxVnni | Isa::Avx512 | Isa::Dotprod | Isa::I8mm) => {
+            (Algorithm::Dot, 1, 2)
+        }
         (Format::I2S, _) => (Algorithm::MaddX4, 1, 2),
         (Format::Base3, _) => (Algorithm::Madd, 1, 2),
+        // Four would leave no registers for indices.
+        (Format::Tl1 | Format::Tl2, Isa::Neon | Isa::Dotprod | Isa::I8mm) => (Algorithm::Lut, 2, 2),
         (Format::Tl1 | Format::Tl2, _) => (Algorithm::Lut, 4, 2),
     }
 }
@@ -78,6 +81,22 @@ impl std::fmt::Display for MicroTile {
     }
 }
 
+impl std::str::FromStr for MicroTile {
+    type Err = ParseError;
+
+    fn from_str(text: &str) -> Result<Self, ParseError> {
+        let mut rest = text;
+        let micro = (|| {
+            let rows = number(&mut rest, 'r')?;
+            let unroll = number(&mut rest, 'u')?;
+            let width = number(&mut rest, 'w');
+            rest.is_empty().then_some(Self { rows, unroll, width })
+        })();
+        let rule = "the micro tile must read r<ROWS>u<UNROLL>[w<BYTES>], such as r4u2";
+        micro.ok_or_else(|| ParseError::new("micro tile", text, rule))
+    }
+}
+
 /// The sizes that a micro-kernel is specialised for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Default)]
 pub struct Fixed {
@@ -97,8 +116,6 @@ impl Fixed {
 /// The parts of a kernel's name.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct KernelName {
-    /// What it computes.
-    pub op: Op,
     /// The stored codec it reads.
     pub format: Format,
     /// How it computes.
@@ -113,8 +130,8 @@ pub struct KernelName {
 
 impl std::fmt::Display for KernelName {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let Self { op, format, algorithm, micro, isa, fixed } = self;
-        write!(f, "{op}_{}_{algorithm}_{micro}_{isa}", format.word())?;
+        let Self { format, algorithm, micro, isa, fixed } = self;
+        write!(f, "gemv_{}_{algorithm}_{micro}_{isa}", format.word())?;
         if let Some(k) = fixed.k {
             f.write_str("_")?;
             if let Some(m) = fixed.m {
@@ -149,16 +166,12 @@ impl std::str::FromStr for KernelName {
         let (head, fixed) = match parts.as_slice() {
             [head @ .., fixed] if parts.len() == 6 => (head, Some(*fixed)),
             head if parts.len() == 5 => (head, None),
-            _ => return Err(bad("op_format_algorithm_micro_isa[_fixed]")),
+            _ => return Err(bad("gemv_format_algorithm_micro_isa[_fixed]")),
         };
+        if head[0] != "gemv" {
+            return Err(bad("it must begin with gemv"));
+        }
         let format = Format::ALL.iter().copied().find(|f| f.word() == head[1]);
-        let mut rest = head[3];
-        let micro = (|| {
-            let rows = number(&mut rest, 'r')?;
-            let unroll = number(&mut rest, 'u')?;
-            let width = number(&mut rest, 'w');
-            rest.is_empty().then_some(MicroTile { rows, unroll, width })
-        })();
         let fixed = match fixed {
             None => Fixed::default(),
             Some(mut rest) => {
@@ -171,10 +184,9 @@ impl std::str::FromStr for KernelName {
             }
         };
         Ok(Self {
-            op: head[0].parse()?,
             format: format.ok_or_else(|| bad("the format must be i2s, tl1, tl2 or b3"))?,
             algorithm: head[2].parse()?,
-            micro: micro.ok_or_else(|| bad("the micro tile must read r<N>u<N>[w<N>]"))?,
+            micro: head[3].parse().map_err(|error: ParseError| bad(&error.rule))?,
             isa: head[4].parse()?,
             fixed,
         })
@@ -192,7 +204,7 @@ mod tests {
             "gemv_i2s_dot_r1u1w64_emulated",
             "gemv_tl2_lut_r1u1_avx2_k6912",
             "gemv_b3_dot_r2u4_avx512",
-            "gemm_i2s_madd_r4u2_avx2_m6912k2560",
+            "gemv_i2s_madd_r4u2_avx2_m6912k2560",
         ] {
             let name: KernelName = text.parse().unwrap();
             assert_eq!(name.to_string(), text);
@@ -211,6 +223,7 @@ mod tests {
             "gemv_i2s_madd_r4u2_avx2_m6912",
             "gemv_i2s_madd_r4u2_avx2_k",
             "gemv_i2s_madd_r4u2_avx2_k1_k2",
+            "gemm_i2s_madd_r4u2_avx2",
         ] {
             assert!(text.parse::<KernelName>().is_err(), "{text}");
         }

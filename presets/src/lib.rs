@@ -8,6 +8,7 @@
 //! This crate runs no kernel and depends on no other crate of the project.
 
 pub mod atomic_file;
+mod batch_name;
 mod format;
 mod gemm_name;
 mod hash;
@@ -16,19 +17,20 @@ mod kernel_name;
 pub mod ladder;
 pub mod machine;
 pub mod models;
-mod op;
+mod phase;
 pub mod plan;
 pub mod preset;
 mod shape;
 mod tile;
 
+pub use batch_name::{BatchName, default_batch_point};
 pub use format::Format;
 pub use gemm_name::{GemmAlgorithm, GemmName, default_gemm_point};
 pub use hash::hash;
 pub use isa::Isa;
 pub use kernel_name::{Algorithm, Fixed, KernelName, MicroTile, default_point};
 pub use machine::Machine;
-pub use op::{Op, Phase};
+pub use phase::Phase;
 pub use plan::{Pick, Plan};
 pub use preset::Preset;
 pub use shape::Shape;
@@ -52,6 +54,13 @@ impl ParseError {
     }
 }
 
+/// The word that was probably meant, if any is like the one that was given.
+pub fn nearest<'a>(given: &str, legal: impl Iterator<Item = &'a str>) -> Option<&'a str> {
+    let alike = legal.map(|word| (strsim::jaro_winkler(given, word), word));
+    let (score, word) = alike.max_by(|a, b| a.0.total_cmp(&b.0))?;
+    (score > 0.6).then_some(word)
+}
+
 /// Implements `Display`, `FromStr` and serde (as a string) for a field-less enum with `ALL` and `name`.
 macro_rules! named {
     ($ty:ident, $what:literal) => {
@@ -67,7 +76,10 @@ macro_rules! named {
             fn from_str(text: &str) -> Result<Self, Self::Err> {
                 Self::ALL.iter().copied().find(|v| v.name() == text).ok_or_else(|| {
                     let legal: Vec<_> = Self::ALL.iter().map(|v| v.name()).collect();
-                    $crate::ParseError::new($what, text, format!("one of {}", legal.join(", ")))
+                    let nearest = $crate::nearest(text, legal.iter().copied());
+                    let nearest = nearest.map_or(String::new(), |n| format!("; nearest: {n}"));
+                    let rule = format!("one of {}{nearest}", legal.join(", "));
+                    $crate::ParseError::new($what, text, rule)
                 })
             }
         }

@@ -27,7 +27,10 @@ impl Shape {
             Ok(Self { m, k })
         } else {
             let (max_m, max_k) = (Self::MAX_M, Self::MAX_K);
-            let rule = format!("outputs must be 1..={max_m} and inputs 1..={max_k}");
+            let (near_m, near_k) = (m.clamp(1, max_m), k.clamp(1, max_k));
+            let rule = format!(
+                "outputs must be 1..={max_m} and inputs 1..={max_k}; nearest: {near_m}x{near_k}"
+            );
             Err(ParseError::new("shape", &format!("{m}x{k}"), rule))
         }
     }

@@ -26,6 +26,7 @@
 pub mod batch;
 pub mod cache;
 pub mod chat;
+pub mod check;
 pub mod convert;
 pub mod dummy;
 pub mod embedded;
@@ -41,6 +42,7 @@ pub mod perplexity;
 pub mod sampler;
 pub mod session;
 pub mod speculation;
+pub mod ternary;
 pub mod tokenizer;
 pub mod trace;
 
@@ -48,7 +50,7 @@ pub use cache::Cache;
 pub use engine::{Engine, EngineBuilder};
 pub use error::Error;
 pub use logprobs::Logprobs;
-pub use model::{Config, Load, Model, ModelOptions, Row, State};
+pub use model::{Config, Family, Load, Model, ModelOptions, Row, State};
 pub use perplexity::{Perplexity, PerplexityError, perplexity};
 pub use sampler::{Sampler, SamplerOptions};
 pub use session::{Finish, GenerateOptions, Generation, OnFull, Session};

@@ -7,10 +7,12 @@ use serde_json::json;
 use std::ops::ControlFlow;
 use std::path::Path;
 use trilut_runtime::convert::{
-    CheckpointOptions, CheckpointWeights, Codec, ConvertError, Options, Report, ScaleMeaning, Step,
+    CheckpointOptions, CheckpointWeights, ConvertError, Options, Report, ScaleMeaning, Step,
     convert, write_checkpoint,
 };
+use trilut_runtime::embedding::{Embedder, Pooling};
 use trilut_runtime::gguf::{Gguf, TensorKind};
+use trilut_runtime::ternary::{Codec, I2sLayout};
 use trilut_runtime::{GenerateOptions, Model, embedded};
 
 fn go(source: &Path, target: &Path, options: &Options) -> Result<Report, ConvertError> {
@@ -160,7 +162,7 @@ fn codecs_of_gguf_files_lead_into_each_other() {
     Checkpoint::synthetic(&spec("bitnet-b1.58", true), &path("checkpoint"));
     go(&path("checkpoint"), &path("first.gguf"), &verified()).unwrap();
     let mut source = path("first.gguf");
-    for codec in [Codec::Tq2_0, Codec::Tq1_0, Codec::I2S] {
+    for codec in [Codec::Tq2_0, Codec::Tq1_0, Codec::I2s(I2sLayout::X86)] {
         let target = path(&format!("{}.gguf", codec.name()));
         let options = Options { codec, ..verified() };
         go(&source, &target, &options).unwrap();
@@ -435,5 +437,52 @@ fn breaking_off_leaves_what_was_there() {
         assert!(matches!(stopped, Err(ConvertError::Cancelled)));
         assert_eq!(std::fs::read_to_string(&target).unwrap(), "old");
         assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 2);
+    }
+}
+
+#[test]
+fn every_family_becomes_a_model_that_runs() {
+    let dir = tempfile::tempdir().unwrap();
+    let masters = CheckpointWeights::Masters;
+    for (architecture, weights, tied) in [
+        ("bitnet-b1.58", CheckpointWeights::Packed, false),
+        ("bitnet", CheckpointWeights::Packed, true),
+        ("bitnet", masters, true),
+        ("llama", CheckpointWeights::Packed, false),
+        ("llama", masters, true),
+        ("qwen3", masters, true),
+        ("gemma3", masters, true),
+    ] {
+        let (source, target) = (dir.path().join(architecture), dir.path().join("model.gguf"));
+        let options = CheckpointOptions { weights, ..Default::default() };
+        let spec = spec(architecture, tied);
+        write_checkpoint(&spec, options, &source, &mut |_, _| ControlFlow::Continue(())).unwrap();
+        let report = go(&source, &target, &verified()).unwrap();
+        assert_eq!((report.architecture.as_str(), report.tensors.len()), (architecture, 14));
+        let gguf = Gguf::open(&target).unwrap();
+        let model = Model::open(&target).unwrap();
+        let mut session = model.session().unwrap();
+        session.append(&[1, 2, 3]).unwrap();
+        assert!(session.logits().iter().all(|logit| logit.is_finite()), "{architecture}");
+        let pooling = Pooling::from_gguf(&gguf).unwrap();
+        if matches!(architecture, "qwen3" | "gemma3") {
+            assert_eq!(pooling, Some(Pooling::Last));
+            let mut embedder = Embedder::new(model, Pooling::Last).unwrap();
+            // The end of the text, which its vector is taken from.
+            assert_eq!(embedder.tokens("hello").last(), Some(&298));
+            let vector = embedder.embed("hello").unwrap();
+            let length: f32 = vector.iter().map(|v| v * v).sum();
+            assert!((length - 1.0).abs() < 1e-4, "{length}");
+            // Norms of Gemma's own are stored with the 1 that it adds, those of layers are not.
+            let first = |name: &str| gguf.tensor(name).unwrap().to_f32().unwrap()[0];
+            let own = if architecture == "gemma3" { 2.0 } else { 1.0 };
+            assert_eq!(
+                (first("output_norm.weight"), first("blk.0.attn_q_norm.weight")),
+                (own, own)
+            );
+            assert_eq!(first("blk.0.ffn_down_norm_in.weight"), 1.0);
+        } else {
+            assert_eq!(pooling, None);
+        }
     }
 }

@@ -1,6 +1,7 @@
 //! `trilut convert` and `trilut quantize`: models of other forms to GGUF.
 
 use super::failure::Failure;
+use super::layouts::Layouts;
 use super::output::{count, outln};
 use super::table::Table;
 use super::{interrupt, output};
@@ -8,9 +9,10 @@ use indicatif::{ProgressBar, ProgressStyle};
 use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 use trilut_runtime::convert::{
-    self, Codec, ConvertError, Options, Report, ScaleMeaning, Step, TensorReport,
+    self, ConvertError, Options, Report, ScaleMeaning, Step, TensorReport,
 };
 use trilut_runtime::gguf::TensorKind;
+use trilut_runtime::ternary::{Codec, I2sLayout};
 
 /// Convert a ternary model: a Hugging Face checkpoint or a GGUF file of another codec.
 #[derive(Debug, clap::Args)]
@@ -52,6 +54,8 @@ struct Common {
     /// Name of the pre-tokenizer, such as llama-bpe or qwen2, where the checkpoint does not tell.
     #[arg(long, value_name = "NAME")]
     pre: Option<String>,
+    #[command(flatten)]
+    layouts: Layouts,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
@@ -92,10 +96,10 @@ enum Scales {
 }
 
 impl Common {
-    fn options(&self) -> Options {
-        Options {
+    fn options(&self) -> Result<Options, Failure> {
+        Ok(Options {
             codec: match self.codec {
-                CodecName::I2S => Codec::I2S,
+                CodecName::I2S => Codec::I2s(I2sLayout::X86),
                 CodecName::Tq2_0 => Codec::Tq2_0,
                 CodecName::Tq1_0 => Codec::Tq1_0,
             },
@@ -107,8 +111,9 @@ impl Common {
             }),
             verify: self.verify,
             pre: self.pre.clone(),
+            layouts: self.layouts.read()?,
             ..Options::default()
-        }
+        })
     }
 }
 
@@ -118,7 +123,7 @@ pub(crate) fn convert(args: &Args) -> Result<(), Failure> {
         Scales::Multiplier => ScaleMeaning::Multiplier,
         Scales::Reciprocal => ScaleMeaning::Reciprocal,
     };
-    let options = Options { scales, ..args.common.options() };
+    let options = Options { scales, ..args.common.options()? };
     let report = go(&args.common, &options)?;
     if args.tensors {
         outln!("{}", table(&report.tensors).plain().trim_end());
@@ -131,7 +136,7 @@ pub(crate) fn quantize(args: &QuantizeArgs) -> Result<(), Failure> {
         "warning: a model that was not trained to be ternary does not keep its quality: expect nonsense. \
          Use this to measure speed and memory, or as a start for training."
     );
-    let options = Options { ternarise: true, ..args.common.options() };
+    let options = Options { ternarise: true, ..args.common.options()? };
     let report = go(&args.common, &options)?;
     outln!("{}", table(&report.tensors).plain().trim_end());
     let errors: Vec<f64> = report.tensors.iter().filter_map(|tensor| tensor.error).collect();

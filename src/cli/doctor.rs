@@ -7,7 +7,7 @@ use super::planning::Here;
 use super::table::Table;
 use serde_json::json;
 use trilut_kernels::pool::{Pool, default_threads};
-use trilut_kernels::{gemm_registry, registry};
+use trilut_kernels::{batch_registry, gemm_registry, registry};
 use trilut_presets::Isa;
 use trilut_presets::ladder::Verdict;
 use trilut_tuning::bandwidth;
@@ -49,6 +49,7 @@ pub(crate) fn doctor(args: &Args) -> Result<(), Failure> {
             "machine": here.machine,
             "isas": here.cpu.isas().map(Isa::name).collect::<Vec<_>>(),
             "kernels": registry().len(),
+            "batch_kernels": batch_registry().len(),
             "gemm_kernels": gemm_registry().len(),
             "threads": default_threads(),
             "ladder": rungs.collect::<Vec<_>>(),
@@ -106,17 +107,25 @@ pub(crate) fn cpu_line(here: &Here) -> String {
 
 /// Compiled kernels by ISA, and whether this CPU runs them.
 fn kernels(here: &Here) -> Table {
-    let mut table = Table::new(&["isa", "runs here", "gemv (decode)", "gemm (prefill)"], 2);
+    let mut table =
+        Table::new(&["isa", "runs here", "gemv (decode)", "batch", "gemm (prefill)"], 2);
     for &isa in Isa::ALL {
         let gemv = registry().iter().filter(|kernel| kernel.name.isa == isa).count();
         let gemm = gemm_registry().iter().filter(|kernel| kernel.name.isa == isa).count();
-        let runs = match (here.cpu.supports(isa), gemv + gemm) {
+        let batch = batch_registry().iter().filter(|kernel| kernel.name.isa == isa).count();
+        let runs = match (here.cpu.supports(isa), gemv + batch + gemm) {
             (_, 0) => "no kernels in this build",
             (None, _) => "no",
             (Some(_), _) if isa == Isa::Emulated => "in tests only",
             (Some(_), _) => "yes",
         };
-        table.row([isa.name().to_owned(), runs.to_owned(), gemv.to_string(), gemm.to_string()]);
+        table.row([
+            isa.name().to_owned(),
+            runs.to_owned(),
+            gemv.to_string(),
+            batch.to_string(),
+            gemm.to_string(),
+        ]);
     }
     table
 }

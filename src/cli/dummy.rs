@@ -10,6 +10,7 @@ use trilut_runtime::convert::{
     CheckpointOptions, CheckpointWeights, ConvertError, write_checkpoint,
 };
 use trilut_runtime::dummy::{DummyError, DummyOptions, Head, write_dummy};
+use trilut_runtime::ternary::{Codec, I2sLayout};
 
 /// Write a model file with random weights, in the shape of a known model.
 #[derive(Debug, clap::Args)]
@@ -23,12 +24,18 @@ pub(crate) struct Args {
     /// Type of the token embedding and the head.
     #[arg(long, value_enum, default_value = "f16")]
     head: HeadType,
+    /// How the ternary weights are stored.
+    #[arg(long, value_enum, default_value = "i2_s")]
+    codec: CodecType,
     /// Write a Hugging Face checkpoint instead, to measure conversions: --output is its directory.
-    #[arg(long, value_enum, value_name = "WEIGHTS")]
+    #[arg(long, value_enum, value_name = "WEIGHTS", conflicts_with = "codec")]
     safetensors: Option<Weights>,
     /// Weight files of the checkpoint.
     #[arg(long, default_value_t = 1, requires = "safetensors")]
     shards: usize,
+    /// Only the first N layers; `trilut bench --layers` projects what all would take.
+    #[arg(long, value_name = "N", conflicts_with = "safetensors")]
+    layers: Option<usize>,
     /// Random seed.
     #[arg(short, long, default_value_t = 0)]
     seed: u64,
@@ -40,12 +47,26 @@ enum HeadType {
     F16,
     /// 32-bit floats.
     F32,
+    /// The upper halves of 32-bit floats.
+    Bf16,
     /// 8-bit codes in blocks of 32.
     #[value(name = "q8_0")]
     Q8_0,
     /// 6-bit codes in blocks of 256.
     #[value(name = "q6_k")]
     Q6K,
+    /// 5-bit codes in blocks of 32.
+    #[value(name = "q5_0")]
+    Q5_0,
+    /// 4-bit codes in blocks of 32.
+    #[value(name = "q4_0")]
+    Q4_0,
+    /// 4-bit codes with an offset in blocks of 32.
+    #[value(name = "q4_1")]
+    Q4_1,
+    /// 4-bit codes in blocks of 256.
+    #[value(name = "q4_k")]
+    Q4K,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
@@ -61,8 +82,52 @@ impl From<HeadType> for Head {
         match head {
             HeadType::F16 => Self::F16,
             HeadType::F32 => Self::F32,
+            HeadType::Bf16 => Self::BF16,
             HeadType::Q8_0 => Self::Q8_0,
             HeadType::Q6K => Self::Q6K,
+            HeadType::Q5_0 => Self::Q5_0,
+            HeadType::Q4_0 => Self::Q4_0,
+            HeadType::Q4_1 => Self::Q4_1,
+            HeadType::Q4K => Self::Q4K,
+        }
+    }
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+enum CodecType {
+    /// bitnet.cpp's 2 bits, as official files have.
+    #[value(name = "i2_s")]
+    I2S,
+    /// llama.cpp's base 3.
+    #[value(name = "tq1_0")]
+    Tq1_0,
+    /// llama.cpp's 2 bits.
+    #[value(name = "tq2_0")]
+    Tq2_0,
+    /// llama.cpp's 2 bits with a scale for each 64.
+    #[value(name = "q2_0")]
+    Q2_0,
+    /// ik_llama.cpp's base 3.
+    #[value(name = "iq1_bn")]
+    Iq1Bn,
+    /// ik_llama.cpp's 2 bits.
+    #[value(name = "iq2_bn")]
+    Iq2Bn,
+    /// ik_llama.cpp's 2 bits, four rows interleaved.
+    #[value(name = "iq2_bn_r4")]
+    Iq2BnR4,
+}
+
+impl From<CodecType> for Codec {
+    fn from(codec: CodecType) -> Self {
+        match codec {
+            CodecType::I2S => Self::I2s(I2sLayout::X86),
+            CodecType::Tq1_0 => Self::Tq1_0,
+            CodecType::Tq2_0 => Self::Tq2_0,
+            CodecType::Q2_0 => Self::Q2_0 { group: 64 },
+            CodecType::Iq1Bn => Self::Iq1Bn,
+            CodecType::Iq2Bn => Self::Iq2Bn,
+            CodecType::Iq2BnR4 => Self::Iq2BnR4,
         }
     }
 }
@@ -99,7 +164,12 @@ pub(crate) fn dummy(args: &Args) -> Result<(), Failure> {
         }
         None => {
             output::check_file(&args.output)?;
-            let options = DummyOptions { seed: args.seed, head: args.head.into() };
+            let options = DummyOptions {
+                seed: args.seed,
+                head: args.head.into(),
+                codec: args.codec.into(),
+                layers: args.layers,
+            };
             match write_dummy(spec, options, &args.output, &mut progress) {
                 Err(DummyError::Cancelled) => true,
                 written => {

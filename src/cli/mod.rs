@@ -3,8 +3,11 @@
 //! Data goes to stdout, talk to stderr. Exit codes: 0 ok, 1 failed, 2 usage, 3 a check failed,
 //! 130 interrupted.
 
+#[cfg_attr(not(all(feature = "asm", target_arch = "x86_64")), path = "no_assembly.rs")]
+mod assembly;
 mod bench;
 mod chat;
+mod check;
 mod codegen;
 mod conversation;
 mod convert;
@@ -16,6 +19,7 @@ mod eval;
 mod failure;
 mod inspect;
 mod interrupt;
+mod layouts;
 mod memory;
 mod model;
 mod output;
@@ -54,6 +58,7 @@ enum Command {
     Codegen(codegen::Args),
     Presets(presets::Args),
     Inspect(inspect::Args),
+    Check(check::Args),
     Doctor(doctor::Args),
     Dummy(dummy::Args),
     Convert(convert::Args),
@@ -77,6 +82,7 @@ pub(crate) fn main() -> ExitCode {
         Some(Command::Codegen(args)) => codegen::codegen(&args),
         Some(Command::Presets(args)) => presets::presets(&args),
         Some(Command::Inspect(args)) => inspect::inspect(&args),
+        Some(Command::Check(args)) => check::check(&args),
         Some(Command::Doctor(args)) => doctor::doctor(&args),
         Some(Command::Dummy(args)) => dummy::dummy(&args),
         Some(Command::Convert(args)) => convert::convert(&args),

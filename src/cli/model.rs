@@ -2,10 +2,10 @@
 
 use super::failure::Failure;
 use std::path::{Path, PathBuf};
-use trilut_presets::Phase;
 use trilut_runtime::gguf::Gguf;
-use trilut_runtime::{Config, Load, embedded};
-use trilut_tuning::ShapeUse;
+use trilut_runtime::{Load, embedded};
+
+pub(crate) use trilut::layers::{bytes, shapes};
 
 /// Where weights are kept.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
@@ -62,27 +62,4 @@ impl std::fmt::Display for Source {
             Self::File(path) => path.display().fmt(f),
         }
     }
-}
-
-/// The distinct layer shapes of a model in some phases, with how often one token runs through each: the
-/// linear layers in decode, stacks of those that share an input in prefill.
-pub(crate) fn shapes(config: &Config, phases: &[Phase]) -> Vec<ShapeUse> {
-    let mut uses: Vec<ShapeUse> = Vec::new();
-    for &phase in phases {
-        let (linears, stacks) = (config.linears(), config.stacks());
-        let layers = if phase == Phase::Prefill { &stacks[..] } else { &linears[..] };
-        for &(_, shape) in layers {
-            match uses.iter_mut().find(|used| (used.phase, used.shape) == (phase, shape)) {
-                Some(used) => used.count_per_token += config.layers,
-                None => uses.push(ShapeUse { phase, shape, count_per_token: config.layers }),
-            }
-        }
-    }
-    uses
-}
-
-/// Bytes of ternary weights at two bits each, which decide whether a model streams from memory.
-pub(crate) fn bytes(config: &Config) -> u64 {
-    let block: usize = config.linears().iter().map(|(_, shape)| shape.weights()).sum();
-    block as u64 / 4 * config.layers as u64
 }

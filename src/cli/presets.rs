@@ -30,7 +30,7 @@ pub(crate) fn presets(args: &Args) -> Result<(), Failure> {
     match &args.action {
         Action::List => {
             let mut table =
-                Table::new(&["preset", "from", "machine", "date", "decode", "prefill"], 4);
+                Table::new(&["preset", "from", "machine", "date", "decode", "batch", "prefill"], 4);
             for usable in &here.found.usable {
                 let from = usable.place.to_string();
                 table.row(row(&usable.origin, &from, &usable.preset));
@@ -64,7 +64,7 @@ fn named(name: &str) -> Result<Preset, Failure> {
     }
 }
 
-fn row(origin: &str, from: &str, preset: &Preset) -> [String; 6] {
+fn row(origin: &str, from: &str, preset: &Preset) -> [String; 7] {
     let records = preset.records();
     let count = |phase| records.iter().filter(|record| record.phase == phase).count().to_string();
     [
@@ -73,6 +73,7 @@ fn row(origin: &str, from: &str, preset: &Preset) -> [String; 6] {
         preset.machine.key(),
         preset.provenance.date.clone(),
         count(Phase::Decode),
+        count(Phase::SmallBatch),
         count(Phase::Prefill),
     ]
 }

@@ -1,6 +1,7 @@
 //! `trilut run`: continues a prompt.
 
 use super::failure::Failure;
+use super::layouts::Layouts;
 use super::model::{LoadMode, Source};
 use super::output::{count, outln};
 use super::planning::Here;
@@ -129,6 +130,11 @@ pub(crate) struct Engine {
     /// Where the weights are kept.
     #[arg(long, value_enum, default_value = "map")]
     load: LoadMode,
+    #[command(flatten)]
+    layouts: Layouts,
+    /// Blocks to run; all without it.
+    #[arg(skip)]
+    layers: Option<usize>,
 }
 
 impl Engine {
@@ -139,7 +145,13 @@ impl Engine {
         preset: Option<PathBuf>,
         load: LoadMode,
     ) -> Self {
-        Self { threads: Some(threads), context: None, format, preset, load }
+        let layouts = Layouts::default();
+        Self { threads: Some(threads), context: None, format, preset, load, layouts, layers: None }
+    }
+
+    /// The same with the first blocks alone, where a number is given.
+    pub(crate) fn with_layers(self, layers: Option<usize>) -> Self {
+        Self { layers, ..self }
     }
 
     /// Loads a model with the kernels that the ladder names.
@@ -154,6 +166,8 @@ impl Engine {
             cpu: Some(here.cpu),
             context: self.context,
             load: self.load.into(),
+            layouts: self.layouts.read()?,
+            layers: self.layers,
         };
         let model = Model::open_with(gguf, &options)?;
         model.tokenizer().notes().iter().for_each(|note| eprintln!("note: {note}"));

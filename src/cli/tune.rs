@@ -13,7 +13,7 @@ use trilut_presets::machine::Likeness;
 use trilut_presets::preset::{Effort, Record};
 use trilut_presets::{Format, Phase, Preset, Shape, models};
 use trilut_runtime::Config;
-use trilut_tuning::{Outcome, PROMPT_TOKENS, Request, ShapeUse, Stopped, space};
+use trilut_tuning::{BATCH_TOKENS, Outcome, PROMPT_TOKENS, Request, ShapeUse, Stopped, space};
 
 /// Find the fastest exact kernels for a model's layers on this CPU, and remember them.
 #[derive(Debug, clap::Args)]
@@ -24,7 +24,7 @@ pub(crate) struct Args {
     /// Layer size in place of a model, outputs x inputs; repeatable.
     #[arg(long, value_name = "MxK")]
     shape: Vec<Shape>,
-    /// What to tune for: one token at a time, prompts, or both in equal parts of the time.
+    /// What to tune for: one token at a time, a few at once, prompts, or all in equal parts of the time.
     #[arg(long, value_enum, default_value = "all")]
     phase: Phases,
     /// Weight format: i2_s, tl1, tl2, base3; all are raced without it. Repeatable; prompts read the first.
@@ -54,9 +54,11 @@ pub(crate) struct Args {
 enum Phases {
     /// One token at a time.
     Decode,
+    /// A few tokens at once, as of several chats, by what decoding reads.
+    Batch,
     /// Prompts.
     Prefill,
-    /// Both.
+    /// All of them.
     All,
 }
 
@@ -64,8 +66,9 @@ impl Phases {
     fn list(self) -> &'static [Phase] {
         match self {
             Self::Decode => &[Phase::Decode],
+            Self::Batch => &[Phase::SmallBatch],
             Self::Prefill => &[Phase::Prefill],
-            Self::All => &[Phase::Decode, Phase::Prefill],
+            Self::All => Phase::ALL,
         }
     }
 }
@@ -111,16 +114,19 @@ fn list_space() -> Result<(), Failure> {
     for &phase in Phases::All.list() {
         let meaning = match phase {
             Phase::Prefill => "gemm kernels, for layers that share an input; named likewise",
-            _ => "gemv kernels; `trilut codegen --isa ISA --emit list` names them",
+            Phase::SmallBatch => {
+                "small-batch kernels of the format that decoding reads, or a token at a time"
+            }
+            Phase::Decode => "gemv kernels; `trilut codegen --isa ISA --emit list` names them",
         };
         table.row([phase.name(), "kernel", kernels, meaning]);
-        for knob in space::KNOBS.iter().filter(|knob| knob.phase == phase) {
+        for knob in space::KNOBS.iter().filter(|knob| knob.phases.contains(&phase)) {
             let values: Vec<String> = knob.values.iter().map(usize::to_string).collect();
             table.row([phase.name(), knob.name, &values.join(" "), knob.help]);
         }
     }
     out!("{}", table.plain());
-    outln!("prefill is timed with prompts of {PROMPT_TOKENS} tokens");
+    outln!("batch is timed with {BATCH_TOKENS} tokens, prefill with prompts of {PROMPT_TOKENS}");
     Ok(())
 }
 
@@ -179,7 +185,8 @@ pub(crate) fn tuned(request: &Request, path: Option<&Path>, force: bool) -> Resu
     match earlier {
         Some(preset) if needed.is_empty() => Ok(Tuned { preset, outcome: None }),
         earlier => {
-            let outcome = run(&Request { shapes: needed, ..request.clone() })?;
+            let known = earlier.as_ref().map_or(request.clone(), |preset| request.knowing(preset));
+            let outcome = run(&Request { shapes: needed, ..known })?;
             let mut preset = outcome.preset.clone();
             if let Some(mut earlier) = earlier {
                 earlier.merge(preset);
@@ -226,7 +233,11 @@ fn run(request: &Request) -> Result<Outcome, Failure> {
     let outcome = trilut_tuning::tune(request, &mut bar)?;
     drop(bar);
     outcome.notes.iter().for_each(|note| eprintln!("note: {note}"));
-    for (phase, what) in [(Phase::Decode, "decoded token"), (Phase::Prefill, "prompt token")] {
+    for (phase, what) in [
+        (Phase::Decode, "decoded token"),
+        (Phase::SmallBatch, "token in a small batch"),
+        (Phase::Prefill, "prompt token"),
+    ] {
         if let Some((tuned, default)) = outcome.token_ns(phase) {
             eprintln!(
                 "ternary layers of one {what}: {:.3} ms tuned, {:.3} ms by default",
@@ -261,7 +272,9 @@ fn finish(outcome: &Outcome) -> Result<(), Failure> {
 fn row(record: &Record) -> [String; 10] {
     let ns = record.median_ns.max(1) as f64;
     // Prompts are bound by their products, not by their weights.
-    let layout = trilut_kernels::find(&record.kernel).map(|kernel| kernel.layout);
+    let gemv = trilut_kernels::find(&record.kernel).map(|kernel| kernel.layout);
+    let batch = trilut_kernels::find_batch(&record.kernel).map(|kernel| kernel.layout);
+    let layout = gemv.or(batch);
     let streamed = layout.map(|layout| layout.bytes(record.shape) as f64 / ns);
     let phase = match record.tokens {
         1 => record.phase.to_string(),

@@ -35,7 +35,7 @@ fn per_cycle(isa: Isa) -> f64 {
 /// memory, and cores load less than they add.
 fn reached(algorithm: GemmAlgorithm) -> f64 {
     match algorithm {
-        GemmAlgorithm::Dot { .. } | GemmAlgorithm::Madd { .. } => 1.0,
+        GemmAlgorithm::Dot { .. } | GemmAlgorithm::Madd { .. } | GemmAlgorithm::Mmla { .. } => 1.0,
         GemmAlgorithm::Mix { .. } => 0.7,
         GemmAlgorithm::Vlut { .. } => 0.4,
     }
@@ -57,6 +57,7 @@ impl Bound {
         let count = layer.shape.weights() as f64;
         let (bytes, reached) = match kernel {
             AnyKernel::Gemv(kernel) => (kernel.kernel().cost.bytes_per_weight, 1.0),
+            AnyKernel::Batch(kernel) => (kernel.kernel().cost.bytes_per_weight, 1.0),
             // The same bytes for all: panels are filled from one stored copy.
             AnyKernel::Gemm(kernel) => (0.25, reached(kernel.kernel().name.algorithm)),
         };

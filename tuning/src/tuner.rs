@@ -16,7 +16,7 @@ use crate::statistics::{median, spread};
 use crate::{AnyKernel, Candidate};
 use std::collections::BTreeSet;
 use std::time::Duration;
-use trilut_kernels::{Isa, Layout, Phase};
+use trilut_kernels::{Format, Isa, Layout, Phase};
 use trilut_presets::Preset;
 use trilut_presets::preset::{Effort, Provenance, Record, rfc3339};
 
@@ -72,6 +72,7 @@ pub fn tune_in(
     observer: &mut dyn Observer,
 ) -> Result<Outcome, TuneError> {
     request.check()?;
+    let request = &mut request.clone();
     let begin = lab.now();
     let limit = request.limit();
     let deadline = begin.saturating_add(limit);
@@ -87,7 +88,7 @@ pub fn tune_in(
     let mut left = total;
     let (mut reports, mut notes) = (Vec::new(), Vec::new());
     let (mut stopped, mut too_large) = (None, None);
-    for (index, layer) in request.shapes.iter().enumerate() {
+    for (index, layer) in request.shapes.clone().iter().enumerate() {
         let now = lab.now();
         if observer.should_stop() {
             stopped = Some(Stopped::Cancelled);
@@ -106,6 +107,10 @@ pub fn tune_in(
         match tune_layer(lab, request, index, *layer, &mut watch, &mut notes) {
             Ok(Some(report)) => {
                 observer.event(&Event::Done(&report));
+                let read = report.winner.candidate.kernel.format();
+                if let Some(format) = read.filter(|_| layer.phase == Phase::Decode) {
+                    request.decoded.push((layer.shape, format));
+                }
                 reports.push(report);
             }
             Ok(None) => {}
@@ -241,7 +246,7 @@ fn tune_layer(
     notes: &mut Vec<String>,
 ) -> Result<Option<ShapeReport>, TuneError> {
     let (shape, time) = (layer.shape, watch.time);
-    let formats = request.formats_in(layer.phase);
+    let formats = request.formats_of(&layer);
     let stored = lab.layout(formats[0], shape);
     let mut refused = Vec::new();
     let mut gate = Gate::new(shape, stored);
@@ -250,7 +255,7 @@ fn tune_layer(
     gate.check(&default.kernel).map_err(|source| TuneError::DefaultInexact { layer, source })?;
     let all = space::kernels(lab, &layer, formats);
     let space = space::fingerprint(&all);
-    let scalar = scalar_kernel(&all, request).filter(|k| gate.check(k).is_ok());
+    let scalar = scalar_kernel(&all, formats[0]).filter(|k| gate.check(k).is_ok());
     let kernels = choose(all, &default, &layer, request, |kernel| {
         let verdict = gate.check(kernel);
         if let Err(why) = &verdict {
@@ -416,8 +421,8 @@ fn choose(
 }
 
 /// The portable kernel of the model's own format with the least work: the yardstick of reports.
-fn scalar_kernel(kernels: &[AnyKernel], request: &Request) -> Option<AnyKernel> {
-    let own = |k: &&AnyKernel| k.format().is_none_or(|format| format == request.formats[0]);
+fn scalar_kernel(kernels: &[AnyKernel], format: Format) -> Option<AnyKernel> {
+    let own = |k: &&AnyKernel| k.format().is_none_or(|own| own == format);
     kernels
         .iter()
         .filter(|k| k.isa() == Isa::Scalar)
@@ -507,7 +512,7 @@ fn record(report: &ShapeReport, request: &Request) -> Record {
     // Records are whole nanoseconds, and none of them is 0.
     let ns = |ns: f64| (ns.round() as u64).max(1);
     let Candidate { kernel, tile } = report.winner.candidate;
-    let formats = request.formats_in(report.layer.phase);
+    let formats = request.formats_of(&report.layer);
     let samples = &report.winner.samples;
     let every = samples.len().div_ceil(KEPT_SAMPLES).max(1);
     Record {

@@ -5,12 +5,16 @@
 //!
 //! `madd` computes the digits. `dot` does without them: from `256 digit = 3 x - next` follows
 //! `256 sum(digit q) = 3 sum(x q) - sum(next q)`, two sums of bytes times activations, whatever the byte.
+//! Where codes are signed the bytes are flipped, `x - 128`, which survives the triple; then the same sums give
+//! `256 sum((digit - 1) q)`, from which nothing is left to subtract.
 //! `lut` maps the byte to four 2-bit codes and to the fifth digit; the codes stay in place, as in `dot` of I2_S.
 
 use super::rows::Codec;
 use super::steps::{self, Level};
 use crate::Plan;
 use crate::op::{Builder, Lane, Op, Var};
+use proc_macro2::TokenStream;
+use quote::quote;
 use trilut_presets::Algorithm;
 
 /// Weights of a byte.
@@ -27,7 +31,7 @@ impl Base3<'_> {
     /// Pairs of int32 sums (of `x q` and of `next q`) per row: as many as registers allow, so that no
     /// sum waits for the one before it.
     fn pairs(&self) -> usize {
-        let registers = if self.0.width == 64 { 20 } else { 10 };
+        let registers = if self.0.width == 32 { 10 } else { 20 };
         (registers / 2 / self.0.spec.name.micro.rows).clamp(1, DIGITS)
     }
 }
@@ -56,6 +60,10 @@ impl Codec for Base3<'_> {
     fn multiply(&self, b: &mut Builder, codes: Var, q: &[Var], banks: &[&[Var]], sums: &[Var]) {
         match self.algorithm() {
             Algorithm::Lut => multiply_mapped(b, codes, q, sums),
+            Algorithm::Dot if self.0.signed => {
+                let codes = b.bind("x", Op::Flip { a: codes });
+                multiply_fractions(b, codes, q, banks[0]);
+            }
             Algorithm::Dot => multiply_fractions(b, codes, q, banks[0]),
             _ => multiply_digits(b, codes, q, &banks[0][0]),
         }
@@ -68,6 +76,13 @@ impl Codec for Base3<'_> {
             b.add(Lane::I32, acc, exact);
         } else {
             b.set(acc, Op::WidenPairs { acc: acc.clone(), a: bank[0].clone() });
+        }
+    }
+
+    fn offset(&self) -> TokenStream {
+        match self.algorithm() {
+            Algorithm::Dot if self.0.signed => quote!(0),
+            _ => quote!(-call.sum),
         }
     }
 
@@ -90,7 +105,7 @@ fn multiply_digits(b: &mut Builder, codes: Var, q: &[Var], bank: &Var) {
     let mut x = b.bind("x", Op::Flip { a: codes });
     for (plane, q) in q.iter().enumerate() {
         let codes = b.bind("digit", Op::Digit { a: x.clone() });
-        let pairs = b.bind("pairs", Op::MulAddPairs { codes, q: q.clone() });
+        let pairs = b.bind("pairs", Op::MulAddAny { codes, q: q.clone() });
         steps::accumulate(b, bank, pairs);
         if plane + 1 < DIGITS {
             x = b.bind("x", Op::Triple { a: x });

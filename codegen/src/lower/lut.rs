@@ -1,4 +1,4 @@
-//! TL1 and TL2 by table lookup: lanes are rows, 32 to a group.
+//! TL1 and TL2 by table lookup: lanes are rows, 32 to a group; a vector of 64 bytes is two groups.
 //!
 //! Each step reads one byte per row: two 4-bit indices. An index selects one of 16 int16 sums of the
 //! activations, stored as two byte tables. TL2 complements the entry where the triple's value is
@@ -70,15 +70,20 @@ pub(super) fn groups(plan: &Plan, b: &mut Builder) {
     b.repeat(quote!(row < end), |b| pass(plan, 1, b));
 }
 
+/// Vectors that hold `groups` groups. A single one fills half of a vector of two: it is taken twice.
+fn vectors(plan: &Plan, groups: usize) -> usize {
+    (groups * GROUP).div_ceil(plan.width)
+}
+
 /// One pass over the tables for `groups` groups.
 fn pass(plan: &Plan, groups: usize, b: &mut Builder) {
-    let vectors = GROUP / plan.width;
+    let vectors = vectors(plan, groups);
     for i in 0..groups {
         let base = base(i);
         b.scalar(quote!(let #base = (row / 32 + #i) * stride;));
     }
     // Four int32 vectors per vector of indices: two halves, each widened in two.
-    let sums: Vec<Var> = b.sums("sum", Lane::I32, groups * vectors * 4);
+    let sums: Vec<Var> = b.sums("sum", Lane::I32, vectors * 4);
     for section in sections(plan) {
         let limit = &section.steps;
         b.scalar(quote! {
@@ -86,8 +91,7 @@ fn pass(plan: &Plan, groups: usize, b: &mut Builder) {
             let mut step = 0;
         });
         let bank = plan.banks[section.bank];
-        let level =
-            Level { steps: bank.steps, hint: "bank", lane: Lane::I16, count: groups * vectors * 2 };
+        let level = Level { steps: bank.steps, hint: "bank", lane: Lane::I16, count: vectors * 2 };
         // The tail is at most two steps: not worth unrolling.
         let unroll = if section.bank == 0 { plan.spec.name.micro.unroll } else { 1 };
         let steps = Groups { plan, section, groups, sums: &sums };
@@ -131,7 +135,7 @@ fn step(
     b: &mut Builder,
 ) {
     let Section { tables, indices, signs, .. } = section;
-    let vectors = GROUP / plan.width;
+    let width = plan.width;
     let step = if offset == 0 { quote!(step) } else { quote!((step + #offset)) };
     if plan.spec.name.micro.unroll >= 2 && offset.is_multiple_of(2) && section.bank == 0 {
         for i in 0..groups {
@@ -139,11 +143,20 @@ fn step(
             b.push(Stmt::Prefetch { at: quote!(#base + #step * 32 + call.prefetch) });
         }
     }
-    let loaded: Vec<Var> = (0..groups * vectors)
+    // The groups of vector `n`, and where in them it begins.
+    let place = |n: usize| match width {
+        64 => ([base(2 * n), base((2 * n + 1).min(groups - 1))], 0),
+        _ => ([n * width / GROUP; 2].map(base), n * width % GROUP),
+    };
+    let loaded: Vec<Var> = (0..vectors(plan, groups))
         .map(|n| {
-            let (base, part) = (base(n / vectors), n % vectors * plan.width);
-            let at = quote!(#base + #indices + #step * 32 + #part);
-            b.bind("indices", Op::Load { from: Source::Weights, at })
+            let (bases, part) = place(n);
+            let at = bases.map(|base| quote!(#base + #indices + #step * 32 + #part));
+            let op = match (width, at) {
+                (64, at) => Op::LoadTwo { at },
+                (_, [at, _]) => Op::Load { from: Source::Weights, at },
+            };
+            b.bind("indices", op)
         })
         .collect();
     for nibble in 0..2usize {
@@ -159,10 +172,14 @@ fn step(
             };
             let (mut low, mut high) = (look(b, &low), look(b, &high));
             if let Some(signs) = signs {
-                let (base, part) = (base(n / vectors), n % vectors * plan.width / 8);
-                let at = nibble * 4 + part;
-                let at = quote!(#base + #signs + #step * 8 + #at);
-                let sign = b.bind("sign", Op::Signs { at });
+                let (bases, part) = place(n);
+                let part = nibble * 4 + part / 8;
+                let at = bases.map(|base| quote!(#base + #signs + #step * 8 + #part));
+                let op = match (width, at) {
+                    (64, at) => Op::SignsTwo { at },
+                    (_, [at, _]) => Op::Signs { at },
+                };
+                let sign = b.bind("sign", op);
                 low = b.bind("entry", Op::Xor { a: low, b: sign.clone() });
                 high = b.bind("entry", Op::Xor { a: high, b: sign });
             }
@@ -178,18 +195,17 @@ fn step(
 /// Stores the int32 sums in row order and copies the rows that exist.
 fn store(plan: &Plan, groups: usize, sums: &[Var], b: &mut Builder) {
     let rows = groups * GROUP;
-    b.scalar(quote!(let mut sums = [0i32; #rows];));
+    let room = vectors(plan, groups) * plan.width;
+    b.scalar(quote!(let mut sums = [0i32; #room];));
     // Interleaving a half of every 16-byte lane puts 8 rows of each lane side by side; widening takes
     // the lower and upper half of that: with lanes of 16 rows, vector v, half h and widened half w begin at:
-    let vectors = GROUP / plan.width;
-    let lanes = plan.width / 16;
     let mut next = sums.iter();
-    for vector in 0..groups * vectors {
+    for vector in 0..vectors(plan, groups) {
         for half in 0..2 {
             for widened in 0..2 {
                 let at = vector * plan.width
                     + half * 8
-                    + if lanes == 1 { widened * 4 } else { widened * 16 };
+                    + if plan.width == 16 { widened * 4 } else { widened * plan.width / 2 };
                 let a = next.next().expect("four sums per vector").clone();
                 b.push(Stmt::StoreLanes { at, a });
             }
@@ -215,7 +231,7 @@ fn store(plan: &Plan, groups: usize, sums: &[Var], b: &mut Builder) {
 pub(super) fn counted_step(plan: &Plan, b: &mut Builder) -> usize {
     let groups = plan.spec.name.micro.rows;
     let section = &sections(plan)[0];
-    let bank = b.sums("bank", Lane::I16, groups * GROUP / plan.width * 2);
+    let bank = b.sums("bank", Lane::I16, vectors(plan, groups) * 2);
     step(plan, section, groups, &bank, 0, b);
     let weights = if section.signs.is_some() { 6 } else { 4 };
     groups * GROUP * weights

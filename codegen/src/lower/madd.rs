@@ -2,7 +2,7 @@
 //!
 //! A byte of a 128-weight block holds four 2-bit codes `t + 1`, one per plane. `madd` shifts every plane
 //! down. `maddx4` leaves two planes in place, so that their codes count four times: one shift instead of
-//! three. `dot` shifts none (x1, x4, x16, x64).
+//! three. `dot` shifts none (x1, x4, x16, x64), or where codes are signed only the top plane.
 
 use super::rows::Codec;
 use super::steps::{self, Level};
@@ -18,11 +18,12 @@ struct Plane {
 }
 
 /// The planes of a block, from the high bits down, for an algorithm.
-fn planes(algorithm: Algorithm) -> [Plane; 4] {
+fn planes(algorithm: Algorithm, signed: bool) -> [Plane; 4] {
     let plane = |(shift, mask, bank)| Plane { shift, mask, bank };
     match algorithm {
         Algorithm::Madd => [(6, 3, 0), (4, 3, 0), (2, 3, 0), (0, 3, 0)],
         Algorithm::MaddX4 => [(4, 12, 1), (4, 3, 0), (0, 12, 1), (0, 3, 0)],
+        Algorithm::Dot if signed => [(6, 3, 0), (0, 48, 2), (0, 12, 1), (0, 3, 0)],
         Algorithm::Dot => [(0, 192, 3), (0, 48, 2), (0, 12, 1), (0, 3, 0)],
         Algorithm::Lut => unreachable!("the plan allows lut for lookup formats only"),
     }
@@ -30,10 +31,11 @@ fn planes(algorithm: Algorithm) -> [Plane; 4] {
 }
 
 /// Factor, as a power of two, by which each int32 sum is too large.
-fn excess(algorithm: Algorithm) -> &'static [u32] {
+fn excess(algorithm: Algorithm, signed: bool) -> &'static [u32] {
     match algorithm {
         Algorithm::Madd => &[0],
         Algorithm::MaddX4 => &[0, 2],
+        _ if signed => &[0, 2, 4],
         _ => &[0, 2, 4, 6],
     }
 }
@@ -53,7 +55,7 @@ impl Codec for I2s<'_> {
     }
 
     fn sums(&self) -> usize {
-        excess(self.algorithm()).len()
+        excess(self.algorithm(), self.0.signed).len()
     }
 
     fn levels(&self, rows: usize) -> Vec<Level> {
@@ -67,7 +69,7 @@ impl Codec for I2s<'_> {
     }
 
     fn multiply(&self, b: &mut Builder, codes: Var, q: &[Var], banks: &[&[Var]], sums: &[Var]) {
-        for (q, plane) in q.iter().zip(planes(self.algorithm())) {
+        for (q, plane) in q.iter().zip(planes(self.algorithm(), self.0.signed)) {
             let Plane { shift, mask, bank } = plane;
             let field = b.bind("field", Op::Field { a: codes.clone(), shift, mask });
             let (codes, q) = (field, q.clone());
@@ -75,7 +77,7 @@ impl Codec for I2s<'_> {
                 let acc = &sums[bank];
                 b.set(acc, Op::Dot { acc: acc.clone(), codes, q });
             } else {
-                let pairs = b.bind("pairs", Op::MulAddPairs { codes, q });
+                let pairs = b.bind("pairs", Op::MulAddAny { codes, q });
                 steps::accumulate(b, &banks[bank][0], pairs);
             }
         }
@@ -88,7 +90,7 @@ impl Codec for I2s<'_> {
 
     fn total(&self, b: &mut Builder, sums: &[Var]) -> Var {
         let mut total = sums[0].clone();
-        for (sum, &bits) in sums.iter().zip(excess(self.algorithm())).skip(1) {
+        for (sum, &bits) in sums.iter().zip(excess(self.algorithm(), self.0.signed)).skip(1) {
             let exact = b.bind("exact", Op::ShiftRight { a: sum.clone(), bits });
             total = b.bind("total", Op::Add { lane: Lane::I32, a: total, b: exact });
         }

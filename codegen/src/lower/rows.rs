@@ -28,6 +28,11 @@ pub(super) trait Codec {
     /// Adds a row's bank of level `level` to its sums.
     fn widen(&self, b: &mut Builder, level: usize, bank: &[Var], sums: &[Var]);
 
+    /// What is added to a row's total: codes are t + 1.
+    fn offset(&self) -> TokenStream {
+        quote!(-call.sum)
+    }
+
     /// A row's lanes, whose total is its sum of codes times activations.
     fn total(&self, b: &mut Builder, sums: &[Var]) -> Var;
 }
@@ -73,8 +78,7 @@ fn pass(plan: &Plan, codec: &dyn Codec, rows: usize, b: &mut Builder) {
     for (i, sums) in sums.iter().enumerate() {
         let total = codec.total(b, sums);
         let place = quote!(call.out[row - call.rows.start + #i]);
-        // Codes are t + 1.
-        b.push(Stmt::StoreSum { place, a: total, plus: quote!(-call.sum) });
+        b.push(Stmt::StoreSum { place, a: total, plus: codec.offset() });
     }
     b.scalar(quote!(row += #rows;));
 }

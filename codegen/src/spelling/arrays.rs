@@ -35,6 +35,8 @@ impl Spelling for Arrays {
                 let from = slice(*from);
                 quote!(v::load_low::<#w>(#from, #at))
             }
+            Op::LoadTwo { at: [a, b] } => quote!(v::load_two::<#w>(weights, #a, #b)),
+            Op::SignsTwo { at: [a, b] } => quote!(v::expand_two::<#w>(weights, #a, #b)),
             Op::Table { at } => quote!(v::table::<#w>(q, #at)),
             Op::Signs { at } => quote!(v::expand_bits::<#w>(weights, #at)),
             Op::Field { a, shift, mask } => quote!(v::field::<#w>(#a, #shift, #mask)),
@@ -46,6 +48,12 @@ impl Spelling for Arrays {
                 quote!(v::map::<#w>(#a, &#table))
             }
             Op::MulAddPairs { codes, q } => quote!(v::mul_add_pairs::<#w, #h>(#codes, #q)),
+            Op::MulAddAny { codes, q } => quote!(v::mul_add_any::<#w, #h>(#codes, #q)),
+            Op::MatMul { acc, codes, q } => quote!(v::mat_mul::<#w, #d>(#acc, #codes, #q)),
+            Op::Join { a, b, half } => {
+                let half = is_high(half);
+                quote!(v::join::<#d>(#a, #b, #half))
+            }
             Op::Dot { acc, codes, q } => quote!(v::dot::<#w, #d>(#acc, #codes, #q)),
             Op::Lookup { table, index } => quote!(v::lookup::<#w>(#table, #index)),
             Op::Xor { a, b } => quote!(v::xor::<#w>(#a, #b)),
@@ -79,8 +87,7 @@ impl Spelling for Arrays {
     }
 
     fn store(&self, at: usize, a: &Var) -> TokenStream {
-        let end = at + self.width / 4;
-        quote!(sums[#at..#end].copy_from_slice(&#a);)
+        quote!(v::store_rows(&mut sums[#at..], &#a);)
     }
 
     fn keep(&self, to: Buffer, at: &TokenStream, a: &Var) -> TokenStream {
@@ -98,8 +105,12 @@ impl Spelling for Arrays {
         match op {
             Op::Zero(_) => 0.0,
             // Table lookups go byte by byte.
-            Op::Lookup { .. } | Op::Signs { .. } | Op::Map { .. } => 2.0 * self.width as f64,
-            Op::MulAddPairs { .. } | Op::Dot { .. } => 8.0,
+            Op::Lookup { .. } | Op::Signs { .. } | Op::SignsTwo { .. } | Op::Map { .. } => {
+                2.0 * self.width as f64
+            }
+            Op::MulAddPairs { .. } | Op::MulAddAny { .. } | Op::Dot { .. } | Op::MatMul { .. } => {
+                8.0
+            }
             Op::Triple { .. } | Op::Digit { .. } => 4.0,
             _ => 2.0,
         }

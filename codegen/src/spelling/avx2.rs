@@ -27,7 +27,7 @@ impl Spelling for Avx2 {
                 // SAFETY of the generated block: the offset is inside the slice, see above.
                 quote!(unsafe { _mm256_loadu_si256(#from.as_ptr().add(#at).cast()) })
             }
-            Op::LoadLow { .. } | Op::Map { .. } => {
+            Op::LoadLow { .. } | Op::LoadTwo { .. } | Op::SignsTwo { .. } | Op::Map { .. } => {
                 unreachable!("only kernels with 64-byte vectors need it")
             }
             // SAFETY of the generated block: the offset is inside the slice, see above.
@@ -52,8 +52,11 @@ impl Spelling for Avx2 {
                 _mm256_cmpgt_epi8(#a, _mm256_set1_epi8(-43)),
                 _mm256_cmpgt_epi8(#a, _mm256_set1_epi8(42))
             ))),
-            Op::MulAddPairs { codes, q } => quote!(_mm256_maddubs_epi16(#codes, #q)),
+            Op::MulAddPairs { codes, q } | Op::MulAddAny { codes, q } => {
+                quote!(_mm256_maddubs_epi16(#codes, #q))
+            }
             Op::Dot { .. } => unreachable!("the plan refuses `dot` on AVX2"),
+            Op::MatMul { .. } | Op::Join { .. } => unreachable!("the plan refuses `mmla` on AVX2"),
             Op::Lookup { table, index } => quote!(_mm256_shuffle_epi8(#table, #index)),
             Op::Xor { a, b } => quote!(_mm256_xor_si256(#a, #b)),
             Op::Interleave { low, high, half: Half::Low } => {
@@ -87,6 +90,15 @@ impl Spelling for Avx2 {
 
     fn sum(&self, a: &Var) -> TokenStream {
         quote!(::trilut_kernels::lanes::avx2::sum(#a))
+    }
+
+    fn store_sums(&self, at: &TokenStream, sums: &[Var], minus: &TokenStream) -> TokenStream {
+        match sums {
+            [a, b, c, d] => quote! {
+                out[#at..][..4].copy_from_slice(&::trilut_kernels::lanes::avx2::sums(#a, #b, #c, #d, #minus));
+            },
+            _ => super::store_each(self, at, sums, minus),
+        }
     }
 
     fn store(&self, at: usize, a: &Var) -> TokenStream {

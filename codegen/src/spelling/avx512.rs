@@ -1,4 +1,4 @@
-//! AVX-512 (F, BW, VL, VNNI, and VBMI for [`Op::Map`]): 64-byte vectors.
+//! AVX-512 (F, BW, VL, VNNI, and VBMI for [`Op::Map`]): 64-byte vectors; and its `vpdpbusd` of 32 bytes.
 //!
 //! Loads and stores are the only unsafe expressions; their offsets are inside the slices as argued for
 //! AVX2, and for gemm kernels in `tokens`.
@@ -33,9 +33,43 @@ impl Spelling for Avx512 {
                     _mm256_loadu_si256(#from.as_ptr().add(#at).cast())
                 }))
             }
+            Op::LoadTwo { at: [low, high] } => {
+                // SAFETY of the generated block: both offsets are inside the slice, see above.
+                quote!(unsafe {
+                    let low = _mm256_loadu_si256(weights.as_ptr().add(#low).cast());
+                    let high = _mm256_loadu_si256(weights.as_ptr().add(#high).cast());
+                    _mm512_inserti64x4::<1>(_mm512_castsi256_si512(low), high)
+                })
+            }
+            // SAFETY of the generated block: the offset is inside the slice, see above.
+            Op::Table { at } => quote!(unsafe {
+                _mm512_broadcast_i32x4(_mm_loadu_si128(q.as_ptr().add(#at).cast()))
+            }),
+            Op::SignsTwo { at: [low, high] } => {
+                // SAFETY of the generated block: both offsets are inside the slice, see above.
+                quote!(unsafe {
+                    let low = weights.as_ptr().add(#low).cast::<u32>().read_unaligned();
+                    let high = weights.as_ptr().add(#high).cast::<u32>().read_unaligned();
+                    _mm512_movm_epi8(u64::from(high) << 32 | u64::from(low))
+                })
+            }
+            Op::Lookup { table, index } => quote!(_mm512_shuffle_epi8(#table, #index)),
+            Op::Xor { a, b } => quote!(_mm512_xor_si512(#a, #b)),
+            Op::Interleave { low, high, half: Half::Low } => {
+                quote!(_mm512_unpacklo_epi8(#low, #high))
+            }
+            Op::Interleave { low, high, half: Half::High } => {
+                quote!(_mm512_unpackhi_epi8(#low, #high))
+            }
             Op::Field { a, shift: 0, mask } => {
                 quote!(_mm512_and_si512(#a, _mm512_set1_epi8(#mask as i8)))
             }
+            Op::Field { a, shift, mask } => quote!(_mm512_and_si512(
+                _mm512_srli_epi16::<#shift>(#a),
+                _mm512_set1_epi8(#mask as i8)
+            )),
+            Op::Flip { a } => quote!(_mm512_xor_si512(#a, _mm512_set1_epi8(-128))),
+            Op::Digit { a } => quote!(::trilut_kernels::lanes::zmm::digit(#a)),
             Op::Triple { a } => quote!(::trilut_kernels::lanes::zmm::triple(#a)),
             Op::Map { a, table } => {
                 let table = map_table(table);
@@ -64,8 +98,23 @@ impl Spelling for Avx512 {
         quote!(_mm512_reduce_add_epi32(#a))
     }
 
-    fn store(&self, _: usize, _: &Var) -> TokenStream {
-        unreachable!("lanes of one row are summed")
+    fn store_sums(&self, at: &TokenStream, sums: &[Var], minus: &TokenStream) -> TokenStream {
+        match sums {
+            [a, b, c, d] => quote! {
+                out[#at..][..4].copy_from_slice(&::trilut_kernels::lanes::zmm::sums(#a, #b, #c, #d, #minus));
+            },
+            _ => super::store_each(self, at, sums, minus),
+        }
+    }
+
+    fn store(&self, at: usize, a: &Var) -> TokenStream {
+        let next = at + 16;
+        // SAFETY of the generated block: `sums` has room for both halves at every `at` that is lowered.
+        quote!(unsafe {
+            let sums = sums.as_mut_ptr();
+            _mm256_storeu_si256(sums.add(#at).cast(), _mm512_castsi512_si256(#a));
+            _mm256_storeu_si256(sums.add(#next).cast(), _mm512_extracti64x4_epi64::<1>(#a));
+        };)
     }
 
     fn keep(&self, to: Buffer, at: &TokenStream, a: &Var) -> TokenStream {
@@ -80,7 +129,12 @@ impl Spelling for Avx512 {
     fn instructions(&self, op: &Op) -> f64 {
         match op {
             Op::Zero(_) => 0.0,
-            Op::Triple { .. } => 2.0,
+            // The shifted vector is shared by two masks, as in AVX2.
+            Op::Field { shift: 1.., .. } => 1.5,
+            Op::Triple { .. } | Op::LoadTwo { .. } => 2.0,
+            Op::SignsTwo { .. } => 4.0,
+            Op::WidenHalf { .. } => 2.5,
+            Op::Digit { .. } => 4.0,
             // Two maps of the same bytes share a mask.
             Op::Map { .. } => 3.5,
             _ => 1.0,

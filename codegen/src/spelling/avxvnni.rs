@@ -1,4 +1,5 @@
-//! AVX-VNNI: the AVX2 table, and its own 32-byte `vpdpbusd`.
+//! AVX-VNNI: the AVX2 table, and its own 32-byte `vpdpbusd`; or, spelled alike, that of AVX-512 VL, by
+//! which this table is proven on machines without the former.
 
 use super::Spelling;
 use super::avx2::Avx2;
@@ -7,7 +8,10 @@ use proc_macro2::TokenStream;
 use quote::quote;
 
 /// The AVX-VNNI table.
-pub(super) struct AvxVnni;
+pub(super) struct AvxVnni {
+    /// Whether the instruction is that of AVX-512 VL.
+    pub(super) avx512: bool,
+}
 
 impl Spelling for AvxVnni {
     fn prelude(&self) -> TokenStream {
@@ -16,6 +20,9 @@ impl Spelling for AvxVnni {
 
     fn op(&self, op: &Op) -> TokenStream {
         match op {
+            Op::Dot { acc, codes, q } if self.avx512 => {
+                quote!(_mm256_dpbusd_epi32(#acc, #codes, #q))
+            }
             Op::Dot { acc, codes, q } => quote!(_mm256_dpbusd_avx_epi32(#acc, #codes, #q)),
             shared => Avx2.op(shared),
         }
@@ -23,6 +30,10 @@ impl Spelling for AvxVnni {
 
     fn sum(&self, a: &Var) -> TokenStream {
         Avx2.sum(a)
+    }
+
+    fn store_sums(&self, at: &TokenStream, sums: &[Var], minus: &TokenStream) -> TokenStream {
+        Avx2.store_sums(at, sums, minus)
     }
 
     fn store(&self, at: usize, a: &Var) -> TokenStream {

@@ -4,10 +4,11 @@ mod arrays;
 mod avx2;
 mod avx512;
 mod avxvnni;
+mod neon;
 mod tokens;
 
+use crate::Plan;
 use crate::op::{Buffer, Op, Source, Stmt, Var};
-use crate::{Error, Plan};
 use proc_macro2::{Ident, Span, TokenStream};
 use quote::quote;
 use trilut_presets::Isa;
@@ -22,6 +23,11 @@ pub trait Spelling {
 
     /// The sum of the int32 lanes of a variable, as an expression.
     fn sum(&self, a: &Var) -> TokenStream;
+
+    /// Stores the sums of the int32 lanes of some variables, less a scalar, from position `at` of `out`.
+    fn store_sums(&self, at: &TokenStream, sums: &[Var], minus: &TokenStream) -> TokenStream {
+        store_each(self, at, sums, minus)
+    }
 
     /// Stores the int32 lanes of a variable to the local array `sums`, as a statement.
     fn store(&self, at: usize, a: &Var) -> TokenStream;
@@ -51,6 +57,7 @@ pub trait Spelling {
                 let sum = self.sum(a);
                 quote!(#place = #sum + (#plus);)
             }
+            Stmt::StoreSums { at, sums, minus } => self.store_sums(at, sums, minus),
             Stmt::StoreLanes { at, a } => self.store(*at, a),
             Stmt::Keep { to, at, a } => self.keep(*to, at, a),
             Stmt::Prefetch { at } => self.prefetch(at),
@@ -76,27 +83,40 @@ pub trait Spelling {
     }
 }
 
+/// [`Spelling::store_sums`] where nothing is gained by adding up several vectors together.
+fn store_each<S: Spelling + ?Sized>(
+    table: &S,
+    at: &TokenStream,
+    sums: &[Var],
+    minus: &TokenStream,
+) -> TokenStream {
+    let count = sums.len();
+    let sums = sums.iter().map(|a| table.sum(a));
+    quote! {
+        for (out, sum) in out[#at..][..#count].iter_mut().zip([#(#sums),*]) {
+            *out = sum - #minus;
+        }
+    }
+}
+
 /// The spelling table of a legal plan.
-///
-/// # Errors
-/// When no table exists for the ISA.
-pub fn of(plan: &Plan) -> Result<Box<dyn Spelling>, Error> {
+pub fn of(plan: &Plan) -> Box<dyn Spelling> {
     table(plan.spec.name.isa, plan.width)
 }
 
 /// The spelling table of an ISA for vectors of `width` bytes.
-///
-/// # Errors
-/// When no table exists for the ISA.
-pub fn table(isa: Isa, width: usize) -> Result<Box<dyn Spelling>, Error> {
+pub fn table(isa: Isa, width: usize) -> Box<dyn Spelling> {
     match isa {
-        Isa::Avx2 => Ok(Box::new(avx2::Avx2)),
-        Isa::AvxVnni => Ok(Box::new(avxvnni::AvxVnni)),
-        Isa::Avx512 | Isa::Avx512Vbmi => Ok(Box::new(avx512::Avx512)),
-        Isa::Scalar => Ok(Box::new(arrays::Arrays { module: "portable", width })),
-        Isa::Emulated if width == 16 => Ok(Box::new(arrays::Arrays { module: "neon", width })),
-        Isa::Emulated => Ok(Box::new(arrays::Arrays { module: "avx512", width })),
-        isa => Err(Error::Isa(isa)),
+        Isa::Avx2 => Box::new(avx2::Avx2),
+        Isa::AvxVnni => Box::new(avxvnni::AvxVnni { avx512: false }),
+        Isa::Avx512 if width == 32 => Box::new(avxvnni::AvxVnni { avx512: true }),
+        Isa::Avx512 | Isa::Avx512Vbmi => Box::new(avx512::Avx512),
+        Isa::Scalar => Box::new(arrays::Arrays { module: "portable", width }),
+        Isa::Emulated if width == 16 => Box::new(arrays::Arrays { module: "neon", width }),
+        Isa::Emulated => Box::new(arrays::Arrays { module: "avx512", width }),
+        Isa::Neon => Box::new(neon::Neon { extension: None }),
+        Isa::Dotprod => Box::new(neon::Neon { extension: Some("dotprod") }),
+        Isa::I8mm => Box::new(neon::Neon { extension: Some("i8mm") }),
     }
 }
 
@@ -114,6 +134,10 @@ fn slice(source: Source) -> TokenStream {
     match source {
         Source::Weights => quote!(weights),
         Source::Activations => quote!(q),
+        Source::Token(token) => {
+            let token = Ident::new(&format!("token{token}"), Span::call_site());
+            quote!(#token)
+        }
     }
 }
 

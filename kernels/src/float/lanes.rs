@@ -8,11 +8,16 @@
 mod avx2;
 #[cfg(target_arch = "x86_64")]
 mod avx512;
+#[cfg(target_arch = "aarch64")]
+mod neon;
 
 #[cfg(target_arch = "x86_64")]
 pub(crate) use avx2::{Ymm, has_avx2};
 #[cfg(target_arch = "x86_64")]
 pub(crate) use avx512::{Zmm, has_avx512};
+#[cfg(target_arch = "aarch64")]
+pub(crate) use neon::{Quads, has_neon};
+
 use half::f16;
 
 /// Sixteen f32 values that are computed on side by side.
@@ -47,6 +52,17 @@ pub(crate) trait Lanes: Copy {
     fn sub(self, other: Self) -> Self;
     /// Lane-wise product.
     fn mul(self, other: Self) -> Self;
+    /// Lane-wise quotient.
+    #[inline(always)]
+    fn div(self, other: Self) -> Self {
+        let (mut x, mut y) = ([0.0; 16], [0.0; 16]);
+        self.store(&mut x);
+        other.store(&mut y);
+        for (x, y) in x.iter_mut().zip(y) {
+            *x /= y;
+        }
+        Self::load(&x)
+    }
     /// Lane-wise `if self > other { self } else { other }`: a NaN in `self` gives `other`.
     fn max(self, other: Self) -> Self;
     /// Lane-wise `if self < other { self } else { other }`: a NaN in `self` gives `other`.

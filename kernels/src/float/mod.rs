@@ -16,6 +16,7 @@
 //! | [`norm`] | root-mean-square norm |
 //! | [`matvec`] | float rows times a vector: the LM head |
 //! | [`blocks`] | rows of quantised blocks: embeddings and heads in Q8_0 and Q6_K |
+//! | [`several`] | stored rows times several vectors at once: the head of a few tokens |
 //! | [`softmax`] | exp with its sum, scaling with the largest value |
 //! | [`attention`] | scores of keys and weighted sums of values, for several query heads at once |
 //! | [`elementwise`] | add, scale, relu²·up, f32 to f16 and back |
@@ -29,9 +30,12 @@ pub mod matvec;
 pub mod norm;
 pub mod reduce;
 pub mod rope;
+pub mod several;
 pub mod softmax;
 
 pub(crate) use lanes::{Array, Lanes, padded};
+#[cfg(target_arch = "aarch64")]
+pub(crate) use lanes::{Quads, has_neon};
 #[cfg(target_arch = "x86_64")]
 pub(crate) use lanes::{Ymm, Zmm, has_avx2, has_avx512};
 
@@ -59,6 +63,15 @@ macro_rules! instantiate {
                     }
                     // SAFETY: `isa` is the proof that the CPU has AVX2 and F16C.
                     return unsafe { avx2($($arg),*) };
+                }
+                #[cfg(target_arch = "aarch64")]
+                if $crate::float::has_neon(isa) {
+                    #[target_feature(enable = "neon")]
+                    fn neon($($arg: $ty),*) $(-> $ret)? {
+                        $body::<$crate::float::Quads>($($arg),*)
+                    }
+                    // SAFETY: `isa` is the proof that the CPU has NEON.
+                    return unsafe { neon($($arg),*) };
                 }
                 let _ = isa;
                 $body::<$crate::float::Array>($($arg),*)

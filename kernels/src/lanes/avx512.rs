@@ -1,9 +1,11 @@
 //! The op sequences of AVX-512 (BW and VNNI) on 64-byte arrays, instruction by instruction, so that every
 //! host executes what an AVX-512 kernel does.
 
+// One instruction each or nearly so: `vmovdqu` with `vinserti64x4`, `vpmovm2b` after `kunpckdq`,
+// `vbroadcasti32x4`, `vpshufb`, `vpunpcklbw` and `vpunpckhbw`, besides those of the names.
 pub use super::portable::{
-    add_i16, add_i32, broadcast, load, load_lanes, load_tokens, shift_right, sub_i16, sub_i32, sum,
-    widen_half,
+    add_i16, add_i32, broadcast, expand_two, interleave, load, load_lanes, load_tokens, load_two,
+    lookup, shift_right, store_rows, sub_i16, sub_i32, sum, table, widen_half, xor,
 };
 use std::array::from_fn;
 
@@ -15,11 +17,25 @@ pub fn load_low<const W: usize>(bytes: &[u8], at: usize) -> [u8; W] {
     v
 }
 
-/// `vpandq`. No kernel of this width shifts.
+/// `vpsrlw`, which moves bits between the bytes of a pair, and `vpandq`.
 #[inline(always)]
 pub fn field<const W: usize>(a: [u8; W], shift: u32, mask: u8) -> [u8; W] {
-    assert_eq!(shift, 0, "masks alone");
-    a.map(|a| a & mask)
+    let word = |i: usize| u16::from_le_bytes([a[i & !1], a[i | 1]]) >> shift;
+    from_fn(|i| word(i).to_le_bytes()[i & 1] & mask)
+}
+
+/// `vpxorq` with the top bit.
+#[inline(always)]
+pub fn flip<const W: usize>(a: [u8; W]) -> [u8; W] {
+    a.map(|a| a ^ 0x80)
+}
+
+/// `vpcmpgtb` to masks twice, where x > 85 and where x > 170 of x = a ^ 0x80; `vmovdqu8` of 1 and of 2 under
+/// them.
+#[inline(always)]
+pub fn digit<const W: usize>(a: [u8; W]) -> [u8; W] {
+    let (one, two) = (a.map(|a| a as i8 > -43), a.map(|a| a as i8 > 42));
+    from_fn(|i| if two[i] { 2 } else { u8::from(one[i]) })
 }
 
 /// `vpaddb` twice: sums modulo 256.

@@ -1,13 +1,15 @@
 //! The op sequences of NEON on 16-byte arrays, instruction by instruction.
 //!
-//! A NEON kernel will spell the same sequences with intrinsics; here every host executes them.
+//! NEON kernels spell the same sequences with intrinsics (`asimd`, `dotprod`, `i8mm`); here every host executes
+//! them.
 
 // One instruction each, with the meaning that is written there: `ushr` and `and`, `usdot` (`sdot` needs the
 // top plane shifted down first), `sadalp`, `saddw` and `saddw2`, `add`, `sub`, `eor`, `sshr`, `addv`,
-// `ld1`, `ld1r`, `sxtl` after `ld1`, `zip1` and `zip2`.
+// `ld1`, `ld1r`, `sxtl` after `ld1`, `zip1` and `zip2`, `smmla`, and `ld1` of halves.
 pub use super::portable::{
-    add_i16, add_i32, broadcast, dot, expand_bits, field, flip, interleave, load, load_lanes,
-    load_tokens, shift_right, sub_i16, sub_i32, sum, table, widen_half, widen_pairs, xor,
+    add_i16, add_i32, broadcast, dot, expand_bits, field, flip, interleave, join, load, load_lanes,
+    load_tokens, load_two, mat_mul, shift_right, store_rows, sub_i16, sub_i32, sum, table,
+    widen_half, widen_pairs, xor,
 };
 use std::array::from_fn;
 
@@ -27,6 +29,13 @@ fn addp<const H: usize>(a: [i16; H], b: [i16; H]) -> [i16; H] {
 #[inline(always)]
 pub fn mul_add_pairs<const W: usize, const H: usize>(codes: [u8; W], q: [u8; W]) -> [i16; H] {
     addp::<H>(smull(codes, q, false), smull(codes, q, true))
+}
+
+/// `smull`, `smlal2`: pairs are eight bytes apart.
+#[inline(always)]
+pub fn mul_add_any<const W: usize, const H: usize>(codes: [u8; W], q: [u8; W]) -> [i16; H] {
+    let (low, high) = (smull::<W, H>(codes, q, false), smull::<W, H>(codes, q, true));
+    from_fn(|i| low[i].wrapping_add(high[i]))
 }
 
 /// `add` twice: sums modulo 256.

@@ -11,6 +11,14 @@ pub fn load<const W: usize>(bytes: &[u8], at: usize) -> [u8; W] {
     bytes[at..at + W].try_into().expect("a slice of W bytes")
 }
 
+/// `W / 2` bytes from each of two places.
+#[inline(always)]
+pub fn load_two<const W: usize>(bytes: &[u8], low: usize, high: usize) -> [u8; W] {
+    let half = |at: usize| &bytes[at..at + W / 2];
+    let (low, high) = (half(low), half(high));
+    from_fn(|i| if i < W / 2 { low[i] } else { high[i - W / 2] })
+}
+
 /// The 16 bytes from `at`, repeated.
 #[inline(always)]
 pub fn table<const W: usize>(bytes: &[u8], at: usize) -> [u8; W] {
@@ -23,6 +31,16 @@ pub fn table<const W: usize>(bytes: &[u8], at: usize) -> [u8; W] {
 pub fn expand_bits<const W: usize>(bytes: &[u8], at: usize) -> [u8; W] {
     let bits = &bytes[at..at + W / 8];
     from_fn(|i| 0u8.wrapping_sub(bits[i / 8] >> (i % 8) & 1))
+}
+
+/// `W / 2` bits from each of two places, likewise.
+#[inline(always)]
+pub fn expand_two<const W: usize>(bytes: &[u8], low: usize, high: usize) -> [u8; W] {
+    let (low, high) = (&bytes[low..low + W / 16], &bytes[high..high + W / 16]);
+    from_fn(|i| {
+        let (bits, i) = if i < W / 2 { (low, i) } else { (high, i - W / 2) };
+        0u8.wrapping_sub(bits[i / 8] >> (i % 8) & 1)
+    })
 }
 
 /// `(a >> shift) & mask`.
@@ -62,11 +80,38 @@ pub fn mul_add_pairs<const W: usize, const H: usize>(codes: [u8; W], q: [u8; W])
     from_fn(|i| product(2 * i).wrapping_add(product(2 * i + 1)))
 }
 
+/// Sums of two products each, of any bytes; here of neighbours.
+#[inline(always)]
+pub fn mul_add_any<const W: usize, const H: usize>(codes: [u8; W], q: [u8; W]) -> [i16; H] {
+    mul_add_pairs(codes, q)
+}
+
 /// `acc` plus sums of four neighbouring products of unsigned `codes` and signed `q`, wrapping.
 #[inline(always)]
 pub fn dot<const W: usize, const D: usize>(acc: [i32; D], codes: [u8; W], q: [u8; W]) -> [i32; D] {
     let product = |i: usize| i32::from(codes[i]) * i32::from(q[i] as i8);
     from_fn(|i| acc[i].wrapping_add((4 * i..4 * i + 4).map(product).sum()))
+}
+
+/// `acc[2 i + j]` plus the sum of `codes[8 i + n] * q[8 j + n]`, wrapping.
+#[inline(always)]
+pub fn mat_mul<const W: usize, const D: usize>(
+    acc: [i32; D],
+    codes: [u8; W],
+    q: [u8; W],
+) -> [i32; D] {
+    let product = |i: usize, j: usize| i32::from(codes[i] as i8) * i32::from(q[j] as i8);
+    from_fn(|at| {
+        let (i, j) = (at / 2, at % 2);
+        acc[at].wrapping_add((0..8).map(|n| product(8 * i + n, 8 * j + n)).sum())
+    })
+}
+
+/// One half of `a`, then the same half of `b`.
+#[inline(always)]
+pub fn join<const D: usize>(a: [i32; D], b: [i32; D], upper: bool) -> [i32; D] {
+    let from = usize::from(upper) * D / 2;
+    from_fn(|i| if i < D / 2 { a[from + i] } else { b[from + i - D / 2] })
 }
 
 /// `table[index]` within each 16-byte lane; indices are 0..=15.
@@ -159,6 +204,14 @@ pub fn broadcast<const W: usize>(bytes: &[u8], at: usize) -> [u8; W] {
 #[inline(always)]
 pub fn shift_right<const D: usize>(a: [i32; D], bits: u32) -> [i32; D] {
     a.map(|a| a >> bits)
+}
+
+/// Stores sums of rows: eight neighbours at most, the next eight 16 on.
+#[inline(always)]
+pub fn store_rows<const D: usize>(sums: &mut [i32], a: &[i32; D]) {
+    for (at, rows) in a.chunks(8).enumerate() {
+        sums[16 * at..][..rows.len()].copy_from_slice(rows);
+    }
 }
 
 /// The sum of all lanes.

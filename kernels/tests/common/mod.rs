@@ -2,8 +2,51 @@
 #![allow(dead_code, reason = "each test binary uses a part")]
 
 use trilut_kernels::{
-    Activations, Cpu, Isa, Kernel, Layout, Packed, Runnable, Shape, Tile, reference, registry,
+    Activations, BatchKernel, Cpu, GemmKernel, Isa, Kernel, Layout, Packed, Runnable, Shape, Tile,
+    reference, registry,
 };
+
+/// Kernels by which the spelling of others is proven on machines that cannot run those.
+mod twins {
+    #![allow(unreachable_pub, reason = "generated modules export their registries")]
+    include!(concat!(env!("OUT_DIR"), "/twins.rs"));
+}
+
+/// The gemm kernels among them.
+pub(crate) fn gemm_twins() -> &'static [GemmKernel] {
+    #[cfg(target_arch = "x86_64")]
+    return &twins::GEMM_KERNELS;
+    #[cfg(not(target_arch = "x86_64"))]
+    return &[];
+}
+
+/// The small-batch kernels among them.
+pub(crate) fn batch_twins() -> &'static [BatchKernel] {
+    #[cfg(target_arch = "x86_64")]
+    return &twins::BATCH_KERNELS;
+    #[cfg(not(target_arch = "x86_64"))]
+    return &[];
+}
+
+/// Whether shapes should be small and few: on an emulated CPU, where `TRILUT_TEST_SHAPES=small` is set.
+pub(crate) fn small_shapes() -> bool {
+    std::env::var("TRILUT_TEST_SHAPES").is_ok_and(|shapes| shapes == "small")
+}
+
+/// Whether the kernels of an ISA are of interest: on an emulated CPU not those that are the same everywhere.
+pub(crate) fn wanted(isa: Isa) -> bool {
+    !small_shapes() || isa != Isa::Emulated
+}
+
+/// Notes kernels that were found exact, a line each, in the file that `TRILUT_COVERAGE` names, if set.
+pub(crate) fn note_exact(names: impl IntoIterator<Item = &'static str>) {
+    if let Some(file) = std::env::var_os("TRILUT_COVERAGE") {
+        // In one write: test binaries may run side by side.
+        let lines: String = names.into_iter().map(|name| format!("\nexact {name}")).collect();
+        let mut file = std::fs::File::options().append(true).create(true).open(file).unwrap();
+        std::io::Write::write_all(&mut file, (lines + "\n").as_bytes()).unwrap();
+    }
+}
 
 /// SplitMix64: a counter turned into well-mixed bits.
 pub(crate) fn random(seed: u64) -> impl FnMut() -> u64 {
@@ -100,12 +143,12 @@ impl Case {
     }
 }
 
-/// The kernels that can run here. The others are counted and named on stderr, and are a failure when
-/// `TRILUT_REQUIRE_ISA` names their ISA.
+/// The kernels that can run here. The others are counted and named on stderr. The CPU must support the ISA
+/// that `TRILUT_REQUIRE_ISA` names.
 pub(crate) fn runnable(kernels: &'static [Kernel]) -> Vec<Runnable> {
     let cpu = Cpu::capped(None);
     let (mut run, mut skipped) = (Vec::new(), Vec::new());
-    for kernel in kernels {
+    for kernel in kernels.iter().filter(|kernel| wanted(kernel.name.isa)) {
         match cpu.runnable(kernel) {
             Some(kernel) => run.push(kernel),
             None => skipped.push(kernel.text),
@@ -120,17 +163,21 @@ pub(crate) fn runnable(kernels: &'static [Kernel]) -> Vec<Runnable> {
             cpu.supports(isa).is_some(),
             "TRILUT_REQUIRE_ISA={isa}, but this CPU cannot run it"
         );
-        assert!(
-            run.iter().any(|r| r.kernel().name.isa == isa),
-            "no kernel for {isa} is compiled in"
-        );
+        assert!(registry().iter().any(|k| k.name.isa == isa), "no kernel for {isa} is compiled in");
     }
     run
 }
 
-/// Every registry kernel that can run here and accepts a shape.
-pub(crate) fn accepting(shape: Shape) -> Vec<Runnable> {
+/// Every kernel of the registry, and every twin, that can run here.
+pub(crate) fn every() -> Vec<Runnable> {
     let mut kernels = runnable(registry());
+    kernels.append(&mut runnable(&twins::KERNELS));
+    kernels
+}
+
+/// Every kernel that can run here and accepts a shape.
+pub(crate) fn accepting(shape: Shape) -> Vec<Runnable> {
+    let mut kernels = every();
     kernels.retain(|k| k.kernel().name.fixed.accepts(shape));
     kernels
 }

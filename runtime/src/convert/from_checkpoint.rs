@@ -78,7 +78,7 @@ pub(super) fn plan<'a>(
     }
     let vocabulary = Vocabulary::read(checkpoint, architecture.vocab, options.pre.as_deref())?;
     let mut plan = Plan::new();
-    architecture.write(&name(checkpoint), options.codec.file_type(), &mut plan.header);
+    architecture.write(&name(checkpoint), super::file_type(options.codec)?, &mut plan.header);
     pooling(checkpoint, &architecture, &mut plan)?;
     vocabulary.write(&mut plan.header);
 

@@ -1,12 +1,13 @@
 //! The plan of a file made of another GGUF file.
 
-use super::codec::Codec;
 use super::floats::{FloatType, Floats};
 use super::plan::{Content, Item, Plan, Source};
 use super::ternary::{Origin, Ternary};
 use super::{ConvertError, Options};
-use crate::gguf::{Gguf, TensorInfo, TensorKind, Value};
+use crate::gguf::{Gguf, TensorInfo, Value};
+use crate::ternary::Scales;
 use trilut_kernels::Supported;
+use trilut_presets::Shape;
 
 /// The linear layers of a block.
 const LINEARS: &[&str] =
@@ -33,7 +34,7 @@ pub(super) fn plan<'a>(
     for (key, _) in gguf.metadata().filter(|(key, _)| !OWN_KEYS.contains(key)) {
         plan.header.copy(gguf, key);
     }
-    plan.header.u32("general.file_type", options.codec.file_type());
+    plan.header.u32("general.file_type", super::file_type(options.codec)?);
     let count = gguf.tensors().len();
     for (index, tensor) in gguf.tensors().iter().enumerate() {
         each(index, count)?;
@@ -41,7 +42,7 @@ pub(super) fn plan<'a>(
         if let Some(linear) = linear(name) {
             let ternary = ternary(gguf, tensor, linear, options)?;
             plan.ternary(isa, linear, ternary, options.codec, source)?;
-        } else if name.strip_suffix(".scale").is_some_and(is_linear) {
+        } else if is_scale(name) {
             // It became part of its matrix's scale.
         } else {
             plan.items.push(other(gguf, tensor, options)?);
@@ -53,6 +54,12 @@ pub(super) fn plan<'a>(
 /// The name of a linear layer without `.weight`.
 fn linear(name: &str) -> Option<&str> {
     name.strip_suffix(".weight").filter(|linear| is_linear(linear))
+}
+
+/// Whether a tensor is a scale that is part of what is read of a linear layer.
+fn is_scale(name: &str) -> bool {
+    let of = [".scale", ".weight_scale"].iter().find_map(|end| name.strip_suffix(end));
+    of.is_some_and(is_linear)
 }
 
 fn is_linear(name: &str) -> bool {
@@ -72,23 +79,25 @@ fn ternary<'a>(
         return Err(ConvertError::tensor(name, rule));
     };
     // Both lie within a file.
-    let (m, k) = (m as usize, k as usize);
-    let bytes = gguf.data(tensor);
-    let origin = match (Codec::of(tensor.kind()), FloatType::from_id(tensor.kind().id())) {
-        (Some(codec), _) => {
-            if codec.rows(k).is_none_or(|rows| !m.is_multiple_of(rows)) {
-                let rule = format!("is {m} x {k}, which does not fill blocks of {}", codec.name());
-                return Err(ConvertError::tensor(name, rule));
+    let shape = Shape { m: m as usize, k: k as usize };
+    let origin = match FloatType::from_id(tensor.kind().id()) {
+        Some(kind) => {
+            let floats = Floats { kind, bytes: gguf.data(tensor), k: shape.k };
+            Origin::Floats { floats, exact: !options.ternarise }
+        }
+        None if tensor.kind().is_ternary() => {
+            let stored = gguf.ternary(name, shape, &options.layouts)?;
+            match stored.scales.times(separate_scale(gguf, linear)?) {
+                Scales::One(scale) => Origin::Stored { reader: stored.reader, scale },
+                Scales::Rows(_) => {
+                    let rule = "has a scale for each row: files of one scale are written";
+                    return Err(ConvertError::tensor(name, rule));
+                }
             }
-            let scale = stored_scale(codec, bytes, m * k, name)? * separate_scale(gguf, linear)?;
-            Origin::Blocks { bytes, codec, scale }
         }
-        (None, Some(kind)) => {
-            Origin::Floats { floats: Floats { kind, bytes, k }, exact: !options.ternarise }
-        }
-        (None, None) => {
+        None => {
             let rule = format!(
-                "is of type {} (id {}), which {} writes: I2_S, TQ2_0, TQ1_0 and floats are converted",
+                "is of type {} (id {}), which {} writes: ternary types and floats are converted",
                 tensor.type_name(),
                 tensor.kind().id(),
                 tensor.writer()
@@ -96,35 +105,7 @@ fn ternary<'a>(
             return Err(ConvertError::tensor(name, rule));
         }
     };
-    Ok(Ternary { name: name.to_owned(), m, k, origin, interleave: None })
-}
-
-/// The scale of a stored matrix; of TQ codecs all blocks that have weights must agree on it.
-fn stored_scale(
-    codec: Codec,
-    bytes: &[u8],
-    weights: usize,
-    name: &str,
-) -> Result<f32, ConvertError> {
-    if codec == Codec::I2S {
-        let scale = bytes.get(weights / 4..).and_then(|rest| rest.first_chunk());
-        let missing = || ConvertError::tensor(name, "has no scale behind its weights");
-        return scale.map(|&scale| f32::from_le_bytes(scale)).ok_or_else(missing);
-    }
-    let mut factors =
-        bytes.chunks_exact(codec.bytes()).map(|block| codec.factor(block)).filter(|&f| f != 0.0);
-    let Some(first) = factors.next() else {
-        return Err(ConvertError::tensor(name, "holds nothing but zeros"));
-    };
-    match factors.find(|&factor| factor != first) {
-        None => Ok(first),
-        Some(other) => {
-            let rule = format!(
-                "has blocks with the scales {first} and {other}: it is no ternary matrix of one scale"
-            );
-            Err(ConvertError::tensor(name, rule))
-        }
-    }
+    Ok(Ternary { name: name.to_owned(), m: shape.m, k: shape.k, origin, interleave: None })
 }
 
 /// The scale beside a matrix, 1 without one.
@@ -163,12 +144,6 @@ fn other<'a>(
                 head.name()
             );
             return Err(ConvertError::tensor(name, rule));
-        }
-        // Types that the runtime reads in fewer places than llama.cpp: bf16 loses nothing as f32.
-        (None, Some(float @ FloatType::Bf16)) => {
-            let (k, m) = (dims[0] as usize, dims[1..].iter().product::<u64>() as usize);
-            let kind = if is_head { TensorKind::F16 } else { TensorKind::F32 };
-            Content::Floats { floats: Floats { kind: float, bytes, k }, m, kind, plus: 0.0 }
         }
         (None, _) => {
             let size = tensor.bytes().ok_or_else(|| {

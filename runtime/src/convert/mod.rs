@@ -12,7 +12,6 @@
 mod architecture;
 mod block_encoder;
 mod checkpoint;
-mod codec;
 mod error;
 mod floats;
 mod from_checkpoint;
@@ -26,11 +25,11 @@ mod verify;
 mod vocabulary;
 mod write;
 
-pub use codec::Codec;
 pub use error::ConvertError;
 pub use synthetic::{CheckpointOptions, CheckpointWeights, write_checkpoint};
 
-use crate::gguf::{Gguf, TensorKind, WriteError};
+use crate::gguf::{Gguf, TensorKind, TernaryLayouts, WriteError};
+use crate::ternary::{Codec, I2sLayout};
 use checkpoint::Checkpoint;
 use plan::Source;
 use std::ops::ControlFlow;
@@ -49,9 +48,9 @@ pub enum ScaleMeaning {
 }
 
 /// How a model is converted.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone)]
 pub struct Options {
-    /// How the linear layers are stored.
+    /// How the linear layers are stored: I2_S (as published files have it), TQ2_0 or TQ1_0.
     pub codec: Codec,
     /// How embedding and head are stored: F32, F16, Q8_0 or Q6_K. `None`: as they are in a GGUF file, F16
     /// out of a checkpoint.
@@ -64,6 +63,36 @@ pub struct Options {
     pub pre: Option<String>,
     /// What the scales of packed checkpoints mean.
     pub scales: ScaleMeaning,
+    /// What a GGUF file that is read does not say about its ternary tensors.
+    pub layouts: TernaryLayouts,
+}
+
+impl Default for Options {
+    /// I2_S; what is not ternary is refused.
+    fn default() -> Self {
+        Self {
+            codec: Codec::I2s(I2sLayout::X86),
+            head: None,
+            ternarise: false,
+            verify: false,
+            pre: None,
+            scales: ScaleMeaning::Auto,
+            layouts: TernaryLayouts::default(),
+        }
+    }
+}
+
+/// `general.file_type` of a file whose linear layers are stored in a codec.
+fn file_type(codec: Codec) -> Result<u32, ConvertError> {
+    match codec {
+        Codec::I2s(I2sLayout::X86) => Ok(40),
+        Codec::Tq2_0 => Ok(37),
+        Codec::Tq1_0 => Ok(36),
+        other => {
+            let rule = "is not written: I2_S, TQ2_0 and TQ1_0 are";
+            Err(ConvertError::config("codec", other.name(), rule))
+        }
+    }
 }
 
 /// What a conversion is doing.
@@ -122,6 +151,14 @@ pub fn convert(
     progress: &mut dyn FnMut(Step, u64, u64) -> ControlFlow<()>,
 ) -> Result<Report, ConvertError> {
     let isa = trilut_kernels::Cpu::detect().best();
+    let heads = [TensorKind::F32, TensorKind::F16, TensorKind::Q8_0, TensorKind::Q6K];
+    if let Some(head) = options.head.filter(|head| !heads.contains(head)) {
+        return Err(ConvertError::config(
+            "head",
+            head.name(),
+            "is not written: F32, F16, Q8_0 and Q6_K are",
+        ));
+    }
     let source = if source.is_dir() {
         Source::Checkpoint(Checkpoint::open(source)?)
     } else {

@@ -2,12 +2,13 @@
 
 use super::ConvertError;
 use super::checkpoint::Checkpoint;
-use super::codec::Codec;
 use super::floats::Floats;
 use super::ternary::{Measure, Ternary};
 use crate::gguf::{Gguf, GgufWriter, TensorKind};
+use crate::ternary::{Codec, I2sLayout};
 use half::f16;
 use trilut_kernels::Supported;
+use trilut_presets::Shape;
 
 /// Where a conversion reads.
 pub(super) enum Source {
@@ -68,9 +69,8 @@ impl Item<'_> {
             Content::Floats { kind, .. } => {
                 header.tensor(&self.name, &self.dims, *kind);
             }
-            Content::Ternary { ternary, codec, .. } => {
-                let size = codec.tensor_bytes(ternary.m * ternary.k);
-                header.sized_tensor(&self.name, &self.dims, codec.kind(), size as u64);
+            Content::Ternary { codec, .. } => {
+                header.tensor(&self.name, &self.dims, codec.kind());
             }
             Content::Scale(_) => {
                 header.tensor(&self.name, &self.dims, TensorKind::F32);
@@ -95,24 +95,15 @@ impl<'a> Plan<'a> {
         source: &Source,
     ) -> Result<Measure, ConvertError> {
         let (m, k) = (ternary.m, ternary.k);
-        match codec.rows(k) {
-            Some(rows) if m.is_multiple_of(rows) => {}
-            _ => {
-                let unit = codec.weights();
-                let rule = format!(
-                    "is {m} x {k}: {} stores whole blocks of {unit} weights{}",
-                    codec.name(),
-                    if codec == Codec::I2S { "" } else { " of a row" },
-                );
-                return Err(ConvertError::tensor(&ternary.name, rule));
-            }
-        }
+        codec.bytes(Shape { m, k }).map_err(|error| {
+            ConvertError::tensor(&ternary.name, format!("cannot be stored: {error}"))
+        })?;
         let measure = ternary.measure(isa)?;
         source.release(ternary.bytes());
         let dims = vec![k as u64, m as u64];
         let content = Content::Ternary { ternary, codec, measure };
         self.items.push(Item { name: format!("{name}.weight"), dims, content });
-        if codec != Codec::I2S && factor(codec, &measure) != measure.scale {
+        if factor(codec, &measure) != measure.scale {
             let content = Content::Scale(measure.scale);
             self.items.push(Item { name: format!("{name}.scale"), dims: vec![1], content });
         }
@@ -123,5 +114,16 @@ impl<'a> Plan<'a> {
 /// What the blocks of a codec hold as their scale: the scale if an f16 holds it exactly, else 1.
 pub(super) fn factor(codec: Codec, measure: &Measure) -> f32 {
     let near = f16::from_f32(measure.scale).to_f32();
-    if codec == Codec::I2S || near == measure.scale { measure.scale } else { 1.0 }
+    if is_i2s(codec) || near == measure.scale { measure.scale } else { 1.0 }
+}
+
+/// Whether it is I2_S as published files have it, whose scale is an f32.
+pub(super) fn is_i2s(codec: Codec) -> bool {
+    codec == Codec::I2s(I2sLayout::X86)
+}
+
+/// Rows of `k` weights that fill whole blocks: of I2_S, whose blocks run over the end of a row, some
+/// together.
+pub(super) fn rows_of_blocks(codec: Codec, k: usize) -> usize {
+    if is_i2s(codec) { 128 >> k.trailing_zeros().min(7) } else { 1 }
 }

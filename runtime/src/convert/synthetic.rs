@@ -80,7 +80,7 @@ pub fn write_checkpoint(
     progress: &mut dyn FnMut(u64, u64) -> ControlFlow<()>,
 ) -> Result<(), ConvertError> {
     let config = config(spec, options.weights)?;
-    let architecture = Architecture::read(&config, |_| false)?;
+    let architecture = Architecture::read(&config, |_| is_embedding(spec))?;
     let tensors = tensors(&architecture, options.weights);
     std::fs::create_dir_all(dir).map_err(ConvertError::read(dir))?;
     let total: usize = tensors.iter().map(Tensor::bytes).sum();
@@ -108,18 +108,30 @@ pub fn write_checkpoint(
         write_json(dir, "model.safetensors.index.json", &index)?;
     }
     write_tokenizer(spec, dir)?;
+    if is_embedding(spec) {
+        let pooling = dir.join("1_Pooling");
+        std::fs::create_dir_all(&pooling).map_err(ConvertError::read(&pooling))?;
+        write_json(&pooling, "config.json", &json!({"pooling_mode_lasttoken": true}))?;
+        let kind = "sentence_transformers.models.Pooling";
+        write_json(dir, "modules.json", &json!([{"path": "1_Pooling", "type": kind}]))?;
+    }
     write_json(dir, "config.json", &config)
 }
 
 fn config(spec: &ModelSpec, weights: CheckpointWeights) -> Result<Value, ConvertError> {
     let unknown = || {
-        let rule = "has no checkpoints that are known; bitnet-b1.58, bitnet and llama have";
+        let rule = match is_embedding(spec) {
+            true => "has no packed checkpoints, only such of float weights",
+            false => "has no checkpoints that are known",
+        };
         ConvertError::config("architecture", &spec.architecture, rule)
     };
     let (model_type, class, convention) = match spec.architecture.as_str() {
         "bitnet-b1.58" => ("bitnet", "BitNetForCausalLM", "autobitlinear"),
         "bitnet" => ("bitnet", "BitnetForCausalLM", "bitlinear"),
         "llama" => ("llama", "LlamaForCausalLM", "bitlinear"),
+        "qwen3" if weights == CheckpointWeights::Masters => ("qwen3", "Qwen3Model", ""),
+        "gemma3" if weights == CheckpointWeights::Masters => ("gemma3_text", "Gemma3TextModel", ""),
         _ => return Err(unknown()),
     };
     let mode = match weights {
@@ -133,7 +145,7 @@ fn config(spec: &ModelSpec, weights: CheckpointWeights) -> Result<Value, Convert
     let activation = match spec.activation {
         Activation::Relu2 => "relu2",
         Activation::Silu => "silu",
-        Activation::Gelu => return Err(unknown()),
+        Activation::Gelu => "gelu_pytorch_tanh",
     };
     let [bos, eos] = [3, 2].map(|back| spec.vocab.saturating_sub(back));
     Ok(json!({
@@ -153,12 +165,17 @@ fn config(spec: &ModelSpec, weights: CheckpointWeights) -> Result<Value, Convert
         "tie_word_embeddings": spec.tied,
         "bos_token_id": bos,
         "eos_token_id": eos,
-        "quantization_config": {
+        "quantization_config": (!is_embedding(spec)).then(|| json!({
             "quant_method": "bitnet",
             "linear_class": class_of_linears,
             "quantization_mode": mode,
-        },
+        })),
     }))
+}
+
+/// Whether it is a model that makes vectors of texts, with a norm before each linear layer.
+fn is_embedding(spec: &ModelSpec) -> bool {
+    matches!(spec.architecture.as_str(), "qwen3" | "gemma3")
 }
 
 /// The tensors in the order of a checkpoint.
@@ -272,6 +289,12 @@ fn write_tokenizer(spec: &ModelSpec, dir: &Path) -> Result<(), ConvertError> {
         .zip(CONTROL)
         .map(|(id, text)| json!({"id": id, "content": text, "special": true}))
         .collect();
+    let text = json!({"Sequence": {"id": "A", "type_id": 0}});
+    let token = |name: &str| json!({"SpecialToken": {"id": name, "type_id": 0}});
+    let around = match is_embedding(spec) {
+        true => [text, token(CONTROL[1])],
+        false => [token(CONTROL[0]), text],
+    };
     let tokenizer = json!({
         "version": "1.0",
         "added_tokens": added,
@@ -279,10 +302,7 @@ fn write_tokenizer(spec: &ModelSpec, dir: &Path) -> Result<(), ConvertError> {
             {"type": "Split", "pattern": {"Regex": LLAMA3}, "behavior": "Isolated", "invert": false},
             {"type": "ByteLevel", "add_prefix_space": false, "use_regex": false},
         ]},
-        "post_processor": {"type": "TemplateProcessing", "single": [
-            {"SpecialToken": {"id": CONTROL[0], "type_id": 0}},
-            {"Sequence": {"id": "A", "type_id": 0}},
-        ]},
+        "post_processor": {"type": "TemplateProcessing", "single": around},
         "decoder": {"type": "ByteLevel"},
         "model": {"type": "BPE", "vocab": vocab, "merges": merges},
     });

@@ -1,8 +1,8 @@
-//! A ternary matrix of the source: its scale, and its rows as codes `t + 1`.
+//! A ternary matrix of the source: its scale, and its rows.
 
 use super::ConvertError;
-use super::codec::{Codec, ZERO};
 use super::floats::Floats;
+use crate::ternary::Reader;
 use rayon::prelude::*;
 use trilut_kernels::Supported;
 
@@ -18,8 +18,8 @@ pub(super) enum Origin<'a> {
     /// Hugging Face's packing: byte (r, c) holds the codes of rows r, r + m/4, .. of column c, from the
     /// low bits up.
     Quarters { bytes: &'a [u8], scale: f32 },
-    /// The blocks of a GGUF tensor. TQ codecs have a factor in each block, which the scale includes.
-    Blocks { bytes: &'a [u8], codec: Codec, scale: f32 },
+    /// A tensor of a GGUF file in one of its codecs.
+    Stored { reader: Reader<'a>, scale: f32 },
 }
 
 /// A ternary matrix of the source.
@@ -74,7 +74,8 @@ impl Ternary<'_> {
     pub(super) fn bytes(&self) -> &[u8] {
         match &self.origin {
             Origin::Floats { floats, .. } => floats.bytes,
-            Origin::Quarters { bytes, .. } | Origin::Blocks { bytes, .. } => bytes,
+            Origin::Quarters { bytes, .. } => bytes,
+            Origin::Stored { reader, .. } => reader.codes(),
         }
     }
 
@@ -82,7 +83,7 @@ impl Ternary<'_> {
     pub(super) fn measure(&self, isa: Supported) -> Result<Measure, ConvertError> {
         let measure = match self.origin {
             Origin::Floats { floats, exact } => self.measure_floats(isa, floats, exact)?,
-            Origin::Quarters { scale, .. } | Origin::Blocks { scale, .. } => {
+            Origin::Quarters { scale, .. } | Origin::Stored { scale, .. } => {
                 Measure { scale, inverse: 1.0 }
             }
         };
@@ -130,29 +131,24 @@ impl Ternary<'_> {
         Ok(Measure { scale, inverse: 1.0 / scale })
     }
 
-    /// Rows that must be read together, a multiple of which every part but the last has.
-    pub(super) fn quantum(&self) -> usize {
-        match self.origin {
-            Origin::Blocks { codec, .. } => codec.rows(self.k).unwrap_or(1),
-            _ => 1,
-        }
-    }
-
-    /// Writes the codes of the rows from `first` on, as many as `out` holds.
+    /// Writes the weights, -1, 0 and 1, of the rows from `first` on, as many as `out` holds.
     pub(super) fn rows(
         &self,
         isa: Supported,
         measure: &Measure,
         first: usize,
-        out: &mut [u8],
+        out: &mut [i8],
         space: &mut Space,
     ) -> Result<Seen, ConvertError> {
         let mut seen = Seen::default();
         match self.origin {
-            Origin::Blocks { bytes, codec, .. } => {
-                let at = first * self.k / codec.weights() * codec.bytes();
-                let blocks = out.len() / codec.weights() * codec.bytes();
-                codec.unpack(&bytes[at..at + blocks], out);
+            Origin::Stored { reader, .. } => {
+                for (row, out) in (first..).zip(out.chunks_exact_mut(self.k)) {
+                    let read = reader.row(row, out);
+                    read.map_err(|error| {
+                        ConvertError::tensor(&self.name, format!("is broken: {error}"))
+                    })?;
+                }
             }
             Origin::Quarters { bytes, .. } => {
                 let quarter = self.m / 4;
@@ -160,7 +156,7 @@ impl Ternary<'_> {
                     let row = self.source_row(row);
                     let (bytes, part) = (&bytes[row % quarter * self.k..], row / quarter);
                     for (out, byte) in out.iter_mut().zip(bytes) {
-                        *out = byte >> (2 * part) & 3;
+                        *out = (byte >> (2 * part) & 3) as i8 - 1;
                     }
                 }
             }
@@ -172,12 +168,12 @@ impl Ternary<'_> {
                 }
             }
         }
-        if let Some(bad) = out.iter().position(|&code| code > 2) {
+        if let Some(bad) = out.iter().position(|&weight| weight > 1) {
             let rule =
                 format!("has code 3, which stands for nothing, in row {}", first + bad / self.k);
             return Err(ConvertError::tensor(&self.name, rule));
         }
-        seen.zeros = out.iter().filter(|&&code| code == ZERO).count() as u64;
+        seen.zeros = out.iter().filter(|&&weight| weight == 0).count() as u64;
         Ok(seen)
     }
 
@@ -190,12 +186,12 @@ impl Ternary<'_> {
     }
 }
 
-/// `t = clamp(round_half_even(w / scale), -1, 1)`, as codes.
-fn ternarise(weights: &[f32], measure: &Measure, out: &mut [u8]) -> Seen {
+/// `t = clamp(round_half_even(w / scale), -1, 1)`.
+fn ternarise(weights: &[f32], measure: &Measure, out: &mut [i8]) -> Seen {
     let (mut square, mut error) = (0.0, 0.0);
     for (out, &weight) in out.iter_mut().zip(weights) {
         let ternary = (weight * measure.inverse).round_ties_even().clamp(-1.0, 1.0);
-        *out = (ternary + 1.0) as u8;
+        *out = ternary as i8;
         let wrong = f64::from(weight - ternary * measure.scale);
         square += f64::from(weight) * f64::from(weight);
         error += wrong * wrong;
@@ -222,7 +218,7 @@ mod tests {
         Ternary { name: "w".to_owned(), m, k, origin, interleave: None }
     }
 
-    fn codes(ternary: &Ternary<'_>) -> Vec<u8> {
+    fn weights(ternary: &Ternary<'_>) -> Vec<i8> {
         let measure = ternary.measure(isa()).unwrap();
         let mut out = vec![0; ternary.m * ternary.k];
         ternary.rows(isa(), &measure, 0, &mut out, &mut Space::default()).unwrap();
@@ -235,7 +231,7 @@ mod tests {
         let bytes = floats(&[1.0, -1.0, 3.0, -3.0, 0.0, 4.0, -2.0, 2.0]);
         let ternary = matrix(2, 4, &bytes, false);
         assert_eq!(ternary.measure(isa()).unwrap().scale, 2.0);
-        assert_eq!(codes(&ternary), [1, 1, 2, 0, 1, 2, 0, 2]);
+        assert_eq!(weights(&ternary), [0, 0, 1, -1, 0, 1, -1, 1]);
         let refused = matrix(2, 4, &bytes, true).measure(isa()).unwrap_err();
         assert!(matches!(refused, ConvertError::NotTernary { .. }));
     }
@@ -246,7 +242,7 @@ mod tests {
         for exact in [true, false] {
             let ternary = matrix(2, 3, &bytes, exact);
             assert_eq!(ternary.measure(isa()).unwrap().scale, 0.5);
-            assert_eq!(codes(&ternary), [2, 1, 1, 0, 1, 1]);
+            assert_eq!(weights(&ternary), [1, 0, 0, -1, 0, 0]);
         }
     }
 
@@ -272,10 +268,10 @@ mod tests {
         let bytes = [0b10_01_00_10, 0b00_00_01_01];
         let origin = Origin::Quarters { bytes: &bytes, scale: 1.0 };
         let mut ternary = Ternary { name: "w".to_owned(), m: 8, k: 1, origin, interleave: None };
-        assert_eq!(codes(&ternary), [2, 1, 0, 1, 1, 0, 2, 0]);
+        assert_eq!(weights(&ternary), [1, 0, -1, 0, 0, -1, 1, -1]);
         // One head of 8: first halves and second halves alternate.
         ternary.interleave = Some(1);
-        assert_eq!(codes(&ternary), [2, 1, 1, 0, 0, 2, 1, 0]);
+        assert_eq!(weights(&ternary), [1, 0, 0, -1, -1, 1, 0, -1]);
         let broken = [0b11_00_00_00, 0];
         ternary.origin = Origin::Quarters { bytes: &broken, scale: 1.0 };
         let measure = ternary.measure(isa()).unwrap();

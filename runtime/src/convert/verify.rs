@@ -1,19 +1,18 @@
 //! Reads a written file back and compares every tensor with what it was made of.
 
-use super::codec::Codec;
 use super::floats::Floats;
 use super::plan::{Content, Item, Plan, Source};
 use super::ternary::{Space, Ternary};
 use super::{ConvertError, Step};
-use crate::gguf::{Gguf, TensorKind};
+use crate::gguf::{Gguf, TensorKind, TernaryLayouts};
+use crate::ternary::Scales;
 use crate::tokenizer::Tokenizer;
 use half::f16;
+use rayon::prelude::*;
 use std::ops::ControlFlow;
 use std::path::Path;
 use trilut_kernels::Supported;
-
-/// Weights that are compared at a time.
-const CHUNK: usize = 1 << 20;
+use trilut_presets::Shape;
 
 /// The largest root mean square error of a row, relative to its values, that a type explains.
 fn tolerance(kind: TensorKind) -> f64 {
@@ -59,8 +58,8 @@ pub(super) fn verify(
                 compare_floats(item, data, floats, *m, *kind, *plus, isa)?;
                 source.release(floats.bytes);
             }
-            Content::Ternary { ternary, codec, .. } => {
-                compare_ternary(item, &gguf, data, ternary, *codec, isa)?;
+            Content::Ternary { ternary, .. } => {
+                compare_ternary(item, &gguf, ternary, isa)?;
                 source.release(ternary.bytes());
             }
             // Checked with its matrix.
@@ -119,50 +118,43 @@ fn compare_floats(
 fn compare_ternary(
     item: &Item<'_>,
     gguf: &Gguf,
-    data: &[u8],
     ternary: &Ternary<'_>,
-    codec: Codec,
     isa: Supported,
 ) -> Result<(), ConvertError> {
     let (m, k) = (ternary.m, ternary.k);
     let measure = ternary.measure(isa)?;
-    let blocks = m * k / codec.weights() * codec.bytes();
+    let stored = gguf.ternary(&item.name, Shape { m, k }, &TernaryLayouts::default())?;
     let name = item.name.strip_suffix("weight").unwrap_or_default();
     let beside = match gguf.opt_tensor(&format!("{name}scale"))? {
         Some(scale) => scale.to_f32()?[0],
         None => 1.0,
     };
-    let within = match codec {
-        Codec::I2S => f32::from_le_bytes(*data[blocks..].first_chunk().unwrap_or(&[0; 4])),
-        _ => {
-            let mut factors = data.chunks_exact(codec.bytes()).map(|block| codec.factor(block));
-            let first = factors.next().unwrap_or_default();
-            if factors.any(|factor| factor != first) {
-                return Err(differs(&item.name, "its blocks have several scales"));
-            }
-            first
-        }
+    let Scales::One(scale) = stored.scales.times(beside) else {
+        return Err(differs(&item.name, "it has several scales"));
     };
-    if within * beside != measure.scale {
-        let rule =
-            format!("its scale is {}, that of the source {}", within * beside, measure.scale);
+    if scale != measure.scale {
+        let rule = format!("its scale is {scale}, that of the source {}", measure.scale);
         return Err(differs(&item.name, rule));
     }
-    let quantum = codec.rows(k).unwrap_or(1).max(ternary.quantum());
-    let rows = (CHUNK / k).max(1).next_multiple_of(quantum);
-    let (mut given, mut back) = (Vec::new(), Vec::new());
-    let mut space = Space::default();
-    for first in (0..m).step_by(rows) {
-        let count = rows.min(m - first);
-        given.resize(count * k, 0);
-        back.resize(count * k, 0);
-        ternary.rows(isa, &measure, first, &mut given, &mut space)?;
-        let at = |row: usize| row * k / codec.weights() * codec.bytes();
-        codec.unpack(&data[at(first)..at(first + count)], &mut back);
-        if let Some(place) = given.iter().zip(&back).position(|(given, back)| given != back) {
-            let rule = format!("row {}, column {} is another weight", first + place / k, place % k);
-            return Err(differs(&item.name, rule));
-        }
-    }
-    Ok(())
+    let rows: Result<Vec<()>, ConvertError> = (0..m)
+        .into_par_iter()
+        .map_init(
+            || (vec![0; k], vec![0; k], Space::default()),
+            |(given, back, space), row| {
+                ternary.rows(isa, &measure, row, given, space)?;
+                stored
+                    .reader
+                    .row(row, back)
+                    .map_err(|error| differs(&item.name, error.to_string()))?;
+                match given.iter().zip(back.iter()).position(|(given, back)| given != back) {
+                    None => Ok(()),
+                    Some(column) => Err(differs(
+                        &item.name,
+                        format!("row {row}, column {column} is another weight"),
+                    )),
+                }
+            },
+        )
+        .collect();
+    rows.map(|_| ())
 }

@@ -1,18 +1,19 @@
 //! Writes a plan: every tensor in one pass, a part at a time, made on all threads.
 
 use super::block_encoder;
-use super::codec::Codec;
 use super::floats::{FloatType, Floats};
-use super::plan::{Content, Item, Plan, Source, factor};
+use super::plan::{Content, Item, Plan, Source, factor, is_i2s, rows_of_blocks};
 use super::ternary::{Measure, Seen, Space, Ternary};
 use super::{ConvertError, Step, TensorReport};
 use crate::gguf::{AtomicFile, TensorKind, TensorWriter};
+use crate::ternary::{Codec, Scales};
 use half::f16;
 use rayon::prelude::*;
 use std::ops::ControlFlow;
 use std::path::Path;
 use trilut_kernels::Supported;
 use trilut_kernels::float::elementwise;
+use trilut_presets::Shape;
 
 /// Weights that one thread converts at a time.
 const CHUNK: usize = 1 << 19;
@@ -89,7 +90,7 @@ impl Output<'_> {
         plus: f32,
     ) -> Result<(), ConvertError> {
         let (isa, k) = (self.isa, floats.k);
-        let row_bytes = kind.bytes(k as u64).unwrap_or(0) as usize;
+        let row_bytes = kind.bytes(&[k as u64]).unwrap_or(0) as usize;
         let rows = (CHUNK / k).clamp(1, m);
         let mut buffer = std::mem::take(&mut self.buffer);
         for start in (0..m).step_by(rows * CHUNKS) {
@@ -136,25 +137,36 @@ impl Output<'_> {
         measure: &Measure,
     ) -> Result<TensorReport, ConvertError> {
         let (isa, m, k) = (self.isa, ternary.m, ternary.k);
-        // Both are powers of two.
-        let quantum = codec.rows(k).unwrap_or(1).max(ternary.quantum());
-        let rows = (CHUNK / k).max(1).next_multiple_of(quantum);
-        let row_bytes = |rows: usize| rows * k / codec.weights() * codec.bytes();
-        let in_blocks = f16::from_f32(factor(codec, measure));
+        let rows = (CHUNK / k).max(1).next_multiple_of(rows_of_blocks(codec, k));
+        let stored = |rows: usize| {
+            let bytes = codec.bytes(Shape { m: rows, k });
+            bytes.map_err(|error| {
+                ConvertError::tensor(&ternary.name, format!("cannot be stored: {error}"))
+            })
+        };
+        // Of I2_S without the scale behind all blocks.
+        let tail = if is_i2s(codec) { 4 } else { 0 };
+        let chunk_bytes = stored(rows.min(m))? - tail;
+        let in_blocks = Scales::One(factor(codec, measure));
         let mut buffer = std::mem::take(&mut self.buffer);
         let mut seen = Seen::default();
         for start in (0..m).step_by(rows * CHUNKS) {
             let count = (rows * CHUNKS).min(m - start);
-            buffer.resize(row_bytes(count), 0);
-            let pack = |(codes, space): &mut (Vec<u8>, Space), (chunk, out): (usize, &mut [u8])| {
+            buffer.resize(stored(count)? - tail, 0);
+            let pack = |(weights, space): &mut (Vec<i8>, Space),
+                        (chunk, out): (usize, &mut [u8])| {
                 let first = start + chunk * rows;
-                codes.resize(rows.min(m - first) * k, 0);
-                let seen = ternary.rows(isa, measure, first, codes, space)?;
-                codec.pack(codes, in_blocks, out);
+                let shape = Shape { m: rows.min(m - first), k };
+                weights.resize(shape.weights(), 0);
+                let seen = ternary.rows(isa, measure, first, weights, space)?;
+                let packed = codec.encode(shape, weights, &in_blocks).map_err(|error| {
+                    ConvertError::tensor(&ternary.name, format!("cannot be stored: {error}"))
+                })?;
+                out.copy_from_slice(&packed[..out.len()]);
                 Ok(seen)
             };
             let parts: Vec<Seen> = buffer
-                .par_chunks_mut(row_bytes(rows))
+                .par_chunks_mut(chunk_bytes)
                 .enumerate()
                 .map_init(Default::default, pack)
                 .collect::<Result<_, ConvertError>>()?;
@@ -164,7 +176,7 @@ impl Output<'_> {
         }
         self.source.release(ternary.bytes());
         self.buffer = buffer;
-        if codec == Codec::I2S {
+        if is_i2s(codec) {
             let mut tail = [0; 32];
             tail[..4].copy_from_slice(&measure.scale.to_le_bytes());
             self.part(&item.name, &tail)?;

@@ -16,7 +16,7 @@ mod value;
 mod writer;
 
 pub use error::GgufError;
-pub use tensor::{I2sTensor, Tensor, TensorInfo};
+pub use tensor::{Tensor, TensorInfo, Ternary, TernaryLayouts};
 pub use tensor_kind::TensorKind;
 pub use trilut_presets::atomic_file::AtomicFile;
 pub use value::{Array, Strings, Value};

@@ -148,8 +148,7 @@ impl GgufWriter {
     /// Declares the next tensor; `dims` has the innermost (inputs, K) first.
     pub fn tensor(&mut self, name: &str, dims: &[u64], kind: TensorKind) -> &mut Self {
         // A size that does not exist is refused with the rest by `begin`.
-        let elements = dims.iter().try_fold(1u64, |n, &d| n.checked_mul(d));
-        let bytes = elements.filter(|&n| n > 0).and_then(|n| kind.bytes(n)).unwrap_or(0);
+        let bytes = if dims.contains(&0) { None } else { kind.bytes(dims) }.unwrap_or(0);
         self.sized_tensor(name, dims, kind, bytes)
     }
 

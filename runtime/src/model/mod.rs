@@ -3,11 +3,14 @@
 //! [`Model`] is a handle to immutable weights, tokenizer and threads; it is cheap to clone. A
 //! [`State`] holds what a run changes: the cache of some sequences and scratch space.
 //! [`Model::forward`] takes a batch of tokens, each with its sequence and position, so that prompts,
-//! single steps and several texts at once are the same call. The graph itself is in `bitnet.rs`.
+//! single steps and several texts at once are the same call. The graph itself is in `forward.rs`, and what
+//! distinguishes the families of models in `family.rs`.
 
 mod attention;
-mod bitnet;
+mod batch;
 mod config;
+mod family;
+mod forward;
 mod linear;
 mod matrix;
 mod passage;
@@ -15,15 +18,17 @@ mod scratch;
 mod stack;
 mod weights;
 
+pub use batch::BatchChoice;
 pub use config::Config;
+pub use family::Family;
 pub use linear::Choice;
 pub use stack::PrefillChoice;
 pub use weights::Load;
 
-use crate::gguf::Gguf;
+use crate::gguf::{Gguf, TernaryLayouts};
 use crate::tokenizer::Tokenizer;
 use crate::{Cache, Error, Session, Trace, embedded};
-use bitnet::Forward;
+use forward::Forward;
 use scratch::Scratch;
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -52,6 +57,10 @@ pub struct ModelOptions<'a> {
     pub context: Option<usize>,
     /// Where the weights are kept.
     pub load: Load,
+    /// What the file does not say about its ternary tensors.
+    pub layouts: TernaryLayouts,
+    /// Only the first of its blocks, for measuring what one costs; `None` takes all.
+    pub layers: Option<usize>,
 }
 
 /// One token of a batch.
@@ -78,7 +87,8 @@ struct Inner {
     weights: Weights,
     tokenizer: Tokenizer,
     choices: [Choice; 7],
-    stacks: [PrefillChoice; 4],
+    stacks: Vec<PrefillChoice>,
+    least_prompt: usize,
     cpu: Cpu,
     context: usize,
     load: Load,
@@ -144,7 +154,13 @@ impl Model {
     /// hold the cache of one sequence. A plan never fails: picks
     /// that cannot be used here are replaced by default kernels, see [`Model::kernels`].
     pub fn open_with(gguf: &Gguf, options: &ModelOptions<'_>) -> Result<Self, Error> {
-        let config = Config::from_gguf(gguf)?;
+        let mut config = Config::from_gguf(gguf)?;
+        if let Some(layers) = options.layers {
+            if !(1..=config.layers).contains(&layers) {
+                return Err(Error::Layers { asked: layers, most: config.layers });
+            }
+            config.layers = layers;
+        }
         let threads = options.threads.unwrap_or_else(default_threads);
         if !(1..=MOST_THREADS).contains(&threads) {
             return Err(Error::Threads { threads, most: MOST_THREADS });
@@ -161,10 +177,12 @@ impl Model {
             .map(|(_, shape)| Choice::make(shape, options.format, threads, options.plan, &cpu));
         let stacks = config
             .stacks()
-            .map(|(_, shape)| PrefillChoice::make(shape, threads, options.plan, &cpu));
+            .into_iter()
+            .map(|(_, shape)| PrefillChoice::make(shape, threads, options.plan, &cpu))
+            .collect();
         // Side by side: neither uses all cores all the time.
         let (weights, tokenizer) = rayon::join(
-            || Weights::load(gguf, &config, &choices, options.load),
+            || Weights::load(gguf, &config, &choices, options.load, &options.layouts),
             || Tokenizer::from_gguf(gguf),
         );
         let tokenizer = tokenizer?;
@@ -179,7 +197,19 @@ impl Model {
             Load::Map => gguf.release_metadata(),
             Load::Copy => gguf.release(0..gguf.file_len()),
         }
-        let inner = Inner { config, weights, tokenizer, choices, stacks, cpu, context, load, pool };
+        let least_prompt = stack::least_prompt(&choices);
+        let inner = Inner {
+            config,
+            weights,
+            tokenizer,
+            choices,
+            stacks,
+            least_prompt,
+            cpu,
+            context,
+            load,
+            pool,
+        };
         Ok(Self { inner: Arc::new(inner) })
     }
 
@@ -211,8 +241,8 @@ impl Model {
 
     /// The chosen gemm kernel of each stack of a block, by name, with the reason.
     pub fn prefill_kernels(&self) -> impl Iterator<Item = (&'static str, &PrefillChoice)> {
-        let names = self.inner.config.stacks().map(|(name, _)| name);
-        names.into_iter().zip(&self.inner.stacks)
+        let names = self.inner.config.stacks().into_iter().map(|(name, _)| name);
+        names.zip(&self.inner.stacks)
     }
 
     /// Where its weights are kept.
@@ -240,7 +270,7 @@ impl Model {
     pub fn state(&self, sequences: usize) -> Result<State, Error> {
         let config = self.inner.config.clone();
         let cache = Cache::new(&config, sequences, self.inner.context)?;
-        let rope = Rope::new(0, config.rope_dims, config.rope_base);
+        let rope = Rope::new(0, config.rope_dims, config.rope_base).form(config.family.rope);
         Ok(State { cache, scratch: Scratch::default(), rope, config })
     }
 
@@ -290,7 +320,7 @@ impl Model {
         trace: Option<&mut Trace>,
         head: bool,
     ) -> Result<(), Error> {
-        let Inner { config, weights, stacks, cpu, pool, .. } = &*self.inner;
+        let Inner { config, weights, stacks, least_prompt, cpu, pool, .. } = &*self.inner;
         let lengths = self.check(state, rows)?;
         let State { cache, scratch, rope, .. } = state;
         rope.grow(lengths.iter().copied().max().unwrap_or(0));
@@ -302,6 +332,7 @@ impl Model {
             config,
             weights,
             stacks,
+            least_prompt: *least_prompt,
             rope,
             isa: cpu.best(),
             rows,

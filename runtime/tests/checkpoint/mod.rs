@@ -10,7 +10,8 @@ use trilut_runtime::convert::{CheckpointOptions, write_checkpoint};
 /// A model of two small layers.
 pub(crate) fn spec(architecture: &str, tied: bool) -> ModelSpec {
     let (sub_norms, activation) = match architecture {
-        "llama" => (false, "silu"),
+        "llama" | "qwen3" => (false, "silu"),
+        "gemma3" => (false, "gelu"),
         "bitnet" => (true, "silu"),
         _ => (true, "relu2"),
     };

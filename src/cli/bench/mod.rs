@@ -2,7 +2,7 @@
 //! or against other engines.
 //!
 //! A test reads or generates a number of tokens from an empty context; tokenizer and sampling are left
-//! out. Tests of several thread counts run one after the other, each after a warm-up.
+//! out. With `--batch` several texts are generated at once, as llama-batched-bench does. Tests of several thread counts run one after the other, each after a warm-up.
 //!
 //! With `--baseline` other engines of the llama-bench family take turns with ours ([`comparison`] says how
 //! and why that is fair), [`spelling`] reads what they print, [`agreement`] checks that they compute the
@@ -16,6 +16,7 @@ mod comparison;
 mod engine;
 mod meter;
 mod plain;
+mod projection;
 mod rapl;
 mod ratio;
 mod record;
@@ -56,6 +57,10 @@ pub(crate) struct Args {
     /// Numbers of tokens to generate, separated by commas; 0 for none.
     #[arg(short = 'n', long, value_delimiter = ',', default_value = "128")]
     n_gen: Vec<usize>,
+    /// Numbers of texts that are generated at once, separated by commas; speeds are of all together.
+    #[arg(short, long, value_delimiter = ',', default_value = "1",
+          value_parser = clap::value_parser!(u16).range(1..=256))]
+    batch: Vec<u16>,
     /// Numbers of threads, separated by commas; every core without it.
     #[arg(short, long, value_delimiter = ',')]
     threads: Vec<usize>,
@@ -75,6 +80,9 @@ pub(crate) struct Args {
     /// Where the weights are kept.
     #[arg(long, value_enum, default_value = "map")]
     load: LoadMode,
+    /// Run the first N layers, and half of them, and project what all of them would take.
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(2..))]
+    layers: Option<u32>,
     #[command(flatten)]
     versus: versus::Options,
 }
@@ -94,10 +102,11 @@ enum Output {
 impl Args {
     fn tests(&self) -> Result<Vec<Test>, Failure> {
         let prompts = self.n_prompt.iter().map(|&n| Test::Prompt(n));
-        let tests: Vec<Test> = prompts
-            .chain(self.n_gen.iter().map(|&n| Test::Generate(n)))
-            .filter(|test| test.tokens() > 0)
-            .collect();
+        let generations = self.n_gen.iter().flat_map(|&tokens| {
+            self.batch.iter().map(move |&texts| Test::generate(texts.into(), tokens))
+        });
+        let tests: Vec<Test> =
+            prompts.chain(generations).filter(|test| test.tokens() > 0).collect();
         if tests.is_empty() {
             return Err(
                 Failure::usage("there is nothing to measure").hint("trilut bench -p 512 -n 128")
@@ -114,8 +123,9 @@ impl Args {
     }
 
     /// Loads a model with the kernels that the ladder names for a number of threads.
-    fn load(&self, gguf: &Gguf, threads: usize) -> Result<Model, Failure> {
-        Engine::new(threads, self.format, self.preset.clone(), self.load).load(gguf)
+    fn load(&self, gguf: &Gguf, threads: usize, layers: Option<usize>) -> Result<Model, Failure> {
+        let engine = Engine::new(threads, self.format, self.preset.clone(), self.load);
+        engine.with_layers(layers).load(gguf)
     }
 }
 
@@ -124,13 +134,29 @@ pub(crate) fn bench(args: Args) -> Result<(), Failure> {
     let source = Source::new(args.model.clone());
     let meter = Meter::new(Path::new(rapl::ROOT));
     if args.versus.is_asked() {
+        if args.batch != [1] {
+            return Err(Failure::usage("other engines are compared with one text at a time")
+                .hint("trilut bench --batch 1,2,4,8 without --baseline"));
+        }
+        if args.layers.is_some() {
+            return Err(Failure::usage(
+                "--layers projects, and --baseline compares what is measured",
+            )
+            .hint("leave out one of them"));
+        }
         return versus::bench(&args, &source, &tests, &threads, &meter);
     }
     let gguf = source.open()?;
     let machine = Machine::detect();
     let mut results = Vec::new();
     for threads in threads {
-        let model = args.load(&gguf, threads)?;
+        let layers = args.layers.map(|n| n as usize);
+        let model = args.load(&gguf, threads, layers)?;
+        // With half of the layers, and how many the model has.
+        let half = match layers {
+            Some(n) => Some((args.load(&gguf, threads, Some(n / 2))?, projection::all(&gguf)?)),
+            None => None,
+        };
         let about = about(&gguf, &source, &machine, &model)?;
         if args.output == Output::Md {
             tell_kernels(&model);
@@ -140,7 +166,12 @@ pub(crate) fn bench(args: Args) -> Result<(), Failure> {
             bandwidth::measure(&Pool::new(threads), bytes, PASSES)
         };
         for &test in &tests {
-            let result = plain::measure(&about, &model, test, args.repetitions, bandwidth, &meter)?;
+            let measure =
+                |model| plain::measure(&about, model, test, args.repetitions, bandwidth, &meter);
+            let mut result = measure(&model)?;
+            if let Some((half, all)) = &half {
+                result = projection::project(result, &measure(half)?, test, *all, bandwidth);
+            }
             if args.output == Output::Jsonl {
                 outln!("{}", plain::line(&result)?);
             }
@@ -164,7 +195,12 @@ fn tell_kernels(model: &Model) {
     let decode = model.kernels().map(|(layer, choice)| (layer, choice.kernel.kernel().text));
     let prompts = model.prefill_kernels().map(|(stack, pick)| (stack, pick.kernel.kernel().text));
     let threads = count(model.threads(), "thread");
+    let batches = model.kernels().map(|(layer, choice)| {
+        let one_by_one = choice.kernel.kernel().text;
+        (layer, choice.batch.kernel.map_or(one_by_one, |kernel| kernel.kernel().text))
+    });
     eprintln!("tokens with {threads}: {}", by_kernel(decode));
+    eprintln!("small batches with {threads}: {}", by_kernel(batches));
     eprintln!("prompts with {threads}: {}", by_kernel(prompts));
 }
 

@@ -16,6 +16,10 @@ use trilut_tuning::bandwidth::Bandwidth;
 /// One test's result.
 #[derive(Debug, Clone, Serialize)]
 pub(super) struct Measured {
+    /// Layers that were run.
+    pub(super) n_layers: usize,
+    /// Layers that the figures are projected to; none when they are measured.
+    pub(super) projected_to: Option<usize>,
     build_version: &'static str,
     cpu_info: String,
     model_filename: String,
@@ -27,24 +31,26 @@ pub(super) struct Measured {
     n_threads: usize,
     n_prompt: usize,
     n_gen: usize,
-    test: String,
+    /// Texts that run at once; speeds are of all of them together.
+    n_sequences: usize,
+    pub(super) test: String,
     avg_ns: u64,
     stddev_ns: u64,
     avg_ts: f64,
     stddev_ts: f64,
     median_ts: f64,
-    samples_ns: Vec<u64>,
+    pub(super) samples_ns: Vec<u64>,
     samples_ts: Vec<f64>,
     /// Bytes of weights that one generated token reads.
-    bytes_per_token: usize,
+    pub(super) bytes_per_token: usize,
     /// Read bandwidth measured in the same run, 10^9 bytes per second.
     bandwidth_gbps: f64,
     /// For generation: the part of the bandwidth that the median uses.
     bandwidth_share: Option<f64>,
     /// Energy of the whole machine, where it counts it.
-    joules_per_token: Option<f64>,
+    pub(super) joules_per_token: Option<f64>,
     /// CPU time over all threads.
-    cpu_seconds_per_token: Option<f64>,
+    pub(super) cpu_seconds_per_token: Option<f64>,
 }
 
 /// What a result says of the model.
@@ -69,27 +75,22 @@ pub(super) fn measure(
     bandwidth: Bandwidth,
     meter: &Meter,
 ) -> Result<Measured, Failure> {
-    let mut session = test.session(model)?;
-    test.warm_up(&mut session)?;
+    let mut subject = test.subject(model)?;
+    test.warm_up(&mut subject)?;
     let bar = progress::line();
     let mut turns = Vec::new();
     for repetition in 1..=repetitions {
         bar.set_message(format!("{} {repetition}/{repetitions}", test.name()));
         bar.tick();
-        turns.push(Turn::ours(test, &mut session, meter)?);
+        turns.push(Turn::ours(test, &mut subject, meter)?);
         if interrupt::asked() {
             return Err(Failure::interrupted());
         }
     }
-    let ns: Vec<u64> = turns.iter().map(|turn| turn.ns).collect();
-    let ts: Vec<f64> = ns.iter().map(|&ns| test.rate(ns)).collect();
-    let (avg_ns, stddev_ns) = moments(&ns.iter().map(|&ns| ns as f64).collect::<Vec<_>>());
-    let (avg_ts, stddev_ts) = moments(&ts);
-    let median_ts = trilut_tuning::median(&ts);
-    let bytes = model.bytes_per_token();
     let (n_prompt, n_gen) = test.lengths();
-    let share = bandwidth.share(median_ts * bytes as f64 / 1e9);
-    Ok(Measured {
+    let mut measured = Measured {
+        n_layers: model.config().layers,
+        projected_to: None,
         build_version: env!("CARGO_PKG_VERSION"),
         cpu_info: about.ours.cpu_info.clone(),
         model_filename: about.ours.model_filename.clone(),
@@ -101,20 +102,37 @@ pub(super) fn measure(
         n_threads: model.threads(),
         n_prompt,
         n_gen,
+        n_sequences: test.sequences(),
         test: test.name(),
-        avg_ns: avg_ns as u64,
-        stddev_ns: stddev_ns as u64,
-        avg_ts,
-        stddev_ts,
-        median_ts,
-        samples_ns: ns,
-        samples_ts: ts,
-        bytes_per_token: bytes,
+        avg_ns: 0,
+        stddev_ns: 0,
+        avg_ts: 0.0,
+        stddev_ts: 0.0,
+        median_ts: 0.0,
+        samples_ns: Vec::new(),
+        samples_ts: Vec::new(),
+        bytes_per_token: model.bytes_per_token(),
         bandwidth_gbps: bandwidth.gigabytes_per_second(),
-        bandwidth_share: matches!(test, Test::Generate(_)).then_some(share),
+        bandwidth_share: None,
         joules_per_token: per_token(&turns, test, |turn| turn.joules),
         cpu_seconds_per_token: per_token(&turns, test, |turn| turn.cpu_seconds),
-    })
+    };
+    measured.set_samples(turns.iter().map(|turn| turn.ns).collect(), test, bandwidth);
+    Ok(measured)
+}
+
+impl Measured {
+    /// Takes the times of the repetitions, and what follows from them.
+    pub(super) fn set_samples(&mut self, ns: Vec<u64>, test: Test, bandwidth: Bandwidth) {
+        let ts: Vec<f64> = ns.iter().map(|&ns| test.rate(ns)).collect();
+        let (avg_ns, stddev_ns) = moments(&ns.iter().map(|&ns| ns as f64).collect::<Vec<_>>());
+        (self.avg_ns, self.stddev_ns) = (avg_ns as u64, stddev_ns as u64);
+        (self.avg_ts, self.stddev_ts) = moments(&ts);
+        self.median_ts = trilut_tuning::median(&ts);
+        let share = bandwidth.share(self.median_ts * self.bytes_per_token as f64 / 1e9);
+        self.bandwidth_share = matches!(test, Test::Generate(_)).then_some(share);
+        (self.samples_ns, self.samples_ts) = (ns, ts);
+    }
 }
 
 /// Mean and sample standard deviation.
@@ -164,6 +182,17 @@ pub(super) fn footer(results: &[Measured], meter: &Meter) {
                 r.bytes_per_token as f64 / 1e6,
                 share * 100.0,
                 r.bandwidth_gbps,
+            );
+        }
+        let alone = results
+            .iter()
+            .find(|one| (one.n_sequences, one.n_threads, one.n_gen) == (1, r.n_threads, r.n_gen));
+        if let Some(one) = alone.filter(|_| r.n_sequences > 1) {
+            eprintln!(
+                "{} with {threads} makes {:.2} times as many tokens per second as {}",
+                r.test,
+                r.median_ts / one.median_ts,
+                one.test,
             );
         }
         if let Some(joules) = r.joules_per_token {

@@ -214,7 +214,7 @@ impl Versus<'_> {
         let Self { args, source, tests, threads, machine, meter } = *self;
         let gguf = source.open()?;
         for &threads in threads {
-            let model = args.load(&gguf, threads)?;
+            let model = args.load(&gguf, threads, None)?;
             let ours = about(&gguf, source, machine, &model)?.ours;
             let engines = Engines { ours: &ours, model: &model, baselines, agreements };
             for &test in tests {
@@ -247,7 +247,7 @@ fn agree(
         return Ok(Vec::new());
     };
     let ours = {
-        let model = args.load(&check.model.open()?, threads)?;
+        let model = args.load(&check.model.open()?, threads, None)?;
         agreement::ours(&check, &model)?
     };
     baselines.iter().map(|baseline| agreement::check(&check, &ours, baseline, meter)).collect()

@@ -1,5 +1,5 @@
 fn main() {}
 
 trilut_macros::kernels! {
-    format = tl1;
+    formats = [tl1];
 }

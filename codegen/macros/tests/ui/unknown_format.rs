@@ -1,6 +1,6 @@
 fn main() {}
 
 trilut_macros::kernels! {
-    format = q4_0;
+    formats = [i2_s, tl3];
     shapes = [64 x 256];
 }

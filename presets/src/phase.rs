@@ -1,28 +1,4 @@
-//! What a kernel computes, and when.
-
-/// The operation of a micro-kernel.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub enum Op {
-    /// Matrix times one token's activations.
-    Gemv,
-    /// Matrix times many tokens' activations.
-    Gemm,
-}
-
-impl Op {
-    /// Every operation.
-    pub const ALL: &[Self] = &[Self::Gemv, Self::Gemm];
-
-    /// The first word of kernel names.
-    pub const fn name(self) -> &'static str {
-        match self {
-            Self::Gemv => "gemv",
-            Self::Gemm => "gemm",
-        }
-    }
-}
-
-crate::named!(Op, "op");
+//! The parts of inference, which have kernels of their own.
 
 /// The part of inference that a pick is for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -43,7 +19,7 @@ impl Phase {
     pub const fn name(self) -> &'static str {
         match self {
             Self::Decode => "decode",
-            Self::SmallBatch => "small_batch",
+            Self::SmallBatch => "batch",
             Self::Prefill => "prefill",
         }
     }

@@ -1,0 +1,5 @@
+fn main() {}
+
+trilut_macros::kernels! {
+    model = "no-such-file.toml";
+}

@@ -1,0 +1,5 @@
+fn main() {}
+
+trilut_macros::kernels! {
+    shapes = [64 by 256];
+}

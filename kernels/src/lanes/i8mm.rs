@@ -1,0 +1,41 @@
+//! The int8 matrix extension of AArch64. Its intrinsics are not stable yet.
+
+use core::arch::aarch64::*;
+use core::arch::asm;
+
+/// `acc` plus sums of four neighbouring products of unsigned codes and signed `q`, wrapping.
+///
+/// # Safety
+/// Outside of functions with NEON and int8 matrices enabled, the CPU must be known to support them.
+#[inline]
+#[target_feature(enable = "neon,i8mm")]
+pub fn dot(mut acc: int32x4_t, codes: uint8x16_t, q: uint8x16_t) -> int32x4_t {
+    // SAFETY: registers alone; the function's features include the instruction.
+    unsafe {
+        asm!(
+            "usdot {acc:v}.4s, {codes:v}.16b, {q:v}.16b",
+            acc = inout(vreg) acc, codes = in(vreg) codes, q = in(vreg) q,
+            options(pure, nomem, nostack, preserves_flags)
+        );
+    }
+    acc
+}
+
+/// `acc[2 i + j]` plus the sum of `codes[8 i + n] * q[8 j + n]`: two rows of eight codes below 128 with two
+/// tokens, wrapping.
+///
+/// # Safety
+/// Outside of functions with NEON and int8 matrices enabled, the CPU must be known to support them.
+#[inline]
+#[target_feature(enable = "neon,i8mm")]
+pub fn mat_mul(mut acc: int32x4_t, codes: uint8x16_t, q: uint8x16_t) -> int32x4_t {
+    // SAFETY: registers alone; the function's features include the instruction.
+    unsafe {
+        asm!(
+            "smmla {acc:v}.4s, {codes:v}.16b, {q:v}.16b",
+            acc = inout(vreg) acc, codes = in(vreg) codes, q = in(vreg) q,
+            options(pure, nomem, nostack, preserves_flags)
+        );
+    }
+    acc
+}
