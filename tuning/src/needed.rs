@@ -86,6 +86,7 @@ mod tests {
             default_ns: 1,
             scalar_ns: None,
             confidence: None,
+            evidence: None,
         };
         change(&mut record);
         let provenance = Provenance {
