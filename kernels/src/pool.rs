@@ -227,12 +227,12 @@ impl Pool {
             broken: AtomicBool::new(false),
             panic: Mutex::new(None),
         });
-        let spawn = |index| {
+        let spawn = |index: usize| {
             let (shared, cpus) = (Arc::clone(&shared), seats[index].cpus.clone());
             std::thread::Builder::new()
                 .name(format!("trilut-{index}"))
                 .spawn(move || {
-                    affinity::bind(&cpus);
+                    crate::affinity::bind(&cpus);
                     serve(&shared, index);
                 })
                 .expect("the operating system starts a thread")

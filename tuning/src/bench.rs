@@ -7,6 +7,7 @@
 pub(crate) mod fake;
 
 use crate::candidate::{AnyKernel, Candidate};
+use crate::disturbance::Snapshot;
 use crate::noise::CpuTimes;
 use crate::request::{ShapeUse, TuneError};
 use std::time::{Duration, SystemTime};
@@ -52,6 +53,11 @@ pub trait Lab {
 
     /// What the CPUs did so far, if the system tells.
     fn cpu_times(&self) -> Option<CpuTimes>;
+
+    /// What may disturb the times, counted up to now.
+    fn disturbance(&self) -> Snapshot {
+        Snapshot::default()
+    }
 
     /// Makes a layer ready to be timed, in these layouts; panels are filled from the first.
     ///

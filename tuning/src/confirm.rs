@@ -31,7 +31,8 @@ pub struct Confirmation {
 }
 
 impl Confirmation {
-    fn of(winner: Vec<f64>, default: Vec<f64>) -> Self {
+    /// What these pairs show.
+    pub(crate) fn of(winner: Vec<f64>, default: Vec<f64>) -> Self {
         let ratios = ratios(&winner, &default);
         let (low, high) = median_interval(&ratios, TAIL);
         Self { ratio: median(&ratios), low, high, winner, default }

@@ -1,6 +1,7 @@
 //! What the tuner is asked to do, and what can stop it from beginning.
 
 use crate::exactness::Inexact;
+use crate::prior::Prior;
 use std::time::Duration;
 use trilut_kernels::{Cpu, Format, Isa, Phase, Shape};
 use trilut_presets::Machine;
@@ -62,6 +63,8 @@ pub struct Request {
     pub machine: Machine,
     /// Bytes of weights that one token reads, over all layers: decides whether they are cold.
     pub model_bytes: u64,
+    /// What earlier runs leave to this one.
+    pub prior: Prior,
 }
 
 impl Request {
@@ -72,7 +75,7 @@ impl Request {
     pub fn limit(&self) -> Duration {
         match self.effort {
             Effort::Estimate => self.time_limit.min(Self::ESTIMATE_LIMIT),
-            Effort::Measure => self.time_limit,
+            _ => self.time_limit,
         }
     }
 
