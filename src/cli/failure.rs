@@ -131,6 +131,7 @@ hinted!(
     trilut_runtime::dummy::DummyError,
     trilut_runtime::gguf::GgufError,
     trilut_presets::preset::PresetError,
+    trilut_tuning::JournalError,
     trilut_tuning::TuneError
 );
 

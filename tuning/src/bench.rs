@@ -5,6 +5,8 @@
 
 #[cfg(test)]
 pub(crate) mod fake;
+#[cfg(test)]
+mod replay;
 
 use crate::candidate::{AnyKernel, Candidate};
 use crate::disturbance::Snapshot;

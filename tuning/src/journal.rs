@@ -36,7 +36,7 @@ enum Line {
         space: Hex,
     },
     /// A candidate left the race.
-    Fell { candidate: String, behind: f64 },
+    Fell { candidate: String, behind: Option<f64> },
     /// How a candidate fared in a race.
     Trial(Trial),
     /// A layer is finished.
@@ -248,6 +248,8 @@ fn recover(text: &str, request: &Request) -> Recovered {
 pub struct Logged<'a> {
     inner: &'a mut dyn Observer,
     journal: Option<&'a mut Journal>,
+    /// What an interrupted run knew is written down again, should this one be interrupted as well.
+    fallen: BTreeMap<ShapeUse, Fallen>,
 }
 
 impl std::fmt::Debug for Logged<'_> {
@@ -260,7 +262,8 @@ impl<'a> Logged<'a> {
     /// Begins the log of a run. A log that cannot be written is said once, and the run goes on without it.
     pub fn new(inner: &'a mut dyn Observer, journal: &'a mut Journal, request: &Request) -> Self {
         let begun = journal.begin(request);
-        let mut logged = Self { inner, journal: Some(journal) };
+        let fallen = request.prior.fallen.clone();
+        let mut logged = Self { inner, journal: Some(journal), fallen };
         logged.check(begun);
         logged
     }
@@ -277,6 +280,24 @@ impl<'a> Logged<'a> {
 
 impl Observer for Logged<'_> {
     fn event(&mut self, event: &Event<'_>) {
+        self.write(event);
+        if let Event::Shape { layer, space, .. } = event {
+            let known = self.fallen.remove(layer).filter(|fallen| fallen.space == *space);
+            for candidate in known.into_iter().flat_map(|fallen| fallen.candidates) {
+                self.write(&Event::Dropped { candidate: &candidate, behind: f64::INFINITY });
+            }
+        }
+        self.inner.event(event);
+    }
+
+    fn should_stop(&mut self) -> bool {
+        self.inner.should_stop()
+    }
+}
+
+impl Logged<'_> {
+    /// Writes an event down if a later run can use it.
+    fn write(&mut self, event: &Event<'_>) {
         let line = match event {
             Event::Shape { layer, space, .. } => {
                 let ShapeUse { phase, shape, count_per_token: count } = *layer;
@@ -284,7 +305,10 @@ impl Observer for Logged<'_> {
                 Some(Line::Layer { layer, space: Hex(format!("{space:016x}")) })
             }
             Event::Dropped { candidate, behind } => {
-                Some(Line::Fell { candidate: (*candidate).to_owned(), behind: *behind })
+                Some(Line::Fell {
+                    candidate: (*candidate).to_owned(),
+                    behind: behind.is_finite().then_some(*behind),
+                })
             }
             Event::Trial { trial, .. } => Some(Line::Trial((*trial).clone())),
             Event::Done(report) => Some(Line::Done(Box::new(report.record.clone()))),
@@ -296,11 +320,6 @@ impl Observer for Logged<'_> {
             let synced = if is_done { journal.file.sync_data() } else { Ok(()) };
             self.check(written.and(synced));
         }
-        self.inner.event(event);
-    }
-
-    fn should_stop(&mut self) -> bool {
-        self.inner.should_stop()
     }
 }
 

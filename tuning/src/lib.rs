@@ -17,6 +17,7 @@ pub mod candidate;
 pub mod clock;
 pub mod cold;
 pub mod confirm;
+pub mod contest;
 pub mod disturbance;
 pub mod effort;
 pub mod estimate;
@@ -34,7 +35,9 @@ pub mod runoff;
 pub mod second_opinion;
 pub mod space;
 mod statistics;
+pub mod table;
 mod tuner;
+pub mod verify;
 
 pub use bench::{Lab, Runner};
 pub use candidate::{AnyKernel, Candidate};

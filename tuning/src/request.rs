@@ -137,6 +137,14 @@ pub enum TuneError {
         /// What differed.
         source: Inexact,
     },
+    /// A pick that is to be compared is no exact kernel of this CPU.
+    #[error("the pick {kernel} for {layer} cannot be run here")]
+    Pick {
+        /// The kernel's name.
+        kernel: String,
+        /// The layer's size and phase.
+        layer: ShapeUse,
+    },
     /// The memory for cold weights is not there.
     #[error("{needed} bytes of memory are needed to time {shape}, {free} are free")]
     Memory {
@@ -160,6 +168,7 @@ impl TuneError {
             Self::DefaultInexact { .. } => {
                 Some("run with TRILUT_ISA=scalar and report `trilut doctor --json`".into())
             }
+            Self::Pick { .. } => Some("run `trilut doctor` to see where the pick comes from".into()),
             Self::Memory { .. } => Some("close other programs, or tune a smaller model".into()),
         }
     }

@@ -17,6 +17,8 @@ pub struct Knob {
     pub values: &'static [usize],
     /// What it does.
     pub help: &'static str,
+    /// Why these values, and when some are left out.
+    pub reason: &'static str,
 }
 
 /// How far ahead of the loads weights are prefetched.
@@ -25,6 +27,8 @@ pub const PREFETCH: Knob = Knob {
     phase: Phase::Decode,
     values: &[0, 256, 512, 1024, 2048, 4096, 8192],
     help: "bytes ahead of the load at which weights are prefetched, 0 for none",
+    reason: "below a few lines it comes too late; hardware prefetchers stop at pages of 4096; kernels that \
+             do not prefetch are tried with 0 alone",
 };
 
 /// How many rows a thread takes at a time.
@@ -33,6 +37,8 @@ pub const ROWS_PER_TASK: Knob = Knob {
     phase: Phase::Decode,
     values: &[0, 32, 64, 128, 256, 512],
     help: "rows that a thread takes at a time, 0 for one even share per thread",
+    reason: "formats group 32 rows; a task as large as a share would leave threads idle; with one thread \
+             the split changes nothing",
 };
 
 /// How many rows a panel has: multiples of the row quanta of tiles and of panels alike.
@@ -41,6 +47,8 @@ pub const ROWS_PER_PANEL: Knob = Knob {
     phase: Phase::Prefill,
     values: &[0, 192, 480, 960, 1920, 3840],
     help: "rows of a panel at most, 0 for what the kernel takes by itself",
+    reason: "multiples of every kernel's own quantum; panels beyond 32 MiB leave the caches; those that \
+             cut a thread's share alike are tried once",
 };
 
 /// Every knob.
