@@ -12,11 +12,29 @@
 //! assert_eq!(story.tokens, 8);
 //! # Ok::<(), trilut::runtime::Error>(())
 //! ```
+//!
+//! [`Engine`] says how models are run: by which kernels, those of your own crate included, in how many
+//! threads; [`engine`] begins with the presets that the command goes by.
+
+use trilut_presets::ladder::Sources;
 
 pub use trilut_codegen as codegen;
 pub use trilut_kernels as kernels;
 pub use trilut_macros::kernels;
 pub use trilut_presets as presets;
 pub use trilut_runtime as runtime;
+pub use trilut_runtime::{Engine, EngineBuilder};
 pub use trilut_shipped as shipped;
 pub use trilut_tuning as tuning;
+
+/// Begins the description of an engine that runs models as the command does: by the presets of the
+/// environment, the user's cache, the system and those that ship.
+///
+/// ```
+/// let model = trilut::engine().threads(2).embedded()?;
+/// assert_eq!(model.threads(), 2);
+/// # Ok::<(), trilut::runtime::Error>(())
+/// ```
+pub fn engine() -> EngineBuilder {
+    Engine::builder().presets(Sources::from_environment(None, trilut_shipped::SHIPPED))
+}

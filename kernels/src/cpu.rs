@@ -1,6 +1,8 @@
-//! Which ISAs this CPU may run, and which kernel is the default.
+//! Which ISAs this CPU may run, which kernels there are for them, and which is the default.
 
-use crate::{GemmKernel, GemmRunnable, Kernel, Runnable, gemm_registry, registry};
+use crate::registry::BUILT_IN;
+use crate::{GemmKernel, GemmRunnable, Kernel, Registry, RegistryError, Runnable, registry};
+use std::cmp::Reverse;
 use trilut_presets::{Format, Isa, Op, Shape, default_gemm_point, default_point};
 
 /// The proof that this CPU supports an ISA. Only detection makes one.
@@ -58,10 +60,13 @@ impl Supported {
     }
 }
 
-/// The ISAs that kernels may use on this CPU, under an optional cap.
-#[derive(Debug, Clone, PartialEq, Eq)]
+/// What may run on this CPU: its ISAs, under an optional cap, and the kernels for them: the built-in ones
+/// and those of added registries.
+#[derive(Debug, Clone)]
 pub struct Cpu {
     supported: Vec<Supported>,
+    /// The newest last.
+    added: Vec<&'static Registry>,
 }
 
 impl Cpu {
@@ -77,7 +82,54 @@ impl Cpu {
         let allowed = |isa: &&Isa| cap.is_none_or(|cap| isa.within(cap));
         let supported =
             Isa::ALL.iter().filter(allowed).filter_map(|&isa| Supported::detect(isa)).collect();
-        Self { supported }
+        Self { supported, added: Vec::new() }
+    }
+
+    /// The same with the kernels of a registry, once they have passed [`Registry::check`]. Where nothing
+    /// was tuned they are used before the built-in ones of the same ISA; of several registries, those of
+    /// the last one first.
+    ///
+    /// # Errors
+    /// With the first kernel that fails; none of them is added then.
+    pub fn with(mut self, registry: &'static Registry) -> Result<Self, RegistryError> {
+        registry.check(&self)?;
+        self.added.push(registry);
+        Ok(self)
+    }
+
+    /// The registries that kernels are looked for in, the built-in one last.
+    pub fn registries(&self) -> impl Iterator<Item = &'static Registry> + '_ {
+        self.added.iter().rev().copied().chain(std::iter::once(&BUILT_IN))
+    }
+
+    /// The added registry that a gemv kernel is from; `None` for a built-in one.
+    pub fn origin(&self, kernel: &Kernel) -> Option<&'static Registry> {
+        self.added.iter().copied().find(|registry| registry.has(kernel))
+    }
+
+    /// The added registry that a gemm kernel is from, likewise.
+    pub fn gemm_origin(&self, kernel: &GemmKernel) -> Option<&'static Registry> {
+        self.added.iter().copied().find(|registry| registry.has_gemm(kernel))
+    }
+
+    /// The gemv kernel with a name, whether or not it may run here.
+    pub fn find(&self, name: &str) -> Option<&'static Kernel> {
+        self.registries().find_map(|registry| registry.find(name))
+    }
+
+    /// The gemm kernel with a name, likewise.
+    pub fn find_gemm(&self, name: &str) -> Option<&'static GemmKernel> {
+        self.registries().find_map(|registry| registry.find_gemm(name))
+    }
+
+    /// The hash of the kernel with a name, of either op, if it exists and may run here: what records of
+    /// presets are compared with.
+    pub fn resolve(&self, name: &str) -> Option<u64> {
+        if let Some(kernel) = self.find(name) {
+            return self.runnable(kernel).map(|_| kernel.hash);
+        }
+        let kernel = self.find_gemm(name)?;
+        self.gemm_runnable(kernel).map(|_| kernel.hash)
     }
 
     /// The ISAs that may be used, in the order of [`Isa::ALL`].
@@ -90,7 +142,7 @@ impl Cpu {
         self.supported.iter().copied().find(|s| s.isa() == isa)
     }
 
-    /// The most capable ISA that may be used and that kernels are compiled in for, the one for tests
+    /// The most capable ISA that may be used and that built-in kernels are there for, the one for tests
     /// alone left out.
     pub fn best(&self) -> Supported {
         let has_kernels = |s: &&Supported| {
@@ -104,19 +156,11 @@ impl Cpu {
         Runnable::new(kernel, self.supports(kernel.name.isa)?)
     }
 
-    /// Of some kernels, the one on the most capable ISA of this CPU that accepts `k` inputs.
-    pub fn most_capable(&self, kernels: &'static [Kernel], k: usize) -> Option<Runnable> {
-        kernels
-            .iter()
-            .filter(|kernel| kernel.name.fixed.k.is_none_or(|fixed| fixed == k))
-            .filter_map(|kernel| self.runnable(kernel))
-            .max_by_key(|kernel| kernel.kernel().name.isa)
-    }
-
-    /// Every gemv kernel that may run `shape` in `format` here, test-only ISAs left out.
+    /// Every gemv kernel that may run `shape` in `format` here, test-only ISAs left out, added kernels
+    /// before built-in ones.
     pub fn candidates(&self, format: Format, shape: Shape) -> impl Iterator<Item = Runnable> + '_ {
-        registry()
-            .iter()
+        self.registries()
+            .flat_map(Registry::kernels)
             .filter(move |k| {
                 k.name.format == format
                     && k.name.op == Op::Gemv
@@ -126,17 +170,28 @@ impl Cpu {
             .filter_map(|k| self.runnable(k))
     }
 
-    /// The kernel used where nothing was tuned: the most capable ISA's generic kernel with the micro
-    /// tile of [`default_point`], or any other where the ISA lacks that.
+    /// The kernel used where nothing was tuned: on the most capable ISA an added kernel, the first of
+    /// several, or the generic built-in one with the micro tile of [`default_point`], or any other where
+    /// the ISA lacks that.
     pub fn default_kernel(&self, format: Format, shape: Shape) -> Runnable {
-        let rank = |r: &Runnable| {
+        let rank = |(index, r): &(usize, Runnable)| {
             let name = r.kernel().name;
             let point = (name.algorithm, name.micro.rows, name.micro.unroll);
-            (name.fixed.k.is_none(), name.isa, point == default_point(name.format, name.isa))
+            let added = self.origin(r.kernel()).map(|_| Reverse(*index));
+            let is_default = point == default_point(name.format, name.isa);
+            (name.isa, added, name.fixed.k.is_none(), is_default)
         };
-        self.candidates(format, shape)
-            .max_by_key(rank)
-            .expect("the lattice has a generic scalar kernel for every format")
+        let best = self.candidates(format, shape).enumerate().max_by_key(rank);
+        best.expect("the lattice has a generic scalar kernel for every format").1
+    }
+
+    /// The added kernel used where nothing was tuned and no format was asked for: that for I2_S if there
+    /// is one, else on the most capable ISA the first.
+    pub fn added_kernel(&self, shape: Shape) -> Option<Runnable> {
+        let of =
+            |format| self.added.iter().rev().find_map(move |r| r.most_capable(self, format, shape));
+        let others = Format::ALL.iter().filter_map(|&format| of(format));
+        of(Format::I2S).or_else(|| others.rev().max_by_key(|k| k.kernel().name.isa))
     }
 
     /// Pairs a gemm kernel with the proof that it may run here.
@@ -144,21 +199,23 @@ impl Cpu {
         GemmRunnable::new(kernel, self.supports(kernel.name.isa)?)
     }
 
-    /// Every gemm kernel that may run here, test-only ISAs left out.
+    /// Every gemm kernel that may run here, test-only ISAs left out, added kernels before built-in ones.
     pub fn gemm_candidates(&self) -> impl Iterator<Item = GemmRunnable> + '_ {
-        gemm_registry()
-            .iter()
+        self.registries()
+            .flat_map(Registry::gemm_kernels)
             .filter(|k| k.name.isa != Isa::Emulated)
             .filter_map(|k| self.gemm_runnable(k))
     }
 
-    /// The gemm kernel used where nothing was tuned: the most capable ISA's kernel by
-    /// [`default_gemm_point`], or any other where the ISA lacks that.
+    /// The gemm kernel used where nothing was tuned: on the most capable ISA an added kernel, the first
+    /// of several, or that by [`default_gemm_point`], or any other where the ISA lacks that.
     pub fn default_gemm(&self) -> GemmRunnable {
-        let rank = |r: &GemmRunnable| {
+        let rank = |(index, r): &(usize, GemmRunnable)| {
             let name = r.kernel().name;
-            (name.isa, name.algorithm == default_gemm_point(name.isa))
+            let added = self.gemm_origin(r.kernel()).map(|_| Reverse(*index));
+            (name.isa, added, name.algorithm == default_gemm_point(name.isa))
         };
-        self.gemm_candidates().max_by_key(rank).expect("the lattice has a scalar gemm kernel")
+        let best = self.gemm_candidates().enumerate().max_by_key(rank);
+        best.expect("the lattice has a scalar gemm kernel").1
     }
 }

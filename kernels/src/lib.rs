@@ -31,7 +31,9 @@ extern crate self as trilut_kernels;
 mod activations;
 mod affinity;
 mod aligned;
+mod any_kernel;
 mod cpu;
+pub mod exactness;
 pub mod float;
 mod gemm;
 mod kernel;
@@ -47,12 +49,13 @@ mod token_tile;
 
 pub use activations::{Activation, Activations};
 pub use aligned::AlignedBytes;
+pub use any_kernel::AnyKernel;
 pub use cpu::{Cpu, Supported};
 pub use gemm::{Gemm, GemmError, GemmFn, GemmInfo, GemmKernel, GemmRunnable, GemmScratch};
 pub use kernel::{Bound, Cost, Gemv, GemvError, GemvFn, Kernel, KernelInfo, Runnable};
 pub use packed::{Layout, PackError, Packed, PackedView, check_i2s_file};
 pub use panel::{Panel, PanelForm, Segment};
-pub use registry::{find, find_gemm, gemm_registry, registry};
+pub use registry::{Registry, RegistryError, find, find_gemm, gemm_registry, registry};
 pub use token_tile::TokenTile;
 pub use trilut_presets::{
     Algorithm, Fixed, Format, GemmAlgorithm, GemmName, Isa, KernelName, MicroTile, Op, Phase,

@@ -30,6 +30,13 @@ pub struct Plan {
 }
 
 impl Plan {
+    /// Takes these picks in place of those for the same layers and phases; others stay.
+    pub fn prefer(&mut self, picks: Self) {
+        let same = |a: &Pick, b: &Pick| (a.shape, a.phase) == (b.shape, b.phase);
+        self.picks.retain(|old| picks.picks.iter().all(|new| !same(new, old)));
+        self.picks.extend(picks.picks);
+    }
+
     /// The pick for a shape and phase whose thread count is nearest to `threads` (ties: fewer).
     pub fn find(&self, shape: Shape, phase: Phase, threads: usize) -> Option<&Pick> {
         self.picks

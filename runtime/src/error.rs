@@ -1,7 +1,8 @@
 //! What can go wrong in the runtime.
 
 use crate::gguf::GgufError;
-use trilut_kernels::PackError;
+use trilut_kernels::{PackError, RegistryError};
+use trilut_presets::preset::PresetError;
 
 /// An error of the runtime: `Display` says what failed, `source` why, [`Error::hint`] what to do.
 #[derive(Debug, thiserror::Error)]
@@ -53,6 +54,12 @@ pub enum Error {
         /// Rows of the embedding.
         model: usize,
     },
+    /// Kernels that were added may not be used.
+    #[error(transparent)]
+    Kernels(#[from] RegistryError),
+    /// The preset file that was asked for cannot be used.
+    #[error(transparent)]
+    Preset(#[from] PresetError),
     /// An impossible number of threads.
     #[error("{threads} threads cannot be used; 1 to {most} can")]
     Threads {
@@ -143,6 +150,10 @@ impl Error {
         let text = match self {
             Self::Gguf(error) => return error.hint(),
             Self::Tokenizer(error) => return error.hint(),
+            Self::Preset(error) => return error.hint(),
+            Self::Kernels(_) => {
+                "generate the kernels anew with this version of trilut, and run their `check_all`"
+            }
             Self::Architecture { .. } => "use a bitnet-b1.58 model, such as BitNet b1.58 2B-4T",
             Self::Weights { source: PackError::Code3 { .. }, .. } => {
                 "the file is corrupt, or its weights were written by an ARM build of bitnet.cpp: \

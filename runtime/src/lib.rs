@@ -1,7 +1,8 @@
 //! The inference runtime: model files, tokenizer, model graphs and the token loop.
 //!
 //! [`Model::open`] maps a GGUF file (or [`Model::embedded`] takes the one inside the program),
-//! [`Model::session`] begins a text, [`Session::generate`] continues it:
+//! [`Model::session`] begins a text, [`Session::generate`] continues it. [`Engine`] says how models are
+//! run: by which kernels, in how many threads.
 //!
 //! ```
 //! use std::ops::ControlFlow;
@@ -26,6 +27,7 @@ pub mod cache;
 pub mod chat;
 pub mod dummy;
 pub mod embedded;
+mod engine;
 mod error;
 pub mod gguf;
 pub mod model;
@@ -36,6 +38,7 @@ pub mod tokenizer;
 pub mod trace;
 
 pub use cache::Cache;
+pub use engine::{Engine, EngineBuilder};
 pub use error::Error;
 pub use model::{Config, Load, Model, ModelOptions, Row, State};
 pub use perplexity::{Perplexity, PerplexityError, perplexity};

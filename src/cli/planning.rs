@@ -9,7 +9,7 @@ use trilut_kernels::Cpu;
 use trilut_presets::ladder::{self, Found, Place, Sources, VARIABLE, Verdict};
 use trilut_presets::machine::Likeness;
 use trilut_presets::preset::Effort;
-use trilut_presets::{Format, Machine, Phase, Pick, Plan, Preset};
+use trilut_presets::{Format, Machine, Phase, Plan, Preset};
 use trilut_runtime::Config;
 use trilut_tuning::{Prior, Request, ShapeUse};
 
@@ -47,19 +47,10 @@ impl Here {
         Ok(Self { machine, cpu, found })
     }
 
-    /// The hash of a kernel that exists and may run here.
-    fn resolve(&self, name: &str) -> Option<u64> {
-        if let Some(kernel) = trilut_kernels::find(name) {
-            return self.cpu.runnable(kernel).map(|_| kernel.hash);
-        }
-        let kernel = trilut_kernels::find_gemm(name)?;
-        self.cpu.gemm_runnable(kernel).map(|_| kernel.hash)
-    }
-
     /// The picks of the ladder, for kernels that exist and may run here. What a preset says of other
     /// kernels is passed over, which is told.
     pub(crate) fn plan(&self) -> Plan {
-        let picks = self.found.picks(|name| self.resolve(name));
+        let picks = self.found.picks(|name| self.cpu.resolve(name));
         if let Some(first) = picks.dropped.first() {
             eprintln!(
                 "note: {} preset records are not used, the first for {}: {}: {}",
@@ -74,7 +65,7 @@ impl Here {
 
     /// The picks of a preset that was made here.
     pub(crate) fn plan_of(&self, preset: &Preset) -> Plan {
-        preset.to_plan(Likeness::SameCpu, |name| self.resolve(name)).plan
+        preset.to_plan(Likeness::SameCpu, |name| self.cpu.resolve(name)).plan
     }
 
     /// The file in which tuning here is remembered.
@@ -133,11 +124,8 @@ impl Here {
             request.shapes.len(),
             outcome.took.as_secs_f64(),
         );
-        let picks = self.plan_of(&outcome.preset).picks;
-        // In front: these are for exactly this format and number of threads.
-        let same = |a: &Pick, b: &Pick| (a.shape, a.phase) == (b.shape, b.phase);
-        plan.picks.retain(|old| picks.iter().all(|new| !same(new, old)));
-        plan.picks.extend(picks);
+        // These are for exactly this format and number of threads.
+        plan.prefer(self.plan_of(&outcome.preset));
         // An estimate for a forced format must not shadow a measured pick of another one.
         if format.is_none() {
             self.remember(outcome.preset);

@@ -97,14 +97,8 @@ pub(crate) fn tune(args: Args) -> Result<(), Failure> {
     let formats = if args.format.is_empty() { Format::ALL.to_vec() } else { args.format };
     let here = Here::find(None)?;
     if let Some(directory) = &args.record {
-        let request = here.request(
-            shapes,
-            bytes,
-            formats,
-            threads[0],
-            Effort::Exhaustive,
-            Duration::MAX,
-        );
+        let request =
+            here.request(shapes, bytes, formats, threads[0], Effort::Exhaustive, Duration::MAX);
         return recording::record(&request, directory, args.rounds as usize);
     }
     let path = match args.output {

@@ -8,10 +8,10 @@ pub(crate) mod fake;
 #[cfg(test)]
 mod replay;
 
-use crate::candidate::{AnyKernel, Candidate};
 use crate::disturbance::Snapshot;
 use crate::noise::CpuTimes;
 use crate::request::{ShapeUse, TuneError};
+use crate::{AnyKernel, Candidate};
 use std::time::{Duration, SystemTime};
 use trilut_kernels::{Format, Layout, Shape};
 use trilut_presets::preset::Weights;

@@ -102,14 +102,10 @@ pub fn contest(
     let Some(best) = lanes.iter().find(|lane| !lane.candidate.is(&pick)) else {
         return Ok(Some(Contest { rows, regret: 0.0, interval: [0.0; 2] }));
     };
-    let check = runoff::pairs(
-        &mut *runner,
-        &pick,
-        &best.candidate,
-        PAIRS,
-        Duration::MAX,
-        &mut || observer.should_stop(),
-    );
+    let check =
+        runoff::pairs(&mut *runner, &pick, &best.candidate, PAIRS, Duration::MAX, &mut || {
+            observer.should_stop()
+        });
     let Some(check) = check else { return Ok(None) };
     let interval = [check.low - 1.0, check.high - 1.0];
     Ok(Some(Contest { rows, regret: check.ratio - 1.0, interval }))

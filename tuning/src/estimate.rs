@@ -4,8 +4,8 @@
 //! The constants are typical, not measured: only the order of the estimates matters.
 
 use crate::bench::Lab;
-use crate::candidate::{AnyKernel, Candidate};
 use crate::request::{Request, ShapeUse};
+use crate::{AnyKernel, Candidate};
 use crate::{cold, space};
 use trilut_kernels::{GemmAlgorithm, Isa};
 use trilut_presets::preset::Weights;

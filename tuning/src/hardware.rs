@@ -4,13 +4,13 @@ mod prompt;
 mod token;
 
 use crate::bench::{Lab, Runner, Stage};
-use crate::candidate::{AnyKernel, Candidate};
 use crate::clock;
 use crate::cold::{self, Copies, Rotation};
 use crate::disturbance::Snapshot;
 use crate::exactness::Random;
 use crate::noise::CpuTimes;
 use crate::request::{Request, ShapeUse, TuneError};
+use crate::{AnyKernel, Candidate};
 use prompt::Prompt;
 use std::collections::HashMap;
 use std::path::Path;

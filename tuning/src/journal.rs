@@ -304,12 +304,10 @@ impl Logged<'_> {
                 let layer = Layer { phase, shape, count };
                 Some(Line::Layer { layer, space: Hex(format!("{space:016x}")) })
             }
-            Event::Dropped { candidate, behind } => {
-                Some(Line::Fell {
-                    candidate: (*candidate).to_owned(),
-                    behind: behind.is_finite().then_some(*behind),
-                })
-            }
+            Event::Dropped { candidate, behind } => Some(Line::Fell {
+                candidate: (*candidate).to_owned(),
+                behind: behind.is_finite().then_some(*behind),
+            }),
             Event::Trial { trial, .. } => Some(Line::Trial((*trial).clone())),
             Event::Done(report) => Some(Line::Done(Box::new(report.record.clone()))),
             _ => None,

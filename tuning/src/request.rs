@@ -168,7 +168,9 @@ impl TuneError {
             Self::DefaultInexact { .. } => {
                 Some("run with TRILUT_ISA=scalar and report `trilut doctor --json`".into())
             }
-            Self::Pick { .. } => Some("run `trilut doctor` to see where the pick comes from".into()),
+            Self::Pick { .. } => {
+                Some("run `trilut doctor` to see where the pick comes from".into())
+            }
             Self::Memory { .. } => Some("close other programs, or tune a smaller model".into()),
         }
     }

@@ -133,32 +133,3 @@ fn quietly(path: &Path, work: impl FnOnce()) -> io::Result<()> {
 fn quietly(_: &Path, _: impl FnOnce()) -> io::Result<()> {
     Err(io::Error::other("criterion's output cannot be caught on this system"))
 }
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::bench::fake::{self, Script, Synthetic};
-
-    #[test]
-    fn criterion_measures_both_and_leaves_nothing_behind() {
-        let [winner, default] = fake::pair();
-        let times = &[("r2u1", 80_000.0), ("r1u1", 100_000.0)];
-        let mut runner = Synthetic::new(Script { times, noise: 0.02, ..Script::default() });
-        let left = Duration::from_millis(600);
-        let opinion = of(&mut runner, &winner, &default, left).unwrap().unwrap();
-        assert!(!opinion.contradicts(), "{opinion:?}");
-        assert!((opinion.winner[0] / opinion.default[0] - 0.8).abs() < 0.03, "{opinion:?}");
-        assert!(opinion.winner[1] <= opinion.winner[0] && opinion.winner[0] <= opinion.winner[2]);
-        let reversed = Opinion { winner: opinion.default, default: opinion.winner };
-        assert!(reversed.contradicts());
-        assert_eq!(of(&mut runner, &winner, &default, Duration::ZERO), Ok(None));
-    }
-
-    #[test]
-    fn a_candidate_that_fails_is_said() {
-        let [winner, default] = fake::pair();
-        let mut runner = Synthetic::new(Script { times: &[("r1u1", 1e5)], ..Script::default() });
-        let error = of(&mut runner, &winner, &default, Duration::from_millis(500)).unwrap_err();
-        assert!(error.contains("scripted"), "{error}");
-    }
-}

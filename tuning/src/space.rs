@@ -1,8 +1,8 @@
 //! The search space: which knobs exist, and which candidates are legal for a layer.
 
 use crate::bench::Lab;
-use crate::candidate::{AnyKernel, Candidate};
 use crate::request::ShapeUse;
+use crate::{AnyKernel, Candidate};
 use trilut_kernels::pool::share;
 use trilut_kernels::{Format, Panel, Phase, Shape, Tile};
 

@@ -193,7 +193,8 @@ pub fn record(
         observer.event(&Event::Progress(round as f64 / rounds.max(1) as f64));
     }
     let entries = kernels.iter().map(|kernel| {
-        let tiles = grid.iter().zip(&samples).filter(|(c, s)| c.name() == kernel.name() && !s.is_empty());
+        let tiles =
+            grid.iter().zip(&samples).filter(|(c, s)| c.name() == kernel.name() && !s.is_empty());
         let bytes = match kernel {
             crate::AnyKernel::Gemv(kernel) => kernel.kernel().cost.bytes_per_weight,
             _ => 0.0,

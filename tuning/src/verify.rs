@@ -6,11 +6,11 @@
 //! lies above what was claimed, by more than a tolerance.
 
 use crate::bench::{Lab, Stage};
-use crate::candidate::{AnyKernel, Candidate};
 use crate::confirm::Confirmation;
 use crate::exactness::Gate;
 use crate::observer::{Event, Observer};
 use crate::request::{Request, ShapeUse, TuneError};
+use crate::{AnyKernel, Candidate};
 use crate::{Hardware, runoff, space};
 use std::time::Duration;
 use trilut_presets::Preset;
@@ -58,10 +58,9 @@ impl Finding {
 impl std::fmt::Display for Finding {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
-            Self::Holds { measured, claimed } => write!(
-                f,
-                "holds: {measured:.3} of the default's time, claimed {claimed:.3}"
-            ),
+            Self::Holds { measured, claimed } => {
+                write!(f, "holds: {measured:.3} of the default's time, claimed {claimed:.3}")
+            }
             Self::Exact(why) => write!(f, "exact; {why}"),
             Self::Slow { measured, claimed } => write!(
                 f,

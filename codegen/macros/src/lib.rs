@@ -70,6 +70,10 @@ fn expand(input: &Input) -> syn::Result<TokenStream> {
         /// ISA in its name.
         #[allow(clippy::undocumented_unsafe_blocks, reason = "argued above, once for all")]
         pub static KERNELS: &[::trilut_kernels::Kernel] = &[#entries];
+
+        /// These kernels as a set, for `trilut_runtime::Engine` and the tuner.
+        pub static REGISTRY: ::trilut_kernels::Registry =
+            ::trilut_kernels::Registry::new(::core::module_path!(), KERNELS, &[]);
     })
 }
 
@@ -77,6 +81,7 @@ fn expand(input: &Input) -> syn::Result<TokenStream> {
 fn entry_point(shape: Shape, format: Format) -> TokenStream {
     let Shape { m, k } = shape;
     let name = format_ident!("gemv_{m}x{k}");
+    let variant = format_ident!("{format:?}");
     let doc = format!(
         " `out = T q` for a {m} x {k} matrix in format `{format}`, on the most capable ISA of this CPU.\n\n \
          The activations are prepared in the form that its kernel reads, unless they are so already.\n\n \
@@ -91,8 +96,13 @@ fn entry_point(shape: Shape, format: Format) -> TokenStream {
         ) -> ::core::result::Result<(), ::trilut_kernels::GemvError> {
             static PICK: ::std::sync::LazyLock<::trilut_kernels::Runnable> =
                 ::std::sync::LazyLock::new(|| {
-                    ::trilut_kernels::Cpu::detect()
-                        .most_capable(KERNELS, #k)
+                    let shape = ::trilut_kernels::Shape { m: #m, k: #k };
+                    REGISTRY
+                        .most_capable(
+                            &::trilut_kernels::Cpu::detect(),
+                            ::trilut_kernels::Format::#variant,
+                            shape,
+                        )
                         .expect("a scalar kernel is always generated")
                 });
             x.prepare(PICK.activation());

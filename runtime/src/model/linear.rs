@@ -2,8 +2,7 @@
 
 use std::ops::Range;
 use trilut_kernels::{
-    Activations, Cpu, Format, Isa, Packed, PackedView, Phase, Runnable, Shape, Tile, find,
-    reference,
+    Activations, Cpu, Format, Isa, Packed, PackedView, Phase, Runnable, Shape, Tile, reference,
 };
 use trilut_presets::Plan;
 
@@ -30,17 +29,27 @@ impl Choice {
         plan: Option<&Plan>,
         cpu: &Cpu,
     ) -> Self {
-        let fallback = |reason: String| {
-            let kernel = cpu.default_kernel(format.unwrap_or(Format::I2S), shape);
+        let fallback = |why: &str| {
+            let kernel = match format {
+                Some(format) => cpu.default_kernel(format, shape),
+                None => {
+                    let added = cpu.added_kernel(shape);
+                    added.unwrap_or_else(|| cpu.default_kernel(Format::I2S, shape))
+                }
+            };
+            let origin = cpu.origin(kernel.kernel());
+            let reason = match origin {
+                Some(registry) => format!("of {}, {why}", registry.name()),
+                None => format!("default, {why}"),
+            };
             Self { shape, kernel, tile: Tile::default(), reason }
         };
-        let Some(plan) = plan else { return fallback("default, no plan was given".into()) };
+        let Some(plan) = plan else { return fallback("no plan was given") };
         let Some(pick) = plan.find(shape, Phase::Decode, threads) else {
-            return fallback("default, the plan has no pick for this shape".into());
+            return fallback("the plan has no pick for this shape");
         };
-        let refused =
-            |why: &str| fallback(format!("default, the plan's pick `{}` {why}", pick.kernel));
-        let Some(kernel) = find(&pick.kernel) else { return refused("is not compiled in") };
+        let refused = |why: &str| fallback(&format!("the plan's pick `{}` {why}", pick.kernel));
+        let Some(kernel) = cpu.find(&pick.kernel) else { return refused("is not compiled in") };
         if kernel.name.isa == Isa::Emulated {
             return refused("is for tests alone");
         }

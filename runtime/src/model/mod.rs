@@ -35,9 +35,9 @@ use trilut_presets::Plan;
 use weights::Weights;
 
 /// The most threads that are accepted.
-const MOST_THREADS: usize = 1024;
+pub(crate) const MOST_THREADS: usize = 1024;
 
-/// How a model is loaded.
+/// How a model is loaded; [`Engine`](crate::Engine) makes them for models that are run alike.
 #[derive(Debug, Clone, Default)]
 pub struct ModelOptions<'a> {
     /// The stored codec to run in; `None` leaves it to the plan (I2_S without one).

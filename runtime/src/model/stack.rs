@@ -6,8 +6,7 @@
 use super::linear::Linear;
 use std::ops::Range;
 use trilut_kernels::{
-    Cpu, GemmRunnable, GemmScratch, Isa, Panel, Phase, Segment, Shape, TokenTile, find_gemm,
-    reference,
+    Cpu, GemmRunnable, GemmScratch, Isa, Panel, Phase, Segment, Shape, TokenTile, reference,
 };
 use trilut_presets::{Plan, Tile};
 
@@ -57,17 +56,22 @@ impl PrefillChoice {
         plan: Option<&Plan>,
         cpu: &Cpu,
     ) -> (GemmRunnable, usize, String) {
-        let fallback = |reason: String| {
+        let fallback = |why: &str| {
             let kernel = cpu.default_gemm();
+            let reason = match cpu.gemm_origin(kernel.kernel()) {
+                Some(registry) => format!("of {}, {why}", registry.name()),
+                None => format!("default, {why}"),
+            };
             (kernel, kernel.panel_rows(Tile::default_for(Phase::Prefill)), reason)
         };
-        let Some(plan) = plan else { return fallback("default, no plan was given".into()) };
+        let Some(plan) = plan else { return fallback("no plan was given") };
         let Some(pick) = plan.find(shape, Phase::Prefill, threads) else {
-            return fallback("default, the plan has no pick for this stack".into());
+            return fallback("the plan has no pick for this stack");
         };
-        let refused =
-            |why: &str| fallback(format!("default, the plan's pick `{}` {why}", pick.kernel));
-        let Some(kernel) = find_gemm(&pick.kernel) else { return refused("is not compiled in") };
+        let refused = |why: &str| fallback(&format!("the plan's pick `{}` {why}", pick.kernel));
+        let Some(kernel) = cpu.find_gemm(&pick.kernel) else {
+            return refused("is not compiled in");
+        };
         if kernel.name.isa == Isa::Emulated {
             return refused("is for tests alone");
         }

@@ -120,12 +120,12 @@ pub(super) fn bench(args: &Args) -> Result<(), Failure> {
 fn known(here: &Here, request: &Request, layer: ShapeUse) -> Pick {
     let plan = here.plan();
     let found = plan.find(layer.shape, layer.phase, request.threads);
-    match found.filter(|pick| layer.phase == Phase::Prefill || request.formats.contains(&pick.format)) {
-        Some(pick) => Pick {
-            kernel: pick.kernel.clone(),
-            tile: pick.tile,
-            origin: pick.reason.clone(),
-        },
+    match found
+        .filter(|pick| layer.phase == Phase::Prefill || request.formats.contains(&pick.format))
+    {
+        Some(pick) => {
+            Pick { kernel: pick.kernel.clone(), tile: pick.tile, origin: pick.reason.clone() }
+        }
         None => {
             let lab = Hardware::new(request);
             let default = Candidate::untuned(lab.default_kernel(&layer, request.formats[0]));

@@ -40,9 +40,8 @@ fn row(origin: &str, from: &str, preset: &Preset) -> [String; 8] {
 /// What happened, the kernels, and the times of a difference.
 pub(super) fn change(change: &Change) -> [String; 3] {
     let time = |record: &Record| format!("{:.1} us", record.median_ns as f64 / 1e3);
-    let pick = |record: &Record| {
-        format!("{} ({})", record.kernel, record.tile.in_words(record.phase))
-    };
+    let pick =
+        |record: &Record| format!("{} ({})", record.kernel, record.tile.in_words(record.phase));
     match change {
         Change::Removed(record) => ["-".to_owned(), pick(record), time(record)],
         Change::Added(record) => ["+".to_owned(), pick(record), time(record)],

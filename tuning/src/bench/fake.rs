@@ -1,10 +1,10 @@
 //! Kernels, clocks and labs made up for tests: no decision is tested against real time.
 
 use super::{Lab, Runner, Stage};
-use crate::candidate::{AnyKernel, Candidate};
 use crate::exactness::Random;
 use crate::noise::CpuTimes;
 use crate::request::{ShapeUse, TuneError};
+use crate::{AnyKernel, Candidate};
 use std::cell::{Cell, RefCell};
 use std::collections::{BTreeMap, BTreeSet};
 use std::rc::Rc;
@@ -59,12 +59,7 @@ pub(crate) enum Exactness {
 }
 
 /// A kernel of any name for the scalar ISA, with an analytic cost. Whatever its format, it reads I2_S.
-pub(crate) fn named(
-    name: &str,
-    cost: Cost,
-    prefetches: bool,
-    exactness: Exactness,
-) -> AnyKernel {
+pub(crate) fn named(name: &str, cost: Cost, prefetches: bool, exactness: Exactness) -> AnyKernel {
     let text: &'static str = name.to_owned().leak();
     let hash = trilut_presets::hash(text.bytes());
     let supported = Supported::detect(Isa::Scalar).unwrap();
@@ -344,5 +339,41 @@ impl Lab for FakeLab {
         runner.log = Rc::clone(&self.log);
         let notes = vec!["synthetic weights".to_owned()];
         Ok(Stage { runner: Box::new(runner), weights: Weights::Cold, notes })
+    }
+}
+
+mod tests {
+    use super::*;
+    use crate::exactness::{Gate, Inexact};
+
+    fn check(kernel: &AnyKernel, shape: Shape) -> Result<(), Inexact> {
+        Gate::new(shape, Layout::I2s).check(kernel)
+    }
+
+    #[test]
+    fn a_wrong_kernel_is_named_with_its_first_difference() {
+        let shape = Shape { m: 64, k: 128 };
+        for wrong in [wrong("r8u8"), wrong_gemm("r1t8")] {
+            let error = check(&wrong, shape).unwrap_err();
+            assert!(matches!(error, Inexact::Sum { shape: Shape { m: 61, k: 128 }, .. }));
+            assert!(error.to_string().contains("must be"), "{error}");
+        }
+        for exact in [exact("r1u1"), exact_gemm("r1t8")] {
+            assert_eq!(check(&exact, shape), Ok(()));
+        }
+    }
+
+    #[test]
+    fn a_kernel_that_wraps_only_at_the_extremes_is_caught() {
+        for wrapping in [wrapping("r4u4"), wrapping_gemm("r1t8")] {
+            let error = check(&wrapping, Shape { m: 40, k: 1024 }).unwrap_err();
+            assert!(error.to_string().contains("activations 127"), "{error}");
+        }
+    }
+
+    #[test]
+    fn tokens_that_change_places_are_caught() {
+        let error = check(&swapping_gemm("r1t8"), Shape { m: 40, k: 64 }).unwrap_err();
+        assert!(matches!(error, Inexact::Sum { token: 0, .. }), "{error}");
     }
 }

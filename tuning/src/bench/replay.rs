@@ -6,12 +6,12 @@
 
 use super::fake::{self, Exactness};
 use super::{Lab, Runner, Stage};
-use crate::candidate::{AnyKernel, Candidate};
 use crate::exactness::Random;
 use crate::noise::CpuTimes;
 use crate::request::{ShapeUse, TuneError};
 use crate::statistics::median;
 use crate::table::Table;
+use crate::{AnyKernel, Candidate};
 use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
 use std::rc::Rc;
@@ -110,9 +110,8 @@ impl<'a> Replay<'a> {
             return Some(0.0);
         }
         let fastest = fastest(self.table);
-        let is_out = |name: &str| {
-            matches!(self.spoil, Spoil::Wrong | Spoil::Failing) && name == fastest
-        };
+        let is_out =
+            |name: &str| matches!(self.spoil, Spoil::Wrong | Spoil::Failing) && name == fastest;
         let entries = self.table.entries.iter().filter(|entry| !is_out(&entry.kernel));
         let medians = entries.flat_map(|e| e.tiles.iter().map(|(tile, _)| (&e.kernel, *tile)));
         let best = medians
@@ -126,7 +125,8 @@ impl<'a> Replay<'a> {
 fn fastest(table: &Table) -> String {
     let challengers = table.entries.iter().filter(|entry| entry.kernel != table.default);
     let time = |entry: &&crate::table::Entry| {
-        let times = entry.tiles.iter().filter_map(|(tile, _)| table.median_ns(&entry.kernel, *tile));
+        let times =
+            entry.tiles.iter().filter_map(|(tile, _)| table.median_ns(&entry.kernel, *tile));
         times.fold(f64::INFINITY, f64::min)
     };
     let best = challengers.min_by(|a, b| time(a).total_cmp(&time(b)));

@@ -5,8 +5,8 @@
 //! What the runtime does with the sums is the same for every kernel and left out.
 
 use super::{Work, lock};
-use crate::candidate::{AnyKernel, Candidate};
 use crate::exactness::Random;
+use crate::{AnyKernel, Candidate};
 use std::collections::HashMap;
 use std::sync::{Mutex, PoisonError, RwLock};
 use trilut_kernels::pool::Worker;

@@ -1,8 +1,8 @@
 //! Decode: one token times the rows of a layer, by gemv kernels.
 
 use super::{Work, lock};
-use crate::candidate::{AnyKernel, Candidate};
 use crate::exactness::Random;
+use crate::{AnyKernel, Candidate};
 use std::collections::HashMap;
 use std::sync::Mutex;
 use std::time::Instant;

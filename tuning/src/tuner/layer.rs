@@ -3,7 +3,6 @@
 use super::verdict::{self, Verdict};
 use super::{Time, Watch, note};
 use crate::bench::{Lab, Runner, Stage};
-use crate::candidate::{AnyKernel, Candidate};
 use crate::cold;
 use crate::confirm::{Confirmation, confirm};
 use crate::effort::{self, PAIRS, Vary, stages};
@@ -15,6 +14,7 @@ use crate::race::{End, Lane, Limits, Turn, race};
 use crate::record::{ShapeReport, Trial};
 use crate::request::{Request, ShapeUse, TuneError};
 use crate::second_opinion::{self, Opinion};
+use crate::{AnyKernel, Candidate};
 use crate::{runoff, space};
 use std::collections::BTreeSet;
 use trilut_kernels::{Isa, Layout};
