@@ -1,6 +1,8 @@
 //! `trilut tune`: finds the fastest exact kernels for this CPU and writes a preset.
 
+mod gate;
 mod recording;
+mod report;
 
 use super::failure::Failure;
 use super::model::{self, Source};
@@ -10,14 +12,16 @@ use super::progress::Bar;
 use super::table::Table;
 use super::{environment, interrupt};
 use std::path::{Path, PathBuf};
-use std::time::Duration;
+use std::time::{Duration, Instant};
+use trilut_kernels::pool::Pool;
 use trilut_presets::machine::Likeness;
 use trilut_presets::preset::{Effort, Record};
 use trilut_presets::{Format, Phase, Preset, Shape, models};
 use trilut_runtime::Config;
+use trilut_runtime::gguf::Gguf;
 use trilut_tuning::{
-    Journal, JournalError, Logged, Outcome, PROMPT_TOKENS, Prior, Recovered, Request, ShapeUse,
-    Stopped, effort, space,
+    Journal, JournalError, Logged, Observer, Outcome, PROMPT_TOKENS, Prior, Recovered, Request,
+    ShapeUse, Stopped, bandwidth, effort, end_to_end, space,
 };
 
 /// Find the fastest exact kernels for a model's layers on this CPU, and remember them.
@@ -60,6 +64,12 @@ pub(crate) struct Args {
     /// Samples of each candidate with --record.
     #[arg(long, value_name = "N", default_value_t = 9, value_parser = clap::value_parser!(u32).range(3..100))]
     rounds: u32,
+    /// Write a page of what was found, with pictures, to DIR/index.html.
+    #[arg(long, value_name = "DIR")]
+    report: Option<PathBuf>,
+    /// Do not check at the end whether the model as a whole is faster than by default.
+    #[arg(long)]
+    no_gate: bool,
     /// Print what is searched, and do nothing else.
     #[arg(long)]
     list_space: bool,
@@ -93,7 +103,7 @@ pub(crate) fn tune(args: Args) -> Result<(), Failure> {
         [] => vec![environment::threads(None)?],
         given => given.iter().map(|&n| environment::threads(Some(n))).collect::<Result<_, _>>()?,
     };
-    let (shapes, bytes) = shapes(&args)?;
+    let Work { shapes, bytes, gguf } = work(&args)?;
     let formats = if args.format.is_empty() { Format::ALL.to_vec() } else { args.format };
     let here = Here::find(None)?;
     if let Some(directory) = &args.record {
@@ -114,13 +124,22 @@ pub(crate) fn tune(args: Args) -> Result<(), Failure> {
         Effort::Patient => Duration::from_secs(600),
         Effort::Exhaustive => Duration::from_secs(3600),
     });
-    let base = here.request(shapes, bytes, formats, threads[0], args.effort, limit);
+    // Part of the time is for the model as a whole.
+    let gguf = gguf.filter(|_| args.effort > Effort::Estimate && !args.no_gate);
+    let for_gate = gguf.as_ref().map_or(Duration::ZERO, |_| end_to_end::share_of(limit));
+    let search = limit.saturating_sub(for_gate);
+    let base = here.request(shapes, bytes, formats, threads[0], args.effort, search);
     let mut log = Log::open(&path, &base, args.force)?;
     let mut is_done = true;
     for (index, &threads) in threads.iter().enumerate() {
         let prior = Prior { finalists_only: index > 0, ..log.prior() };
         let request = Request { threads, prior, ..base.clone() };
-        let tuned = tuned(&request, Some(&path), args.force, log.journal.as_mut())?;
+        let mut bar = Bar::new();
+        let mut recorder = report::Recorder::new(&mut bar);
+        let tuned =
+            tuned_with(&mut recorder, &request, Some(&path), args.force, log.journal.as_mut())?;
+        let moments = std::mem::take(&mut recorder.moments);
+        drop(bar);
         out!("{}", tuned.table(&request).plain());
         let Some(outcome) = tuned.outcome else { continue };
         is_done = false;
@@ -129,7 +148,25 @@ pub(crate) fn tune(args: Args) -> Result<(), Failure> {
             eprintln!("saved to {}", path.display());
             log.saved();
         }
+        // Of the run that searched everything.
+        if let Some(directory) = args.report.as_ref().filter(|_| index == 0) {
+            let bandwidth = {
+                let bytes = bandwidth::sensible_bytes(&request.machine);
+                bandwidth::measure(&Pool::new(threads), bytes, 5)
+            };
+            let page = report::write(directory, &request, &outcome, &moments, bandwidth)?;
+            eprintln!("report: {}", page.display());
+        }
         finish(&outcome)?;
+        let is_whole = outcome.unfinished.is_empty() && !interrupt::asked();
+        if let Some(gguf) = gguf.as_ref().filter(|_| is_whole) {
+            let deadline = Instant::now() + for_gate;
+            let gate = gate::Gate { here: &here, gguf, threads, deadline };
+            let checked = gate.check(&tuned.preset, &path)?;
+            if checked != tuned.preset {
+                planning::save(checked, &path)?;
+            }
+        }
     }
     if is_done {
         eprintln!("nothing to do: {} is up to date (--force tunes again)", path.display());
@@ -256,12 +293,29 @@ fn list_space() -> Result<(), Failure> {
     Ok(())
 }
 
-/// The shapes to tune, and the bytes of the weights of their model.
-fn shapes(args: &Args) -> Result<(Vec<ShapeUse>, u64), Failure> {
+/// What there is to tune.
+struct Work {
+    shapes: Vec<ShapeUse>,
+    /// Bytes of the weights of the model that they are of.
+    bytes: u64,
+    /// That model, if there is more of it than its sizes.
+    gguf: Option<Gguf>,
+}
+
+fn work(args: &Args) -> Result<Work, Failure> {
     let phases = args.phase.list();
     if args.shape.is_empty() {
-        let config = config(args.model.clone())?;
-        return Ok((model::shapes(&config, phases), model::bytes(&config)));
+        let known = args.model.as_deref().filter(|path| !path.exists()).and_then(Path::to_str);
+        let (config, gguf) = match known.and_then(models::find) {
+            // A known model, for which there need be no file.
+            Some(spec) => (Config::from_spec(spec)?, None),
+            None => {
+                let gguf = Source::new(args.model.clone()).open()?;
+                (Config::from_gguf(&gguf)?, Some(gguf))
+            }
+        };
+        let shapes = model::shapes(&config, phases);
+        return Ok(Work { shapes, bytes: model::bytes(&config), gguf });
     }
     let mut uses: Vec<ShapeUse> = Vec::new();
     for (&phase, &shape) in phases.iter().flat_map(|p| args.shape.iter().map(move |s| (p, s))) {
@@ -271,16 +325,7 @@ fn shapes(args: &Args) -> Result<(Vec<ShapeUse>, u64), Failure> {
         }
     }
     // A shape by itself is taken for a layer of a model that is larger than the caches.
-    Ok((uses, u64::MAX))
-}
-
-/// The sizes of a model file, or of a known model for which there need be no file.
-fn config(model: Option<PathBuf>) -> Result<Config, Failure> {
-    let known = model.as_deref().filter(|path| !path.exists()).and_then(Path::to_str);
-    match known.and_then(models::find) {
-        Some(spec) => Ok(Config::from_spec(spec)?),
-        None => Ok(Config::from_gguf(&Source::new(model).open()?)?),
-    }
+    Ok(Work { shapes: uses, bytes: u64::MAX, gguf: None })
 }
 
 /// What is known of a request's shapes, measured now or earlier.
@@ -293,7 +338,13 @@ pub(crate) struct Tuned {
 
 /// Tunes the shapes that have no current record in the file. With nothing to do, nothing is run.
 /// Earlier picks are raced with the others and stay unless something is faster beyond the noise.
-pub(crate) fn tuned(
+pub(crate) fn tuned(request: &Request, path: Option<&Path>) -> Result<Tuned, Failure> {
+    tuned_with(&mut Bar::new(), request, path, false, None)
+}
+
+/// The same under an observer, with a log, and again what is current already.
+fn tuned_with(
+    observer: &mut dyn Observer,
     request: &Request,
     path: Option<&Path>,
     force: bool,
@@ -318,7 +369,8 @@ pub(crate) fn tuned(
         Some(preset) if needed.is_empty() => Ok(Tuned { preset, outcome: None }),
         earlier => {
             let prior = Prior { incumbents: earlier.clone(), ..request.prior.clone() };
-            let outcome = run(&Request { shapes: needed, prior, ..request.clone() }, journal)?;
+            let request = Request { shapes: needed, prior, ..request.clone() };
+            let outcome = run(observer, &request, journal)?;
             let mut preset = outcome.preset.clone();
             if let Some(mut earlier) = earlier {
                 earlier.merge(preset);
@@ -351,8 +403,12 @@ impl Tuned {
     }
 }
 
-/// Runs the tuner under a progress bar, and tells what it says about the run as a whole.
-fn run(request: &Request, journal: Option<&mut Journal>) -> Result<Outcome, Failure> {
+/// Runs the tuner, and tells what it says about the run as a whole.
+fn run(
+    observer: &mut dyn Observer,
+    request: &Request,
+    journal: Option<&mut Journal>,
+) -> Result<Outcome, Failure> {
     eprintln!(
         "tuning {} for {} on {} ({}), at most {}",
         count(request.shapes.len(), "shape"),
@@ -361,14 +417,12 @@ fn run(request: &Request, journal: Option<&mut Journal>) -> Result<Outcome, Fail
         request.isa(),
         humantime::format_duration(request.limit()),
     );
-    let mut bar = Bar::new();
     let outcome = match journal {
         Some(journal) => {
-            trilut_tuning::tune(request, &mut Logged::new(&mut bar, journal, request))?
+            trilut_tuning::tune(request, &mut Logged::new(observer, journal, request))?
         }
-        None => trilut_tuning::tune(request, &mut bar)?,
+        None => trilut_tuning::tune(request, observer)?,
     };
-    drop(bar);
     outcome.notes.iter().for_each(|note| eprintln!("note: {note}"));
     for (phase, what) in [(Phase::Decode, "decoded token"), (Phase::Prefill, "prompt token")] {
         if let Some((tuned, default)) = outcome.token_ns(phase) {

@@ -20,6 +20,7 @@ pub mod confirm;
 pub mod contest;
 pub mod disturbance;
 pub mod effort;
+pub mod end_to_end;
 pub mod estimate;
 mod hardware;
 pub mod journal;
