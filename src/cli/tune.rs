@@ -61,12 +61,15 @@ pub(crate) struct Args {
     /// what the tests of the search are run on. Nothing is tuned.
     #[arg(long, value_name = "DIR")]
     record: Option<PathBuf>,
-    /// Samples of each candidate with --record.
-    #[arg(long, value_name = "N", default_value_t = 9, value_parser = clap::value_parser!(u32).range(3..100))]
+    /// Samples of each candidate with --record; the nine least are kept.
+    #[arg(long, value_name = "N", default_value_t = 9, value_parser = clap::value_parser!(u32).range(3..1000))]
     rounds: u32,
     /// Write a page of what was found, with pictures, to DIR/index.html.
     #[arg(long, value_name = "DIR")]
     report: Option<PathBuf>,
+    /// Tokens of prompts and tokens generated in use: what counts where one phase gains and the other loses.
+    #[arg(long, value_name = "P:G", default_value = "1:1")]
+    mix: end_to_end::Mix,
     /// Do not check at the end whether the model as a whole is faster than by default.
     #[arg(long)]
     no_gate: bool,
@@ -161,7 +164,7 @@ pub(crate) fn tune(args: Args) -> Result<(), Failure> {
         let is_whole = outcome.unfinished.is_empty() && !interrupt::asked();
         if let Some(gguf) = gguf.as_ref().filter(|_| is_whole) {
             let deadline = Instant::now() + for_gate;
-            let gate = gate::Gate { here: &here, gguf, threads, deadline };
+            let gate = gate::Gate { here: &here, gguf, threads, deadline, mix: args.mix };
             let checked = gate.check(&tuned.preset, &path)?;
             if checked != tuned.preset {
                 planning::save(checked, &path)?;

@@ -7,6 +7,7 @@
 //! This crate does not run models: the caller does, and hands in the times.
 
 use crate::confirm::Confirmation;
+use crate::statistics::median;
 use std::time::Duration;
 use trilut_kernels::Phase;
 use trilut_presets::Preset;
@@ -34,6 +35,8 @@ pub struct Verdict {
     pub ratio: f64,
     /// Its interval.
     pub interval: [f64; 2],
+    /// The median time of the default in nanoseconds.
+    pub default_ns: f64,
     /// The number of pairs.
     pub pairs: usize,
     /// Whether the tuned plan is used.
@@ -84,11 +87,47 @@ pub fn gate(
             return Some(Verdict {
                 ratio: check.ratio,
                 interval: [check.low, check.high],
+                default_ns: median(&check.default),
                 pairs: tuned.len(),
                 is_kept: check.high < 1.0,
             });
         }
         next *= 2;
+    }
+}
+
+/// How many tokens of prompts go with how many that are generated.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Mix {
+    /// Tokens of prompts.
+    pub prompt: f64,
+    /// Tokens generated.
+    pub generated: f64,
+}
+
+impl std::str::FromStr for Mix {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let number =
+            |text: &str| text.trim().parse().ok().filter(|n: &f64| n.is_finite() && *n >= 0.0);
+        let parts = text.split_once(':').and_then(|(a, b)| Some((number(a)?, number(b)?)));
+        match parts {
+            Some((prompt, generated)) if prompt + generated > 0.0 => Ok(Self { prompt, generated }),
+            _ => Err(format!("`{text}` is not like 512:128, prompt tokens : generated tokens")),
+        }
+    }
+}
+
+impl Mix {
+    /// The time that the tuned model gains on the default one with this mix, in nanoseconds; negative when
+    /// it loses. Both phases read one stored copy, so the format that decoding picks can cost prompts more
+    /// than it gains. The verdicts come with the number of tokens of their runs.
+    pub fn gain(self, prefill: (&Verdict, usize), decode: (&Verdict, usize)) -> f64 {
+        let gain = |(verdict, tokens): (&Verdict, usize), share: f64| {
+            share * verdict.default_ns / tokens.max(1) as f64 * (1.0 - verdict.ratio)
+        };
+        gain(prefill, self.prompt) + gain(decode, self.generated)
     }
 }
 
@@ -181,6 +220,18 @@ mod tests {
         assert!(verdict.to_string().contains("inside the noise, the default stays"));
         let (slower, _) = run(110.0, 100.0, 0.02, 0.0);
         assert!(!slower.is_kept && slower.pairs == LEAST_PAIRS, "{slower}");
+    }
+
+    #[test]
+    fn a_format_that_costs_prompts_more_than_it_gains_depends_on_the_mix() {
+        // Prompts 10 % slower, tokens 20 % faster, and a prompt token has a tenth of the cost.
+        let (prefill, decode) = (run(110.0, 100.0, 0.0, 0.0).0, run(80.0, 100.0, 0.0, 0.0).0);
+        let gain = |mix: &str| mix.parse::<Mix>().unwrap().gain((&prefill, 10), (&decode, 1));
+        assert!(gain("1:1") > 0.0 && gain("100:1") < 0.0 && gain("0:1") > 0.0);
+        assert!((gain("1:0") + 1.0).abs() < 1e-9);
+        for bad in ["", "1", "1:", "0:0", "-1:2", "a:b", "nan:1", "1:inf"] {
+            assert!(bad.parse::<Mix>().is_err(), "{bad}");
+        }
     }
 
     #[test]

@@ -155,8 +155,13 @@ fn point(tile: &str, samples: &str) -> Option<(Tile, Vec<u64>)> {
     samples.filter(|samples| !samples.is_empty()).map(|samples| (tile, samples))
 }
 
-/// Measures the grid of a layer: one sample of each point that is thrown away, then `rounds` in turn.
-/// Candidates that are not exact or cannot be run are left out. `None` when it was cancelled.
+/// A point so many times as slow as the best gives no more samples: nothing picks it.
+const HOPELESS: f64 = 3.0;
+
+/// Measures the grid of a layer: one sample of each point that is thrown away, then `rounds` in turn, of
+/// which the `kept` least are kept, in the order they were taken: with more rounds than that, the times are
+/// those of a machine that was left alone in between. Candidates that are not exact or cannot be run are
+/// left out. `None` when it was cancelled.
 ///
 /// # Errors
 /// When there is not enough memory.
@@ -165,6 +170,7 @@ pub fn record(
     request: &Request,
     layer: ShapeUse,
     rounds: usize,
+    kept: usize,
     observer: &mut dyn Observer,
 ) -> Result<Option<Table>, TuneError> {
     let (shape, formats) = (layer.shape, request.formats_in(layer.phase));
@@ -181,7 +187,13 @@ pub fn record(
     let Stage { mut runner, weights, .. } = lab.open(&layer, &layouts)?;
     let mut samples: Vec<Vec<u64>> = vec![Vec::new(); grid.len()];
     for round in 0..=rounds {
+        let leasts = samples.iter().filter_map(|samples| samples.iter().min());
+        let best = leasts.min().copied().unwrap_or(u64::MAX) as f64;
         for (candidate, samples) in grid.iter().zip(&mut samples) {
+            let is_hopeless = |least: &u64| *least as f64 > best * HOPELESS;
+            if samples.len() >= 3 && samples.iter().min().is_some_and(is_hopeless) {
+                continue;
+            }
             match runner.sample(candidate) {
                 Ok(ns) if round > 0 => samples.push((ns.round() as u64).max(1)),
                 _ => {}
@@ -192,6 +204,7 @@ pub fn record(
         }
         observer.event(&Event::Progress(round as f64 / rounds.max(1) as f64));
     }
+    samples.iter_mut().for_each(|samples| quietest(samples, kept));
     let entries = kernels.iter().map(|kernel| {
         let tiles =
             grid.iter().zip(&samples).filter(|(c, s)| c.name() == kernel.name() && !s.is_empty());
@@ -215,6 +228,16 @@ pub fn record(
         default: default.name().to_owned(),
         entries: entries.filter(|entry| !entry.tiles.is_empty()).collect(),
     }))
+}
+
+/// Leaves the least of the samples, in their order.
+fn quietest(samples: &mut Vec<u64>, kept: usize) {
+    let mut sorted = samples.clone();
+    sorted.sort_unstable();
+    if let Some(&bound) = sorted.get(kept.max(1) - 1) {
+        samples.retain(|sample| *sample <= bound);
+        samples.truncate(kept.max(1));
+    }
 }
 
 #[cfg(test)]
@@ -247,5 +270,14 @@ mod tests {
             assert!(error.contains(word), "{error}");
         }
         assert!(Table::parse("").is_err());
+    }
+
+    #[test]
+    fn the_quietest_samples_keep_their_order() {
+        let mut samples = vec![9, 3, 7, 1, 3, 8];
+        quietest(&mut samples, 3);
+        assert_eq!(samples, [3, 1, 3]);
+        quietest(&mut samples, 9);
+        assert_eq!(samples.len(), 3);
     }
 }

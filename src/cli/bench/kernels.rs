@@ -1,7 +1,7 @@
 //! `trilut bench kernels`: every candidate for a layer, the fastest first, and how far off the pick is.
 
 use super::super::failure::Failure;
-use super::super::output::{out, outln};
+use super::super::output::{count, out, outln};
 use super::super::planning::Here;
 use super::super::progress::Bar;
 use super::super::table::Table;
@@ -164,7 +164,7 @@ fn report(
     pick: &Pick,
     threads: usize,
 ) -> Result<(), Failure> {
-    outln!("{layer}, {threads} threads; pick: {}", pick.origin);
+    outln!("{layer}, {}; pick: {}", count(threads, "thread"), pick.origin);
     let mut table = Table::new(&["kernel", "tile", "us", "x best", "samples", ""], 2);
     let best = contest.rows.first().map_or(1.0, |row| row.median_ns);
     let top = if args.top == 0 { usize::MAX } else { args.top };

@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use trilut_presets::{Phase, Plan, Preset};
 use trilut_runtime::gguf::Gguf;
 use trilut_runtime::{Model, ModelOptions, Session};
-use trilut_tuning::end_to_end::{self, Side, Verdict};
+use trilut_tuning::end_to_end::{self, Mix, Side, Verdict};
 
 /// Tokens of a prompt that is read.
 const PROMPT: usize = 64;
@@ -24,6 +24,8 @@ pub(super) struct Gate<'a> {
     pub(super) gguf: &'a Gguf,
     pub(super) threads: usize,
     pub(super) deadline: Instant,
+    /// Of what the two phases are worth.
+    pub(super) mix: Mix,
 }
 
 impl Gate<'_> {
@@ -39,32 +41,41 @@ impl Gate<'_> {
         line.set_message("comparing the whole model, tuned and by default");
         let verdicts = self.compare(preset)?;
         line.finish_and_clear();
-        for (phase, verdict) in verdicts {
-            let threads = count(self.threads, "thread");
-            if !is_picked(phase) {
-                // The format that decoding picks is what prompts are read from.
-                if verdict.interval[0] > 1.0 {
-                    eprintln!("note: the picks of decode slow {phase} down: {verdict}");
+        let drop = |preset: &Preset, phase| {
+            eprintln!("note: {} keeps the default kernels for {phase}", path.display());
+            end_to_end::without(preset, phase, self.threads, default_kernel)
+        };
+        let threads = count(self.threads, "thread");
+        for (phase, verdict) in &verdicts {
+            if is_picked(*phase) {
+                eprintln!("the model, {phase}, {threads}: {verdict}");
+                if !verdict.is_kept {
+                    checked = drop(&checked, *phase);
                 }
-                continue;
             }
-            eprintln!("the model, {phase}, {threads}: {verdict}");
-            if !verdict.is_kept {
-                checked = end_to_end::without(&checked, phase, self.threads, default_kernel);
-                eprintln!("note: {} keeps the default kernels for {phase}", path.display());
-            }
+        }
+        // What decoding picks, prompts are read from: the two are judged together as well.
+        let [(_, prefill), (_, decode)] = &verdicts;
+        let tokens = (PROMPT, TOKENS);
+        let gain = self.mix.gain((prefill, tokens.0), (decode, tokens.1));
+        if is_picked(Phase::Decode) && decode.is_kept && prefill.ratio > 1.0 && gain <= 0.0 {
+            eprintln!(
+                "the model: with {}:{} tokens of prompt and answer, the formats of decode cost more than they \
+                 gain",
+                self.mix.prompt, self.mix.generated
+            );
+            checked = drop(&checked, Phase::Decode);
         }
         Ok(checked)
     }
 
     /// Both models, fully loaded, in each phase.
-    fn compare(&self, preset: &Preset) -> Result<Vec<(Phase, Verdict)>, Failure> {
+    fn compare(&self, preset: &Preset) -> Result<[(Phase, Verdict); 2], Failure> {
         let models = [self.load(&self.here.plan_of(preset))?, self.load(&Plan::default())?];
         let [mut tuned, mut default] = [models[0].session()?, models[1].session()?];
-        let mut verdicts = Vec::new();
-        for (phase, left) in [(Phase::Prefill, 2), (Phase::Decode, 1)] {
+        let mut judge = |phase: Phase, parts: u32| -> Result<(Phase, Verdict), Failure> {
             let time_left = self.deadline.saturating_duration_since(Instant::now());
-            let deadline = Instant::now() + time_left / left;
+            let deadline = Instant::now() + time_left / parts;
             let mut failed = None;
             let verdict = end_to_end::gate(
                 &mut |side| {
@@ -79,13 +90,13 @@ impl Gate<'_> {
                 },
                 || Instant::now() >= deadline,
             );
-            match (failed, verdict) {
-                (Some(error), _) => return Err(error),
-                (None, None) => return Err(Failure::interrupted()),
-                (None, Some(verdict)) => verdicts.push((phase, verdict)),
+            match failed {
+                Some(error) => Err(error),
+                None => Ok((phase, verdict.ok_or_else(Failure::interrupted)?)),
             }
-        }
-        Ok(verdicts)
+        };
+        // The first phase gets half of the time.
+        Ok([judge(Phase::Prefill, 2)?, judge(Phase::Decode, 1)?])
     }
 
     fn load(&self, plan: &Plan) -> Result<Model, Failure> {

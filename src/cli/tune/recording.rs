@@ -7,6 +7,9 @@ use super::super::progress::Bar;
 use std::path::Path;
 use trilut_tuning::{Hardware, Request, table};
 
+/// Samples that a table keeps of each candidate.
+const KEPT: usize = 9;
+
 pub(super) fn record(request: &Request, directory: &Path, rounds: usize) -> Result<(), Failure> {
     for &layer in &request.shapes {
         let name = format!("{}-{}-t{}.txt", layer.phase, layer.shape, request.threads);
@@ -14,7 +17,7 @@ pub(super) fn record(request: &Request, directory: &Path, rounds: usize) -> Resu
         output::check_file(&path)?;
         let mut lab = Hardware::new(request);
         let mut bar = Bar::new();
-        let table = table::record(&mut lab, request, layer, rounds, &mut bar)?;
+        let table = table::record(&mut lab, request, layer, rounds, KEPT, &mut bar)?;
         drop(bar);
         let Some(table) = table else {
             eprintln!("interrupted: {layer} is not recorded");

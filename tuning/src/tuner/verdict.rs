@@ -118,6 +118,9 @@ pub(super) fn record(
     let Candidate { kernel, tile } = winner.candidate;
     let formats = request.formats_in(found.layer.phase);
     let samples = &winner.samples;
+    // A check that the challenger did not pass says nothing of the default.
+    let is_default = winner.candidate.is(&default.candidate);
+    let check = found.confirmation.filter(|_| !is_default);
     let every = samples.len().div_ceil(KEPT_SAMPLES).max(1);
     Record {
         shape: found.layer.shape,
@@ -137,12 +140,18 @@ pub(super) fn record(
         default_kernel: default.candidate.name().to_owned(),
         default_ns: ns(default.median()),
         scalar_ns: found.scalar_ns.map(ns),
-        confidence: found.confirmation.map(|c| Evidence::rounded(c.half_width())),
-        evidence: Some(evidence(winner, default, found, request)),
+        confidence: check.map(|c| Evidence::rounded(c.half_width())),
+        evidence: Some(evidence(winner, default, check, found, request)),
     }
 }
 
-fn evidence(winner: &Lane, default: &Lane, found: &Found<'_>, request: &Request) -> Evidence {
+fn evidence(
+    winner: &Lane,
+    default: &Lane,
+    check: Option<&Confirmation>,
+    found: &Found<'_>,
+    request: &Request,
+) -> Evidence {
     // The samples of one race are comparable; those of the paired check only with each other.
     let in_race = found.lanes.iter().find(|lane| lane.candidate.is(&winner.candidate));
     let own = in_race.map_or(&winner.samples, |lane| &lane.samples);
@@ -160,7 +169,7 @@ fn evidence(winner: &Lane, default: &Lane, found: &Found<'_>, request: &Request)
             finalists.push(name.to_owned());
         }
     }
-    let interval = found.confirmation.filter(|check| check.low > 0.0);
+    let interval = check.filter(|check| check.low > 0.0);
     Evidence {
         date: rfc3339(found.date),
         trilut: env!("CARGO_PKG_VERSION").to_owned(),

@@ -9,7 +9,7 @@ use trilut_tuning::{ShapeReport, Trial};
 /// Kernels that are drawn at most, the fastest ones.
 const ROWS: usize = 16;
 
-const CELL: (usize, usize) = (58, 24);
+const CELL: (usize, usize) = (76, 24);
 
 /// Where the grid begins: room for the names of kernels and of tiles.
 const LEFT: usize = 236;

@@ -32,7 +32,7 @@ pub(super) fn svg(reports: &[ShapeReport], bandwidth: Bandwidth) -> String {
     let roof = all().map(|(_, speed)| speed).fold(1.0, f64::max);
     let (wide, high) = SIZE;
     // Powers of two around what there is.
-    let x_range = (0.0f64, all().map(|(work, _)| work.log2().ceil()).fold(4.0, f64::max) + 0.5);
+    let x_range = (-2.0f64, all().map(|(work, _)| work.log2().ceil()).fold(4.0, f64::max) + 0.5);
     let slope = bandwidth.gigabytes_per_second();
     let least = all().map(|(_, speed)| speed).fold(slope, f64::min);
     let y_range = (least.log2().floor() - 0.5, roof.log2().ceil() + 0.5);
@@ -73,8 +73,9 @@ pub(super) fn svg(reports: &[ShapeReport], bandwidth: Bandwidth) -> String {
         LEFT + 8.0,
     ));
     // The slope meets the level line where memory stops being the limit.
-    let ridge = (roof / slope).max(1.0);
-    let (x0, y0) = (x(1.0), y(slope));
+    let ridge = roof / slope;
+    let begin = 2f64.powf(x_range.0).max(2f64.powf(y_range.0) / slope).min(ridge);
+    let (x0, y0) = (x(begin), y(begin * slope));
     let (x1, y1) = (x(ridge), y(roof));
     put(format_args!("<path class=\"roof\" d=\"M{x0:.1} {y0:.1}L{x1:.1} {y1:.1}H{right}\"/>"));
     for (report, pick, default) in &points {
@@ -92,10 +93,14 @@ pub(super) fn svg(reports: &[ShapeReport], bandwidth: Bandwidth) -> String {
         ));
     }
     put(format_args!(
-        "<circle class=\"pick\" cx=\"{0:.0}\" cy=\"24\" r=\"4.5\"/><text x=\"{1:.0}\" y=\"28\">pick</text>\
-         <circle class=\"base\" cx=\"{0:.0}\" cy=\"42\" r=\"4\"/><text x=\"{1:.0}\" y=\"46\">default</text>",
+        "<circle class=\"pick\" cx=\"{0:.0}\" cy=\"{2:.0}\" r=\"4.5\"/><text x=\"{1:.0}\" y=\"{3:.0}\">pick</text>\
+         <circle class=\"base\" cx=\"{0:.0}\" cy=\"{4:.0}\" r=\"4\"/><text x=\"{1:.0}\" y=\"{5:.0}\">default</text>",
         wide - 90.0,
         wide - 78.0,
+        floor - 40.0,
+        floor - 36.0,
+        floor - 20.0,
+        floor - 16.0,
     ));
     svg + "</svg>"
 }
