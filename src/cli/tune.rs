@@ -422,7 +422,13 @@ fn run(
     );
     let outcome = match journal {
         Some(journal) => {
-            trilut_tuning::tune(request, &mut Logged::new(observer, journal, request))?
+            let path = journal.path().display().to_string();
+            let mut logged = Logged::new(observer, journal, request);
+            let outcome = trilut_tuning::tune(request, &mut logged)?;
+            if let Some(why) = logged.failure() {
+                eprintln!("note: the trial log {path} ended before the run did: {why}");
+            }
+            outcome
         }
         None => trilut_tuning::tune(request, observer)?,
     };

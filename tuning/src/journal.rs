@@ -248,6 +248,8 @@ fn recover(text: &str, request: &Request) -> Recovered {
 pub struct Logged<'a> {
     inner: &'a mut dyn Observer,
     journal: Option<&'a mut Journal>,
+    /// Why the log ends before the run does.
+    failure: Option<String>,
     /// What an interrupted run knew is written down again, should this one be interrupted as well.
     fallen: BTreeMap<ShapeUse, Fallen>,
 }
@@ -259,22 +261,25 @@ impl std::fmt::Debug for Logged<'_> {
 }
 
 impl<'a> Logged<'a> {
-    /// Begins the log of a run. A log that cannot be written is said once, and the run goes on without it.
+    /// Begins the log of a run. Where a log cannot be written the run goes on without it.
     pub fn new(inner: &'a mut dyn Observer, journal: &'a mut Journal, request: &Request) -> Self {
         let begun = journal.begin(request);
         let fallen = request.prior.fallen.clone();
-        let mut logged = Self { inner, journal: Some(journal), fallen };
+        let mut logged = Self { inner, journal: Some(journal), failure: None, fallen };
         logged.check(begun);
         logged
     }
 
     fn check(&mut self, written: io::Result<()>) {
         if let Err(error) = written {
-            let path = self.journal.take().map(|journal| journal.path.display().to_string());
-            let path = path.unwrap_or_default();
-            let text = format!("the trial log {path} ends here, so no run can resume: {error}");
-            self.inner.event(&Event::Note(&text));
+            self.journal = None;
+            self.failure = Some(error.to_string());
         }
+    }
+
+    /// Why the log ends before the run does, if it does: no later run can resume from there.
+    pub fn failure(&self) -> Option<&str> {
+        self.failure.as_deref()
     }
 }
 
