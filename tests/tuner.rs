@@ -371,7 +371,5 @@ fn kernels_are_ranked_and_the_pick_is_marked() {
     assert_eq!(output.status.code(), Some(3), "{} {}", stdout(&output), stderr(&output));
     assert!(stderr(&output).contains("more than 5 % off"), "{}", stderr(&output));
     assert!(fails(&sandbox, 2, &["bench", "kernels"]).contains("--shape"));
-    assert!(
-        fails(&sandbox, 2, &[&args[..], &["--tolerance=-3"]].concat()).contains("tolerance")
-    );
+    assert!(fails(&sandbox, 2, &[&args[..], &["--tolerance=-3"]].concat()).contains("tolerance"));
 }

@@ -61,6 +61,11 @@ pub trait Lab {
         Snapshot::default()
     }
 
+    /// Whether the times are real, so that another harness can be asked for them.
+    fn is_real(&self) -> bool {
+        false
+    }
+
     /// Makes a layer ready to be timed, in these layouts; panels are filled from the first.
     ///
     /// # Errors

@@ -111,6 +111,10 @@ impl Lab for Hardware {
         CpuTimes::read(Path::new("/proc/stat"))
     }
 
+    fn is_real(&self) -> bool {
+        true
+    }
+
     fn disturbance(&self) -> Snapshot {
         Snapshot::read(Path::new("/"))
     }

@@ -2,7 +2,7 @@
 //!
 //! The tuner's own pairs and criterion's one-after-the-other runs go wrong in different ways. Criterion
 //! keeps its files in a directory of its own that is removed afterwards, draws no plots, and what it
-//! prints goes to a file there, never to the user's standard output.
+//! prints goes to a file there, never to the user's terminal or standard output.
 
 use crate::bench::Runner;
 use crate::candidate::Candidate;
@@ -50,7 +50,7 @@ pub fn of(
     // Half of a turn is measurement; criterion warms up and computes in the rest.
     let turn = left.min(MOST) / 2;
     let mut failed = None;
-    let measured = quietly(&directory.path().join("stdout.txt"), || {
+    let measured = quietly(&directory.path().join("printed.txt"), || {
         let mut criterion = Criterion::default()
             .output_directory(directory.path())
             .without_plots()
@@ -95,36 +95,40 @@ fn median(path: &Path) -> Result<[f64; 3], String> {
     Ok([point, low, high])
 }
 
-/// Does something whose standard output goes to a file.
+/// Does something whose standard output and errors go to a file.
 #[cfg(unix)]
 fn quietly(path: &Path, work: impl FnOnce()) -> io::Result<()> {
-    use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
+    use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
 
-    /// Puts standard output back, also when the work panics.
-    struct Back(OwnedFd);
+    /// Puts a stream back, also when the work panics.
+    struct Back(OwnedFd, RawFd);
     impl Drop for Back {
         fn drop(&mut self) {
             let _ = io::stdout().flush();
             // SAFETY: both descriptors are open, one by this value and one by the standard library.
-            unsafe { libc::dup2(self.0.as_raw_fd(), libc::STDOUT_FILENO) };
+            unsafe { libc::dup2(self.0.as_raw_fd(), self.1) };
         }
     }
 
     let file = std::fs::File::create(path)?;
     io::stdout().flush()?;
-    // SAFETY: duplicates an open descriptor; a negative result is no descriptor and is not wrapped.
-    let own = unsafe { libc::dup(libc::STDOUT_FILENO) };
-    if own < 0 {
-        return Err(io::Error::last_os_error());
-    }
-    // SAFETY: just made, and owned by nobody else.
-    let back = Back(unsafe { OwnedFd::from_raw_fd(own) });
-    // SAFETY: both descriptors are open.
-    if unsafe { libc::dup2(file.as_raw_fd(), libc::STDOUT_FILENO) } < 0 {
-        return Err(io::Error::last_os_error());
-    }
+    let lead = |stream: RawFd| -> io::Result<Back> {
+        // SAFETY: duplicates an open descriptor; a negative result is no descriptor and is not wrapped.
+        let own = unsafe { libc::dup(stream) };
+        if own < 0 {
+            return Err(io::Error::last_os_error());
+        }
+        // SAFETY: just made, and owned by nobody else.
+        let back = Back(unsafe { OwnedFd::from_raw_fd(own) }, stream);
+        // SAFETY: both descriptors are open.
+        match unsafe { libc::dup2(file.as_raw_fd(), stream) } {
+            -1 => Err(io::Error::last_os_error()),
+            _ => Ok(back),
+        }
+    };
+    let streams = [lead(libc::STDOUT_FILENO)?, lead(libc::STDERR_FILENO)?];
     work();
-    drop(back);
+    drop(streams);
     Ok(())
 }
 

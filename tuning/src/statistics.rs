@@ -63,7 +63,7 @@ pub(crate) fn win_share(pick: &[f64], rivals: &[&[f64]]) -> f64 {
     let mut random = Random::new(0x7e57);
     let mut drawn = |samples: &[f64]| {
         let draw =
-            |_| samples[(u64::from(random.next_u32()) * samples.len() as u64 >> 32) as usize];
+            |_| samples[((u64::from(random.next_u32()) * samples.len() as u64) >> 32) as usize];
         median(&(0..samples.len()).map(draw).collect::<Vec<f64>>())
     };
     let rivals: Vec<&[f64]> = rivals.iter().copied().filter(|r| !r.is_empty()).collect();

@@ -122,12 +122,24 @@ impl Table {
             entries: Vec::new(),
         };
         for line in lines {
-            let read = match line.1.split_once(':') {
-                Some((tile, samples)) => point(tile, samples)
-                    .and_then(|point| Some(table.entries.last_mut()?.tiles.push(point))),
-                None => entry(line.1).map(|entry| table.entries.push(entry)),
+            let is_read = match line.1.split_once(':') {
+                Some((tile, samples)) => match (table.entries.last_mut(), point(tile, samples)) {
+                    (Some(entry), Some(point)) => {
+                        entry.tiles.push(point);
+                        true
+                    }
+                    _ => false,
+                },
+                None => {
+                    let entry = entry(line.1);
+                    let is_entry = entry.is_some();
+                    table.entries.extend(entry);
+                    is_entry
+                }
             };
-            read.ok_or_else(|| bad(line))?;
+            if !is_read {
+                return Err(bad(line));
+            }
         }
         match table.entries.iter().any(|entry| entry.tiles.is_empty()) || table.entries.is_empty() {
             true => Err("a kernel of the table has no times".to_owned()),

@@ -102,7 +102,7 @@ pub(super) fn tune_layer(
     layouts.sort_unstable();
     layouts.dedup();
     let before = lab.cpu_times();
-    let machine_before = lab.disturbance();
+    let (machine_before, is_real) = (lab.disturbance(), lab.is_real());
     let Stage { mut runner, weights, notes: said } = lab.open(&layer, &layouts)?;
     for text in said {
         note(watch.observer, notes, text);
@@ -189,7 +189,7 @@ pub(super) fn tune_layer(
         false => None,
     };
     let opinion = match &confirmation {
-        Some(check) if request.effort >= Effort::Patient && check.is_gain() && !watch.cancelled => {
+        Some(check) if is_real && request.effort >= Effort::Patient && check.is_gain() => {
             ask_again(&mut *runner, &fastest.candidate, &default, &time, watch, notes)
         }
         _ => None,

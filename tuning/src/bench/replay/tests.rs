@@ -134,5 +134,5 @@ fn a_drifting_clock_is_told_and_does_not_choose() {
     let (_, table) = &tables()[0];
     let found = run(table, Spoil::Drift(0.002), Effort::Measure);
     let notes = found.outcome.notes.join("; ");
-    assert!(notes.contains("slower"), "{notes}");
+    assert!(notes.contains("slower") || notes.contains("differ"), "{notes}");
 }
