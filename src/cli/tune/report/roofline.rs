@@ -9,7 +9,9 @@ const LEFT: f64 = 60.0;
 const BOTTOM: f64 = 34.0;
 
 /// Multiply-adds for each byte of weights that is read, and 10^9 of them per second.
-fn point(report: &ShapeReport, ns: f64, kernel: &str) -> (f64, f64) {
+type Point = (f64, f64);
+
+fn point(report: &ShapeReport, ns: f64, kernel: &str) -> Point {
     let shape = report.layer.shape;
     let products = (shape.weights() * report.layer.tokens()) as f64;
     let layout = trilut_kernels::find(kernel).map(|kernel| kernel.layout);
@@ -19,7 +21,7 @@ fn point(report: &ShapeReport, ns: f64, kernel: &str) -> (f64, f64) {
 }
 
 pub(super) fn svg(reports: &[ShapeReport], bandwidth: Bandwidth) -> String {
-    let points: Vec<(&ShapeReport, (f64, f64), (f64, f64))> = reports
+    let points: Vec<(&ShapeReport, Point, Point)> = reports
         .iter()
         .map(|report| {
             let of = |timed: &trilut_tuning::record::Timed| {
