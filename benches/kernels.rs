@@ -193,6 +193,7 @@ fn tuned(c: &mut Criterion) {
 
 fn tune(cpu: &Cpu, shape: Shape) -> (Runnable, Tile) {
     let request = Request {
+        decoded: vec![],
         shapes: vec![ShapeUse { phase: Phase::Decode, shape, count_per_token: 1 }],
         formats: Format::ALL.to_vec(),
         threads: 1,

@@ -9,4 +9,5 @@ fn main() {
     compile(trilut_build::kernels().raised(0), "raised0.rs");
     compile(trilut_build::kernels().raised(1), "raised1.rs");
     compile(trilut_build::kernels().raised_gemms(), "raised_gemms.rs");
+    compile(trilut_build::kernels().raised_batches(), "raised_batches.rs");
 }

@@ -18,6 +18,19 @@ pub enum Error {
         /// The algorithms that read it.
         legal: String,
     },
+    /// No small-batch kernel reads the format with the algorithm.
+    #[error(
+        "no small-batch kernel reads format `{format}` by algorithm `{algorithm}`; legal for it: {}",
+        if legal.is_empty() { "none, it runs a token at a time" } else { legal.as_str() }
+    )]
+    Batch {
+        /// The algorithm asked for.
+        algorithm: Algorithm,
+        /// The format asked for.
+        format: Format,
+        /// The algorithms that read it for several tokens.
+        legal: String,
+    },
     /// There is no spelling table for the ISA.
     #[error(
         "no spelling for isa `{0}` yet; legal: scalar, emulated, avx2, avxvnni, avx512, avx512vbmi"
@@ -68,8 +81,8 @@ pub enum Error {
         /// The nearest legal value.
         nearest: usize,
     },
-    /// A number of a gemm kernel's micro tile outside the legal values.
-    #[error("{given} {what} are not legal for a gemm kernel of this width; legal: {legal}")]
+    /// A number of a gemm or small-batch kernel's micro tile outside the legal values.
+    #[error("{given} {what} are not legal for a kernel of this kind and width; legal: {legal}")]
     Micro {
         /// What is counted.
         what: &'static str,

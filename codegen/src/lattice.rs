@@ -3,7 +3,7 @@
 use crate::Spec;
 use trilut_presets::models::ModelSpec;
 use trilut_presets::{
-    Algorithm, Fixed, Format, GemmAlgorithm, GemmName, Isa, KernelName, MicroTile, Op,
+    Algorithm, BatchName, Fixed, Format, GemmAlgorithm, GemmName, Isa, KernelName, MicroTile, Op,
 };
 
 /// One point: algorithm and micro tile, before ISA and sizes.
@@ -143,6 +143,49 @@ pub fn gemms(isa: Isa) -> Vec<GemmName> {
     names
 }
 
+/// The small-batch kernels of an ISA.
+pub fn batches(isa: Isa) -> Vec<BatchName> {
+    let mut names = Vec::new();
+    let mut tiles = |format, algorithm, width, points: &[(usize, usize)]| {
+        names.extend(points.iter().map(|&(rows, tokens)| BatchName {
+            format,
+            algorithm,
+            rows,
+            tokens,
+            width,
+            isa,
+        }));
+    };
+    let (madd, dot, lut) = (Algorithm::Madd, Algorithm::Dot, Algorithm::Lut);
+    let both = [Format::I2S, Format::Base3];
+    match isa {
+        Isa::Scalar => both.iter().for_each(|&f| tiles(f, dot, None, &[(1, 4)])),
+        Isa::Emulated => {
+            for format in both {
+                tiles(format, madd, Some(16), &[(2, 2)]);
+                tiles(format, dot, Some(16), &[(2, 3)]);
+                tiles(format, dot, Some(64), &[(2, 3)]);
+            }
+            tiles(Format::Base3, lut, Some(64), &[(2, 2)]);
+        }
+        Isa::Avx2 => {
+            tiles(Format::I2S, madd, None, &[(2, 4)]);
+            tiles(Format::Base3, madd, None, &[(2, 4), (1, 8)]);
+        }
+        Isa::AvxVnni => {
+            tiles(Format::I2S, dot, None, &[(2, 4), (4, 2)]);
+            tiles(Format::Base3, dot, None, &[(2, 4)]);
+        }
+        Isa::Avx512 => {
+            tiles(Format::I2S, dot, None, &[(2, 4), (4, 4)]);
+            tiles(Format::Base3, dot, None, &[(4, 4), (2, 8)]);
+        }
+        Isa::Avx512Vbmi => tiles(Format::Base3, lut, None, &[(4, 4), (4, 6)]),
+        _ => {}
+    }
+    names
+}
+
 /// The ISAs that have a spelling table.
 pub fn spelled() -> impl Iterator<Item = Isa> {
     [Isa::Scalar, Isa::Emulated, Isa::Avx2, Isa::AvxVnni, Isa::Avx512, Isa::Avx512Vbmi].into_iter()
@@ -194,6 +237,10 @@ mod tests {
                 for gemm in gemms(isa) {
                     assert_eq!(gemm.to_string().parse(), Ok(gemm));
                     crate::GemmPlan::new(&gemm).unwrap();
+                }
+                for batch in batches(isa) {
+                    assert_eq!(batch.to_string().parse(), Ok(batch));
+                    crate::BatchPlan::new(&batch).unwrap();
                 }
                 for spec in specs(isa, trilut_presets::models::all()) {
                     let name = spec.name.to_string();

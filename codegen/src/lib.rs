@@ -11,11 +11,14 @@
 //! * [`emit`] wraps the result into a documented function and a registry entry.
 //! * [`lattice`] lists the kernels that are compiled in.
 //!
-//! Gemm kernels go the same way from their name: [`GemmPlan`], then [`emit_gemm`].
+//! Gemm kernels go the same way from their name: [`GemmPlan`], then [`emit_gemm`]; kernels of small batches by
+//! [`BatchPlan`] and [`emit_batch`].
 //!
 //! The three front doors (`kernels!`, the build-script API and `trilut codegen`) all call [`generate`].
 
+mod batch;
 pub mod emit;
+mod emit_batch;
 mod emit_gemm;
 mod error;
 mod gemm;
@@ -26,7 +29,9 @@ mod plan;
 mod spec;
 pub mod spelling;
 
+pub use batch::BatchPlan;
 pub use emit::{Generated, module};
+pub use emit_batch::{GeneratedBatch, emit_batch};
 pub use emit_gemm::{GeneratedGemm, emit_gemm};
 pub use error::Error;
 pub use gemm::GemmPlan;

@@ -40,6 +40,8 @@ pub enum Source {
     Weights,
     /// The prepared activations.
     Activations,
+    /// Those of a token of the tile, by its position in it.
+    Token(usize),
 }
 
 /// A buffer of lanes that gemm kernels keep values in.
@@ -239,6 +241,15 @@ pub enum Stmt {
         a: Var,
         /// What is added to the sum.
         plus: TokenStream,
+    },
+    /// `out[at + i] = sum of the int32 lanes of sums[i]`, less a scalar expression.
+    StoreSums {
+        /// Position in `out`.
+        at: TokenStream,
+        /// The lanes, by output.
+        sums: Vec<Var>,
+        /// What is taken from each sum.
+        minus: TokenStream,
     },
     /// Stores the int32 lanes of `a` to the local array `sums` from position `at`.
     StoreLanes {

@@ -211,7 +211,7 @@ pub(crate) fn spells(isa: Isa, format: Format) -> Vec<Algorithm> {
     algorithms(format).iter().copied().filter(|a| spelled.contains(a)).collect()
 }
 
-fn words(algorithms: &[Algorithm]) -> String {
+pub(crate) fn words(algorithms: &[Algorithm]) -> String {
     algorithms.iter().map(|a| a.name()).collect::<Vec<_>>().join(", ")
 }
 

@@ -1,9 +1,14 @@
 //! Which ISAs this CPU may run, which kernels there are for them, and which is the default.
 
 use crate::registry::BUILT_IN;
-use crate::{GemmKernel, GemmRunnable, Kernel, Registry, RegistryError, Runnable, registry};
+use crate::{
+    BatchKernel, BatchRunnable, GemmKernel, GemmRunnable, Kernel, Registry, RegistryError,
+    Runnable, batch_registry, find_batch, registry,
+};
 use std::cmp::Reverse;
-use trilut_presets::{Format, Isa, Op, Shape, default_gemm_point, default_point};
+use trilut_presets::{
+    Format, Isa, Op, Shape, default_batch_point, default_gemm_point, default_point,
+};
 
 /// The proof that this CPU supports an ISA. Only detection makes one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -122,11 +127,14 @@ impl Cpu {
         self.registries().find_map(|registry| registry.find_gemm(name))
     }
 
-    /// The hash of the kernel with a name, of either op, if it exists and may run here: what records of
+    /// The hash of the kernel with a name, of any kind, if it exists and may run here: what records of
     /// presets are compared with.
     pub fn resolve(&self, name: &str) -> Option<u64> {
         if let Some(kernel) = self.find(name) {
             return self.runnable(kernel).map(|_| kernel.hash);
+        }
+        if let Some(kernel) = find_batch(name) {
+            return self.batch_runnable(kernel).map(|_| kernel.hash);
         }
         let kernel = self.find_gemm(name)?;
         self.gemm_runnable(kernel).map(|_| kernel.hash)
@@ -217,5 +225,33 @@ impl Cpu {
         };
         let best = self.gemm_candidates().enumerate().max_by_key(rank);
         best.expect("the lattice has a scalar gemm kernel").1
+    }
+
+    /// Pairs a small-batch kernel with the proof that it may run here.
+    pub fn batch_runnable(&self, kernel: &'static BatchKernel) -> Option<BatchRunnable> {
+        BatchRunnable::new(kernel, self.supports(kernel.name.isa)?)
+    }
+
+    /// Every small-batch kernel that may run a format here, test-only ISAs left out; none for formats
+    /// that have no such kernels.
+    pub fn batch_candidates(&self, format: Format) -> impl Iterator<Item = BatchRunnable> + '_ {
+        batch_registry()
+            .iter()
+            .filter(move |k| k.name.format == format && k.name.isa != Isa::Emulated)
+            .filter_map(|k| self.batch_runnable(k))
+    }
+
+    /// The small-batch kernel used where nothing was tuned: the most capable ISA's kernel by
+    /// [`default_batch_point`], or any other where the ISA lacks that. `None` where a format has none, or
+    /// portable ones alone on a CPU that can do more: there its kernels for one token do better.
+    pub fn default_batch(&self, format: Format) -> Option<BatchRunnable> {
+        let does_more = self.best().isa() != Isa::Scalar;
+        let rank = |r: &BatchRunnable| {
+            let name = r.kernel().name;
+            let point = Some((name.algorithm, name.rows, name.tokens));
+            (name.isa, point == default_batch_point(name.format, name.isa))
+        };
+        let best = self.batch_candidates(format).max_by_key(rank);
+        best.filter(|kernel| !(does_more && kernel.kernel().name.isa == Isa::Scalar))
     }
 }

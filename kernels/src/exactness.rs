@@ -5,8 +5,8 @@
 //! int16 bounds are the real ones, on random inputs and on the extremes at which sums could wrap.
 
 use crate::{
-    Activations, AnyKernel, GemmRunnable, GemmScratch, Layout, Packed, PackedView, Panel, Runnable,
-    Segment, TokenTile, reference,
+    Activations, AnyKernel, BatchRunnable, GemmRunnable, GemmScratch, Layout, Packed, PackedView,
+    Panel, Runnable, Segment, TokenTile, reference,
 };
 use trilut_presets::{Shape, Tile};
 
@@ -118,7 +118,7 @@ impl Gate {
     pub fn check(&mut self, kernel: &AnyKernel) -> Result<(), Inexact> {
         let fixed = match kernel {
             AnyKernel::Gemv(kernel) => kernel.kernel().name.fixed.m.is_some(),
-            AnyKernel::Gemm(_) => false,
+            AnyKernel::Batch(_) | AnyKernel::Gemm(_) => false,
         };
         let m = if fixed { self.layer.m } else { self.layer.m.min(ROWS) };
         let shape = Shape { m, k: self.layer.k };
@@ -174,6 +174,7 @@ impl Case {
         for packed in self.packed.iter().filter(|p| p.layout() == layout) {
             let got = match kernel {
                 AnyKernel::Gemv(kernel) => gemv(kernel, packed.view(), &mut self.tokens[0]),
+                AnyKernel::Batch(kernel) => batch(kernel, packed.view(), &mut self.tokens),
                 AnyKernel::Gemm(kernel) => gemm(kernel, packed.view(), &self.tokens),
             };
             for (token, got) in got.map_err(call)?.into_iter().enumerate() {
@@ -215,6 +216,38 @@ fn gemv(
         }
     }
     Ok(vec![got])
+}
+
+/// The sums of each token of a batch that repeats the given ones: by calls of 1 to 5 tokens and by one of
+/// all, rows in two calls.
+fn batch(
+    kernel: &BatchRunnable,
+    weights: PackedView<'_>,
+    tokens: &mut [Activations],
+) -> Result<Vec<Vec<i32>>, String> {
+    tokens.iter_mut().for_each(|token| token.prepare(kernel.activation()));
+    let m = weights.shape().m;
+    let middle = m.min(Tile::ROW_QUANTUM);
+    let all: Vec<&Activations> = tokens.iter().cycle().take(3 * TOKENS).collect();
+    let mut left = &all[..];
+    let mut calls: Vec<&[&Activations]> =
+        (1..=TOKENS).map(|count| left.split_off(..count).unwrap_or_default()).collect();
+    calls.push(&all);
+    let mut got = Vec::new();
+    for tokens in calls {
+        let mut sums = vec![Vec::with_capacity(m); tokens.len()];
+        for (rows, prefetch) in [(0..middle, 0), (middle..m, 4096)] {
+            let tile = Tile { rows_per_task: 0, prefetch };
+            let mut out = vec![i32::MIN; rows.len() * tokens.len()];
+            let done = kernel.run(weights, tokens.iter().copied(), rows.clone(), tile, &mut out);
+            done.map_err(|error| error.to_string())?;
+            for (t, sums) in sums.iter_mut().enumerate() {
+                sums.extend(&out[t * rows.len()..][..rows.len()]);
+            }
+        }
+        got.extend(sums);
+    }
+    Ok(got)
 }
 
 /// The sums of each token of a prompt that repeats the given ones: two panels, and two tiles of which the
@@ -259,6 +292,9 @@ mod tests {
                 let mut gate = Gate::new(shape, stored);
                 for kernel in cpu.candidates(format, shape) {
                     assert_eq!(gate.check(&AnyKernel::Gemv(kernel)), Ok(()));
+                }
+                for kernel in cpu.batch_candidates(format) {
+                    assert_eq!(gate.check(&AnyKernel::Batch(kernel)), Ok(()));
                 }
                 for kernel in cpu.gemm_candidates() {
                     assert_eq!(gate.check(&AnyKernel::Gemm(kernel)), Ok(()));

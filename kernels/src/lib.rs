@@ -32,6 +32,7 @@ mod activations;
 mod affinity;
 mod aligned;
 mod any_kernel;
+mod batch;
 mod cpu;
 pub mod exactness;
 pub mod float;
@@ -50,14 +51,19 @@ mod token_tile;
 pub use activations::{Activation, Activations};
 pub use aligned::AlignedBytes;
 pub use any_kernel::AnyKernel;
+pub use batch::{
+    Batch, BatchError, BatchFn, BatchInfo, BatchKernel, BatchRunnable, MOST_BATCH_TOKENS,
+};
 pub use cpu::{Cpu, Supported};
 pub use gemm::{Gemm, GemmError, GemmFn, GemmInfo, GemmKernel, GemmRunnable, GemmScratch};
 pub use kernel::{Bound, Cost, Gemv, GemvError, GemvFn, Kernel, KernelInfo, Runnable};
 pub use packed::{Layout, PackError, Packed, PackedView, check_i2s_file};
 pub use panel::{Panel, PanelForm, Segment};
-pub use registry::{Registry, RegistryError, find, find_gemm, gemm_registry, registry};
+pub use registry::{
+    Registry, RegistryError, batch_registry, find, find_batch, find_gemm, gemm_registry, registry,
+};
 pub use token_tile::TokenTile;
 pub use trilut_presets::{
-    Algorithm, Fixed, Format, GemmAlgorithm, GemmName, Isa, KernelName, MicroTile, Op, Phase,
-    Shape, Tile,
+    Algorithm, BatchName, Fixed, Format, GemmAlgorithm, GemmName, Isa, KernelName, MicroTile, Op,
+    Phase, Shape, Tile,
 };

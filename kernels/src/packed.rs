@@ -13,7 +13,7 @@
 
 use crate::{Activation, AlignedBytes};
 use rayon::prelude::*;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use trilut_presets::{Format, Shape};
 
 /// The arrangement of packed weights in memory.
@@ -244,6 +244,35 @@ impl Packed {
             fill(layout, shape, &mut bytes, &|row, out| read_file(file, row * shape.k, out));
         }
         Ok(Self { layout, shape, store: Store::Owned(bytes) })
+    }
+
+    /// Packs weights that `read(row, out)` gives row by row, on all of rayon's threads and in no
+    /// particular order.
+    ///
+    /// # Errors
+    /// When a value is not -1, 0 or 1.
+    pub fn from_rows(
+        layout: Layout,
+        shape: Shape,
+        read: &(impl Fn(usize, &mut [i8]) + Sync),
+    ) -> Result<Self, PackError> {
+        let mut bytes = AlignedBytes::zeroed(layout.bytes(shape));
+        // The first in row-major order, whatever the order of reading.
+        let bad: Mutex<Option<(usize, i8)>> = Mutex::new(None);
+        fill(layout, shape, &mut bytes, &|row, out| {
+            read(row, out);
+            let wrong = out.iter().position(|t| !(-1..=1).contains(t));
+            if let Some(at) = wrong {
+                let found = (row * shape.k + at, out[at]);
+                let mut bad = bad.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
+                *bad = Some(bad.map_or(found, |other| other.min(found)));
+                out.fill(0);
+            }
+        });
+        match bad.into_inner().unwrap_or_else(|poisoned| poisoned.into_inner()) {
+            Some((index, value)) => Err(PackError::NotTernary { index, value }),
+            None => Ok(Self { layout, shape, store: Store::Owned(bytes) }),
+        }
     }
 
     /// A matrix whose bytes are a range of something shared, already in `layout`: a tensor of a mapped

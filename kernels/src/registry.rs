@@ -5,7 +5,7 @@
 //! that they are what their names say and exact on this CPU.
 
 use crate::exactness::{Gate, Inexact};
-use crate::{AnyKernel, Cpu, GemmKernel, Kernel, Layout, Runnable, lattice};
+use crate::{AnyKernel, BatchKernel, Cpu, GemmKernel, Kernel, Layout, Runnable, lattice};
 use std::collections::BTreeMap;
 use trilut_presets::{Format, Isa, Op, Shape};
 
@@ -203,4 +203,14 @@ pub fn gemm_registry() -> &'static [GemmKernel] {
 /// The gemm kernel with a name.
 pub fn find_gemm(name: &str) -> Option<&'static GemmKernel> {
     BUILT_IN.find_gemm(name)
+}
+
+/// Every small-batch kernel of this architecture.
+pub fn batch_registry() -> &'static [BatchKernel] {
+    &lattice::BATCH_KERNELS
+}
+
+/// The small-batch kernel with a name.
+pub fn find_batch(name: &str) -> Option<&'static BatchKernel> {
+    batch_registry().iter().find(|kernel| kernel.text == name)
 }

@@ -42,6 +42,11 @@ impl AtomicFile {
         }
     }
 
+    /// Where the content is until then.
+    pub fn side(&self) -> &Path {
+        &self.side
+    }
+
     /// Brings the content to the disk and then gives the file its name, replacing what had it.
     ///
     /// # Errors

@@ -8,6 +8,7 @@
 //! This crate runs no kernel and depends on no other crate of the project.
 
 pub mod atomic_file;
+mod batch_name;
 mod format;
 mod gemm_name;
 mod hash;
@@ -22,6 +23,7 @@ pub mod preset;
 mod shape;
 mod tile;
 
+pub use batch_name::{BatchName, default_batch_point};
 pub use format::Format;
 pub use gemm_name::{GemmAlgorithm, GemmName, default_gemm_point};
 pub use hash::hash;

@@ -43,7 +43,7 @@ impl Phase {
     pub const fn name(self) -> &'static str {
         match self {
             Self::Decode => "decode",
-            Self::SmallBatch => "small_batch",
+            Self::SmallBatch => "batch",
             Self::Prefill => "prefill",
         }
     }

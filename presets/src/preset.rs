@@ -23,7 +23,9 @@ pub use evidence::Evidence;
 pub use file::{MAX_BYTES, Saved};
 
 use crate::machine::Likeness;
-use crate::{Format, GemmName, Isa, KernelName, Machine, Op, Phase, Pick, Plan, Shape, Tile};
+use crate::{
+    BatchName, Format, GemmName, Isa, KernelName, Machine, Op, Phase, Pick, Plan, Shape, Tile,
+};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 
@@ -236,13 +238,23 @@ impl Record {
         }
         // Names of kernels that this version does not know are legal here and dropped by `to_plan`.
         let kernel = &self.kernel;
-        let (rule, breaks) = match (kernel.parse::<KernelName>(), kernel.parse::<GemmName>()) {
-            (Ok(name), _) if name.op == Op::Gemv && self.phase == Phase::Prefill => {
-                ("takes one token at a time, not a prompt", true)
+        let foreign = "does not read the record's format";
+        let (rule, breaks) = if let Ok(name) = kernel.parse::<KernelName>() {
+            match self.phase {
+                Phase::Prefill if name.op == Op::Gemv => {
+                    ("takes one token at a time, not a prompt", true)
+                }
+                _ => (foreign, name.format != self.format),
             }
-            (Ok(name), _) => ("does not read the record's format", name.format != self.format),
-            (_, Ok(_)) => ("takes prompts", self.phase != Phase::Prefill),
-            _ => return None,
+        } else if let Ok(name) = kernel.parse::<BatchName>() {
+            match self.phase {
+                Phase::SmallBatch => (foreign, name.format != self.format),
+                _ => ("takes small batches", true),
+            }
+        } else if kernel.parse::<GemmName>().is_ok() {
+            ("takes prompts", self.phase != Phase::Prefill)
+        } else {
+            return None;
         };
         breaks.then(|| format!("{}, {}: kernel {kernel} {rule}", self.phase, self.format))
     }

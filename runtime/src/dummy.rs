@@ -1,20 +1,24 @@
 //! Models of any size with random weights, for measuring speed where the real ones are not at hand.
 //!
-//! A dummy is a valid I2_S file: official key and tensor names, a third each of -1, 0 and +1 (Gaussian
-//! weights give 31 % zeros), scales that keep activations near 1, and a vocabulary that encodes any
-//! text. The same model, options and seed give the same bytes on every machine.
+//! A dummy is a valid file of its family: official key and tensor names, a third each of -1, 0 and +1
+//! (Gaussian weights give 31 % zeros), scales that keep activations near 1, norms near 1, and a vocabulary
+//! that encodes any text. The same model, options and seed give the same bytes on every machine. Weights
+//! are made and written piece by piece, so a model may be larger than memory.
 
-mod random;
-mod vocabulary;
+pub(crate) mod random;
+pub(crate) mod vocabulary;
 
+use crate::Config;
 use crate::gguf::{AtomicFile, GgufWriter, TensorKind, TensorWriter, WriteError};
-use half::f16;
+use crate::ternary::{Codec, CodecError, I2sLayout, Scales};
+use half::{bf16, f16};
 use random::Stream;
 use rayon::prelude::*;
 use std::ops::ControlFlow;
 use std::path::Path;
 use trilut_kernels::float::blocks::BlockFormat;
-use trilut_presets::models::{Activation, ModelSpec};
+use trilut_presets::Shape;
+use trilut_presets::models::ModelSpec;
 use vocabulary::Vocabulary;
 
 /// Bytes that one stream of random numbers fills.
@@ -32,10 +36,20 @@ pub enum Head {
     F16,
     /// 32-bit floats.
     F32,
+    /// The upper halves of 32-bit floats.
+    BF16,
     /// 8-bit codes in blocks of 32.
     Q8_0,
     /// 6-bit codes in blocks of 256.
     Q6K,
+    /// 5-bit codes in blocks of 32.
+    Q5_0,
+    /// 4-bit codes in blocks of 32.
+    Q4_0,
+    /// 4-bit codes with an offset in blocks of 32.
+    Q4_1,
+    /// 4-bit codes in blocks of 256.
+    Q4K,
 }
 
 impl Head {
@@ -43,33 +57,57 @@ impl Head {
         match self {
             Self::F16 => TensorKind::F16,
             Self::F32 => TensorKind::F32,
+            Self::BF16 => TensorKind::BF16,
             Self::Q8_0 => TensorKind::Q8_0,
             Self::Q6K => TensorKind::Q6K,
+            Self::Q5_0 => TensorKind::Q5_0,
+            Self::Q4_0 => TensorKind::Q4_0,
+            Self::Q4_1 => TensorKind::Q4_1,
+            Self::Q4K => TensorKind::Q4K,
         }
     }
 }
 
 /// What may vary between dummies of one model.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct DummyOptions {
     /// Where the random weights come from.
     pub seed: u64,
     /// How the token embedding is stored.
     pub head: Head,
+    /// How the ternary weights are stored; not TL1 and TL2, whose files fit one build of one program.
+    pub codec: Codec,
+}
+
+impl Default for DummyOptions {
+    fn default() -> Self {
+        Self { seed: 0, head: Head::default(), codec: Codec::I2s(I2sLayout::X86) }
+    }
 }
 
 /// A dummy that cannot be written.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum DummyError {
-    /// The architecture's files cannot be made yet.
-    #[error("dummies of `{model}` cannot be made: its architecture is `{architecture}`")]
-    Architecture {
+    /// The model cannot be described.
+    #[error("`{model}` cannot be made")]
+    Model {
         /// The model.
         model: String,
-        /// Its architecture.
-        architecture: String,
+        /// Why.
+        source: Box<crate::Error>,
     },
+    /// The codec cannot store a matrix.
+    #[error("{tensor} cannot be stored")]
+    Codec {
+        /// The tensor.
+        tensor: String,
+        /// Why.
+        source: CodecError,
+    },
+    /// The codec's files cannot be made.
+    #[error("dummies with {0} weights are not made: such files fit one build of one program")]
+    Tiled(&'static str),
     /// The model's graph is not what its architecture stands for.
     #[error("`{model}` is no {architecture} model: {rule}")]
     Graph {
@@ -114,9 +152,8 @@ impl DummyError {
     /// A helpful next step, where there is one.
     pub fn hint(&self) -> Option<String> {
         match self {
-            Self::Architecture { .. } => {
-                Some("models of architecture bitnet-b1.58 can be made, such as dummy-1b".to_owned())
-            }
+            Self::Model { source, .. } => source.hint(),
+            Self::Tiled(_) => Some("choose i2_s, and run it in another format".to_owned()),
             _ => None,
         }
     }
@@ -124,8 +161,8 @@ impl DummyError {
 
 /// What a tensor is filled with.
 enum Fill {
-    Ones,
-    Ternary { k: usize },
+    Norm,
+    Ternary { codec: Codec, shape: Shape },
     Random { head: Head, deviation: f32 },
 }
 
@@ -139,9 +176,9 @@ struct Plan {
 impl Plan {
     fn kind(&self) -> TensorKind {
         match self.fill {
-            Fill::Ones => TensorKind::F32,
+            Fill::Norm => TensorKind::F32,
             Fill::Random { head, .. } => head.kind(),
-            Fill::Ternary { .. } => TensorKind::I2S,
+            Fill::Ternary { codec, .. } => codec.kind(),
         }
     }
 
@@ -154,18 +191,17 @@ impl Plan {
 /// called with the bytes written so far and in all; when it breaks, no file is left.
 ///
 /// # Errors
-/// When the model's architecture is not bitnet-b1.58, its sizes cannot be stored as I2_S, no
-/// vocabulary of its size can be made, or the file cannot be written.
+/// When the model's architecture is not known, its sizes cannot be stored in the codec, no vocabulary of
+/// its size can be made, or the file cannot be written.
 pub fn write_dummy(
     spec: &ModelSpec,
     options: DummyOptions,
     path: &Path,
     progress: &mut dyn FnMut(u64, u64) -> ControlFlow<()>,
 ) -> Result<(), DummyError> {
-    check(spec)?;
     let tensors = plan(spec, options)?;
     let mut writer = GgufWriter::new();
-    write_metadata(spec, &mut writer)?;
+    write_metadata(spec, options.codec, &mut writer)?;
     for tensor in &tensors {
         writer.tensor(&tensor.name, &tensor.dims, tensor.kind());
     }
@@ -183,31 +219,36 @@ pub fn write_dummy(
     Ok(out.file.commit()?)
 }
 
-/// Refuses graphs that a file of the architecture cannot describe.
-fn check(spec: &ModelSpec) -> Result<(), DummyError> {
+/// The model's sizes and graph; refuses graphs that a file of the architecture cannot describe.
+fn config(spec: &ModelSpec) -> Result<Config, DummyError> {
     let (model, architecture) = (spec.name.clone(), spec.architecture.clone());
-    if architecture != "bitnet-b1.58" {
-        return Err(DummyError::Architecture { model, architecture });
-    }
-    let rule = match spec {
-        ModelSpec { sub_norms: false, .. } => "it has no sub-norms",
-        ModelSpec { activation: Activation::Relu2, .. } => return Ok(()),
-        _ => "its activation is not relu2",
+    let config = Config::from_spec(spec)
+        .map_err(|source| DummyError::Model { model: model.clone(), source: Box::new(source) })?;
+    let rule = match config.family {
+        family if family.sub_norms && !spec.sub_norms => "it has no sub-norms",
+        family if spec.sub_norms && !family.sub_norms => "it has sub-norms",
+        family if family.activation != spec.activation => "its activation is another one",
+        _ => return Ok(config),
     };
     Err(DummyError::Graph { model, architecture, rule })
 }
 
 /// The tensors of the file, in its order.
 fn plan(spec: &ModelSpec, options: DummyOptions) -> Result<Vec<Plan>, DummyError> {
+    let config = config(spec)?;
+    let DummyOptions { codec, .. } = options;
+    if matches!(codec, Codec::Tl1(_) | Codec::Tl2(_)) {
+        return Err(DummyError::Tiled(codec.name()));
+    }
     let norm =
-        |name: String, width: usize| Plan { name, dims: vec![width as u64], fill: Fill::Ones };
-    let ternary = |name: String, m: usize, k: usize| {
-        if !k.is_multiple_of(128) {
-            return Err(DummyError::Blocks { tensor: name, k, block: 128, kind: "I2_S" });
-        }
-        Ok(Plan { name, dims: vec![k as u64, m as u64], fill: Fill::Ternary { k } })
+        |name: String, width: usize| Plan { name, dims: vec![width as u64], fill: Fill::Norm };
+    let ternary = |name: String, shape: Shape| {
+        let tensor = name.clone();
+        codec.bytes(shape).map_err(|source| DummyError::Codec { tensor, source })?;
+        let dims = vec![shape.k as u64, shape.m as u64];
+        Ok::<_, DummyError>(Plan { name, dims, fill: Fill::Ternary { codec, shape } })
     };
-    let (hidden, ffn) = (spec.hidden, spec.ffn);
+    let (hidden, family) = (spec.hidden, config.family);
     let embedding = |name: &str| {
         let (head, tensor) = (options.head, name.to_owned());
         let block = head.kind().block_format().map_or(1, BlockFormat::weights);
@@ -219,23 +260,32 @@ fn plan(spec: &ModelSpec, options: DummyOptions) -> Result<Vec<Plan>, DummyError
         let fill = Fill::Random { head, deviation };
         Ok(Plan { name: tensor, dims: vec![hidden as u64, spec.vocab as u64], fill })
     };
-    let (q, kv) = (spec.q_width(), spec.kv_width());
     let mut tensors = vec![embedding("token_embd.weight")?];
     for layer in 0..spec.layers {
         let name = |part: &str| format!("blk.{layer}.{part}.weight");
-        tensors.extend([
-            norm(name("attn_norm"), hidden),
-            ternary(name("attn_q"), q, hidden)?,
-            ternary(name("attn_k"), kv, hidden)?,
-            ternary(name("attn_v"), kv, hidden)?,
-            norm(name("attn_sub_norm"), q),
-            ternary(name("attn_output"), hidden, q)?,
-            norm(name("ffn_norm"), hidden),
-            ternary(name("ffn_gate"), ffn, hidden)?,
-            ternary(name("ffn_up"), ffn, hidden)?,
-            norm(name("ffn_sub_norm"), ffn),
-            ternary(name("ffn_down"), hidden, ffn)?,
-        ]);
+        for (linear, shape) in config.linears() {
+            // What stands before and after a layer, where the family has it.
+            let before = match linear {
+                "attn_q" => Some(("attn_norm", true)),
+                "attn_output" => Some(("attn_sub_norm", family.sub_norms)),
+                "ffn_gate" => Some(("ffn_norm", true)),
+                "ffn_down" => Some(("ffn_sub_norm", family.sub_norms)),
+                _ => None,
+            };
+            tensors.extend(before.filter(|b| b.1).map(|(part, _)| norm(name(part), shape.k)));
+            if family.input_norms {
+                tensors.push(norm(name(&format!("{linear}_norm_in")), shape.k));
+            }
+            tensors.push(ternary(name(linear), shape)?);
+            let after = match linear {
+                "attn_q" => Some(("attn_q_norm", family.head_norms, spec.head_dim)),
+                "attn_k" => Some(("attn_k_norm", family.head_norms, spec.head_dim)),
+                "attn_output" => Some(("post_attention_norm", family.post_norms, hidden)),
+                "ffn_down" => Some(("post_ffw_norm", family.post_norms, hidden)),
+                _ => None,
+            };
+            tensors.extend(after.filter(|a| a.1).map(|(part, _, width)| norm(name(part), width)));
+        }
     }
     tensors.push(norm("output_norm.weight".to_owned(), hidden));
     if !spec.tied {
@@ -244,13 +294,29 @@ fn plan(spec: &ModelSpec, options: DummyOptions) -> Result<Vec<Plan>, DummyError
     Ok(tensors)
 }
 
-fn write_metadata(spec: &ModelSpec, writer: &mut GgufWriter) -> Result<(), DummyError> {
+/// What `general.file_type` is for a codec, where a program gave it a number.
+fn file_type(codec: Codec) -> Option<u32> {
+    match codec {
+        Codec::I2s(_) => Some(40),
+        Codec::Tq1_0 => Some(36),
+        Codec::Tq2_0 => Some(37),
+        Codec::Iq1Bn => Some(136),
+        Codec::Iq2Bn => Some(137),
+        Codec::Iq2BnR4 => Some(337),
+        Codec::Q2_0 { .. } | Codec::Tl1(_) | Codec::Tl2(_) => None,
+    }
+}
+
+fn write_metadata(
+    spec: &ModelSpec,
+    codec: Codec,
+    writer: &mut GgufWriter,
+) -> Result<(), DummyError> {
     // Sizes are below 2^24: the model file was checked.
     let key = |key: &str| format!("{}.{key}", spec.architecture);
     writer
         .str("general.architecture", &spec.architecture)
         .str("general.name", &format!("{} (random weights)", spec.title))
-        .u32("general.file_type", 40)
         .u32(&key("block_count"), spec.layers as u32)
         .u32(&key("context_length"), spec.context as u32)
         .u32(&key("embedding_length"), spec.hidden as u32)
@@ -261,6 +327,9 @@ fn write_metadata(spec: &ModelSpec, writer: &mut GgufWriter) -> Result<(), Dummy
         .u32(&key("rope.dimension_count"), spec.head_dim as u32)
         .f32(&key("rope.freq_base"), spec.rope_theta)
         .u32(&key("vocab_size"), spec.vocab as u32);
+    if let Some(number) = file_type(codec) {
+        writer.u32("general.file_type", number);
+    }
     if spec.q_width() != spec.hidden {
         writer.u32(&key("attention.key_length"), spec.head_dim as u32);
         writer.u32(&key("attention.value_length"), spec.head_dim as u32);
@@ -282,14 +351,22 @@ impl Output<'_> {
     fn tensor(&mut self, tensor: &Plan, seed: u64, index: u64) -> Result<(), DummyError> {
         let elements = tensor.elements();
         match tensor.fill {
-            Fill::Ones => self.part(&tensor.name, &1f32.to_le_bytes().repeat(elements)),
-            Fill::Ternary { k } => {
-                let fill = |mut stream: Stream, out: &mut [u8]| stream.codes(out);
-                self.random(&tensor.name, elements / 4, CHUNK, seed, index, fill)?;
+            Fill::Norm => {
+                let mut bytes = vec![0; elements * 4];
+                Stream::new(seed, index, 0).norm(&mut bytes);
+                self.part(&tensor.name, &bytes)
+            }
+            Fill::Ternary { codec, shape } => {
                 // The variance of a weight is 2/3, so each output has about its input's magnitude.
-                let mut tail = [0; 32];
-                tail[..4].copy_from_slice(&(1.5 / k as f32).sqrt().to_le_bytes());
-                self.part(&tensor.name, &tail)
+                let scale = (1.5 / shape.k as f32).sqrt();
+                if let Codec::I2s(_) = codec {
+                    let fill = |mut stream: Stream, out: &mut [u8]| stream.codes(out);
+                    self.random(&tensor.name, elements / 4, CHUNK, seed, index, fill)?;
+                    let mut tail = [0; 32];
+                    tail[..4].copy_from_slice(&scale.to_le_bytes());
+                    return self.part(&tensor.name, &tail);
+                }
+                self.encoded(&tensor.name, codec, shape, scale, seed, index)
             }
             Fill::Random { head, deviation } => {
                 let name = &tensor.name;
@@ -305,17 +382,47 @@ impl Output<'_> {
                         let fill = |mut s: Stream, out: &mut [u8]| s.gaussian(&table, out);
                         self.random(name, elements * 4, CHUNK, seed, index, fill)
                     }
-                    Head::Q8_0 => {
-                        let fill = |mut s: Stream, out: &mut [u8]| s.q8_0(deviation, out);
-                        self.blocks(name, BlockFormat::Q8_0, elements, seed, index, fill)
+                    Head::BF16 => {
+                        let table = random::gaussian(deviation);
+                        let table = table.map(|v| bf16::from_f32(v).to_le_bytes());
+                        let fill = |mut s: Stream, out: &mut [u8]| s.gaussian(&table, out);
+                        self.random(name, elements * 2, CHUNK, seed, index, fill)
                     }
-                    Head::Q6K => {
-                        let fill = |mut s: Stream, out: &mut [u8]| s.q6_k(deviation, out);
-                        self.blocks(name, BlockFormat::Q6K, elements, seed, index, fill)
+                    quantised => {
+                        let format = quantised.kind().block_format().expect("a type of blocks");
+                        let fill = |mut s: Stream, out: &mut [u8]| s.blocks(format, deviation, out);
+                        self.blocks(name, format, elements, seed, index, fill)
                     }
                 }
             }
         }
+    }
+
+    /// [`Output::random`] of a ternary matrix in a codec of rows.
+    fn encoded(
+        &mut self,
+        name: &str,
+        codec: Codec,
+        shape: Shape,
+        scale: f32,
+        seed: u64,
+        index: u64,
+    ) -> Result<(), DummyError> {
+        let wrong = |source| DummyError::Codec { tensor: name.to_owned(), source };
+        let bytes = codec.bytes(shape).map_err(wrong)?;
+        let row = bytes / shape.m;
+        // Whole groups of four rows.
+        let rows = (CHUNK / row / 4 * 4).max(4);
+        let fill = |mut stream: Stream, out: &mut [u8]| {
+            let part = Shape { m: out.len() / row, k: shape.k };
+            let mut codes = vec![0; part.weights().div_ceil(4)];
+            stream.codes(&mut codes);
+            let weights: Vec<i8> =
+                (0..part.weights()).map(|i| (codes[i / 4] >> (i % 4 * 2) & 3) as i8 - 1).collect();
+            let encoded = codec.encode(part, &weights, &Scales::One(scale));
+            out.copy_from_slice(&encoded.expect("the size was checked, the weights are ternary"));
+        };
+        self.random(name, bytes, row * rows, seed, index, fill)
     }
 
     /// [`Output::random`] of `elements` weights in whole blocks.

@@ -38,6 +38,16 @@ pub enum Error {
         /// Why.
         source: PackError,
     },
+    /// The file has a tensor that its graph does not use: the result would not be the model's.
+    #[error(
+        "the tensor `{tensor}` has no place in the graph of {architecture} models as it is known here"
+    )]
+    ForeignTensor {
+        /// The tensor.
+        tensor: String,
+        /// The architecture.
+        architecture: String,
+    },
     /// A norm has an infinite or NaN weight.
     #[error("weight {index} of the tensor `{tensor}` is not a finite number")]
     NotFiniteWeight {
@@ -150,14 +160,19 @@ impl Error {
         let text = match self {
             Self::Gguf(error) => return error.hint(),
             Self::Tokenizer(error) => return error.hint(),
+            Self::Architecture { .. } => {
+                "bitnet-b1.58, bitnet-25, bitnet, llama, qwen3 and gemma3 models are supported"
+            }
+            Self::ForeignTensor { .. } => {
+                "the model is of a newer or another kind: use one of the published ternary models"
+            }
             Self::Preset(error) => return error.hint(),
             Self::Kernels(_) => {
                 "generate the kernels anew with this version of trilut, and run their `check_all`"
             }
-            Self::Architecture { .. } => "use a bitnet-b1.58 model, such as BitNet b1.58 2B-4T",
             Self::Weights { source: PackError::Code3 { .. }, .. } => {
-                "the file is corrupt, or its weights were written by an ARM build of bitnet.cpp: \
-                 download the model's I2_S file again"
+                "the file is corrupt, or its codes are arranged in another way: try --i2s-layout arm, as \
+                 ARM builds of bitnet.cpp write them"
             }
             Self::NotFiniteWeight { .. } | Self::NotFinite { .. } => {
                 "the file is probably corrupt: compare its checksum with the publisher's"

@@ -23,25 +23,32 @@
 //! thread count, batch and ISA: see [`model`] for the forward pass and `trilut_kernels::float` for the
 //! order of evaluation that this rests on.
 
+pub mod batch;
 pub mod cache;
 pub mod chat;
+pub mod check;
+pub mod convert;
 pub mod dummy;
 pub mod embedded;
+pub mod embedding;
 mod engine;
 mod error;
 pub mod gguf;
+pub mod likelihood;
+mod mapped_file;
 pub mod model;
 pub mod perplexity;
 pub mod sampler;
 pub mod session;
+pub mod ternary;
 pub mod tokenizer;
 pub mod trace;
 
 pub use cache::Cache;
 pub use engine::{Engine, EngineBuilder};
 pub use error::Error;
-pub use model::{Config, Load, Model, ModelOptions, Row, State};
+pub use model::{Config, Family, Load, Model, ModelOptions, Row, State};
 pub use perplexity::{Perplexity, PerplexityError, perplexity};
 pub use sampler::{Sampler, SamplerOptions};
-pub use session::{Finish, GenerateOptions, Generation, Session};
+pub use session::{Finish, GenerateOptions, Generation, OnFull, Session};
 pub use trace::Trace;

@@ -159,7 +159,7 @@ pub fn perplexity(
 }
 
 /// Negative log-likelihood of a token: `log sum_i exp(logits[i]) - logits[token]`, in nats.
-fn surprise(logits: &[f32], token: usize) -> f64 {
+pub(crate) fn surprise(logits: &[f32], token: usize) -> f64 {
     let max = logits.iter().copied().fold(f32::NEG_INFINITY, f32::max);
     let sum: f64 = logits.iter().map(|&logit| libm::exp(f64::from(logit - max))).sum();
     libm::log(sum) + f64::from(max) - f64::from(logits[token])

@@ -19,11 +19,32 @@ pub struct GenerateOptions {
     /// template needs. By default they are plain text: a prompt may come from anybody. What goes into
     /// a template should pass [`Tokenizer::without_control`](crate::tokenizer::Tokenizer::without_control).
     pub parse_special: bool,
+    /// What happens when the context is full.
+    pub on_full: OnFull,
+}
+
+/// What happens when a text reaches the end of the context.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum OnFull {
+    /// The text ends; a prompt that does not fit is refused.
+    #[default]
+    Stop,
+    /// The first `keep` tokens (a system prompt) and the newer half of the others stay, the older half is
+    /// dropped, and what stays is read again: the text goes on exactly as if it had been the prompt.
+    Shift {
+        /// Tokens at the beginning that always stay; half of the context at most.
+        keep: usize,
+    },
 }
 
 impl Default for GenerateOptions {
     fn default() -> Self {
-        Self { max_tokens: 256, sampling: SamplerOptions::default(), parse_special: false }
+        Self {
+            max_tokens: 256,
+            sampling: SamplerOptions::default(),
+            parse_special: false,
+            on_full: OnFull::Stop,
+        }
     }
 }
 
@@ -69,6 +90,8 @@ pub struct Generation {
     pub prompt_tokens: usize,
     /// Tokens generated, the one that ended the answer not included.
     pub tokens: usize,
+    /// Tokens that were dropped from a full context.
+    pub dropped: usize,
     /// Why it ended.
     pub finish: Finish,
     /// Time to read the prompt.
@@ -203,25 +226,87 @@ impl Session {
         &mut self,
         prompt: &str,
         options: &GenerateOptions,
+        each: impl FnMut(&str) -> ControlFlow<()>,
+    ) -> Result<Generation, Error> {
+        let mut tokens = self.model.tokenizer().encode(prompt, options.parse_special);
+        let bos = self.bos().filter(|_| self.tokens.is_empty());
+        if let Some(bos) = bos.filter(|bos| tokens.first() != Some(bos)) {
+            tokens.insert(0, bos);
+        }
+        self.generate_after(&tokens, options, each)
+    }
+
+    /// The token that texts begin with, if the model wants one.
+    fn bos(&self) -> Option<u32> {
+        let tokenizer = self.model.tokenizer();
+        tokenizer.bos().filter(|_| tokenizer.add_bos())
+    }
+
+    /// Makes the session one of `tokens` and continues them, as [`Session::generate`] does. What the
+    /// session has in common with them is not read again: a conversation that goes on costs its new part.
+    ///
+    /// # Errors
+    /// As [`Session::generate`].
+    pub fn generate_from(
+        &mut self,
+        tokens: &[u32],
+        options: &GenerateOptions,
+        each: impl FnMut(&str) -> ControlFlow<()>,
+    ) -> Result<Generation, Error> {
+        let same = self.tokens.iter().zip(tokens).take_while(|(a, b)| a == b).count();
+        // The last token is read again, for the logits behind it.
+        let same = same.min(tokens.len().saturating_sub(1));
+        self.truncate(same);
+        self.generate_after(&tokens[same..], options, each)
+    }
+
+    /// Drops the older half of what a full context may lose, and reads what stays again. Returns the
+    /// number of tokens dropped, and whether the reading was broken off.
+    fn shift(
+        &mut self,
+        keep: usize,
+        new: &[u32],
+        between: impl FnMut() -> ControlFlow<()>,
+    ) -> Result<(usize, ControlFlow<()>), Error> {
+        let context = self.model.context();
+        let all = [&self.tokens[..], new].concat();
+        let keep = keep.min(context / 2).min(all.len());
+        // Half of the context behind what always stays.
+        let stays = ((context - keep) / 2).max(1).min(all.len() - keep);
+        let dropped = all.len() - keep - stays;
+        let mut tokens = all[..keep].to_vec();
+        tokens.extend(&all[keep + dropped..]);
+        let same = keep.min(self.tokens.len());
+        self.truncate(same);
+        Ok((dropped, self.read(&tokens[same..], None, between)?))
+    }
+
+    /// Reads tokens and continues them.
+    fn generate_after(
+        &mut self,
+        prompt: &[u32],
+        options: &GenerateOptions,
         mut each: impl FnMut(&str) -> ControlFlow<()>,
     ) -> Result<Generation, Error> {
         let mut sampler = Sampler::new(options.sampling.clone())?;
         let began = Instant::now();
         let model = self.model.clone();
         let tokenizer = model.tokenizer();
-        let mut prompt = tokenizer.encode(prompt, options.parse_special);
-        let bos = tokenizer.bos().filter(|_| tokenizer.add_bos() && self.tokens.is_empty());
-        if let Some(bos) = bos.filter(|bos| prompt.first() != Some(bos)) {
-            prompt.insert(0, bos);
-        }
         let before = self.tokens.len();
-        let flow = self.read(&prompt, None, || each(""))?;
-        let (prompt_tokens, prompt_time) = (self.tokens.len() - before, began.elapsed());
+        let (mut dropped, flow) = match options.on_full {
+            OnFull::Shift { keep } if prompt.len() > self.room() => {
+                self.shift(keep, prompt, || each(""))?
+            }
+            _ => (0, self.read(prompt, None, || each(""))?),
+        };
+        let (prompt_tokens, prompt_time) =
+            ((self.tokens.len() + dropped).saturating_sub(before), began.elapsed());
         if flow.is_break() {
             return Ok(Generation {
                 text: String::new(),
                 prompt_tokens,
                 tokens: 0,
+                dropped,
                 finish: Finish::Cancelled,
                 prompt_time,
                 decode_time: Duration::ZERO,
@@ -243,12 +328,19 @@ impl Session {
             if tokens == options.max_tokens {
                 break Finish::Length;
             }
-            let token = sampler.choose(&self.logits, self.tokens.len())?;
+            // Places count what was dropped, so that each has random numbers of its own.
+            let token = sampler.choose(&self.logits, self.tokens.len() + dropped)?;
             if tokenizer.is_stop(token) {
                 break Finish::Stop;
             }
             if self.room() == 0 {
-                break Finish::Context;
+                let OnFull::Shift { keep } = options.on_full else { break Finish::Context };
+                // Broken off by the next piece of text.
+                let (lost, _) = self.shift(keep, &[], || ControlFlow::Continue(()))?;
+                dropped += lost;
+                if lost == 0 {
+                    break Finish::Context;
+                }
             }
             tokens += 1;
             // Handed over before the next token is computed, and read even when it is the last one,
@@ -262,6 +354,6 @@ impl Session {
         // What is left of an unfinished character; nobody can cancel any more.
         let _ = hand_over(stream.finish());
         let decode_time = began.elapsed();
-        Ok(Generation { text, prompt_tokens, tokens, finish, prompt_time, decode_time })
+        Ok(Generation { text, prompt_tokens, tokens, dropped, finish, prompt_time, decode_time })
     }
 }

@@ -2,7 +2,10 @@
 
 use std::sync::Arc;
 use trilut_presets::Shape;
-use trilut_runtime::gguf::{Gguf, GgufError, GgufWriter, TensorKind, Value, WriteError};
+use trilut_runtime::gguf::{
+    Gguf, GgufError, GgufWriter, TensorKind, TernaryLayouts, Value, WriteError,
+};
+use trilut_runtime::ternary::{Codec, Scales};
 
 /// A small file with every kind of value and tensor.
 fn sample() -> Vec<u8> {
@@ -122,10 +125,12 @@ fn what_is_written_is_read_back() {
     let norm = gguf.tensor("norm").unwrap();
     assert_eq!(norm.to_f32().unwrap(), [1.0, 2.0, 3.0, 4.0]);
     assert_eq!(gguf.tensor("half").unwrap().to_f32().unwrap(), [1.0, 0.5, -2.0, 0.0]);
-    let ternary = gguf.i2s("ternary", Shape::new(2, 128).unwrap()).unwrap();
-    assert_eq!((ternary.codes, ternary.scale), (&[0b01_10_00_01; 64][..], 0.25));
+    let shape = Shape::new(2, 128).unwrap();
+    let ternary = gguf.ternary("ternary", shape, &TernaryLayouts::default()).unwrap();
+    assert_eq!(ternary.reader.codes(), &[0b01_10_00_01; 64][..]);
+    assert_eq!(ternary.scales, Scales::One(0.25));
     let file = gguf.shared();
-    assert_eq!(&(*file).as_ref()[ternary.range.clone()], ternary.codes);
+    assert!((*file).as_ref()[ternary.range.clone()].starts_with(ternary.reader.codes()));
     assert_eq!(ternary.range.start % 32, 0);
     assert!(gguf.opt_tensor("output.weight").unwrap().is_none());
 }
@@ -287,13 +292,10 @@ fn broken_tensors_are_refused() {
 #[test]
 fn unsupported_types_are_listed_but_not_used() {
     let expected = [
-        (12, "Q4_K", "llama.cpp"),
-        (38, "TL1", "bitnet.cpp"),
+        (10, "Q2_K", "llama.cpp"),
+        (37, "I8_S", "bitnet.cpp"),
         (39, "MXFP4", "llama.cpp"),
-        (42, "TL2", "bitnet.cpp"),
-        (134, "IQ1_BN", "ik_llama.cpp"),
-        (135, "IQ2_BN", "ik_llama.cpp"),
-        (335, "IQ2_BN_R4", "ik_llama.cpp"),
+        (41, "Q1_0", "llama.cpp"),
         (777, "unknown", "not known"),
     ];
     for (id, name, writer) in expected {
@@ -310,7 +312,15 @@ fn unsupported_types_are_listed_but_not_used() {
 }
 
 #[test]
-fn type_39_is_tl2_only_in_bitnet_files() {
+fn types_39_and_42_are_tl2_only_in_bitnet_files() {
+    // 64 x 256 weights: of TL2 4128 bytes, of Q2_0 4352 at least.
+    for (bytes, bitnet) in [(4128, TensorKind::Tl2), (4352, TensorKind::Q2_0)] {
+        let raw = Raw::default().tensor("w", &[256, 64], 42, 0).tensor("f", &[4], 0, bytes);
+        let raw = raw.data(bytes as usize + 16);
+        assert_eq!(open(raw.bytes(3)).unwrap().tensors()[0].kind(), TensorKind::Q2_0);
+        let raw = raw.entry("general.architecture", 8, &text(b"bitnet"));
+        assert_eq!(open(raw.bytes(3)).unwrap().tensors()[0].kind(), bitnet);
+    }
     let name = |raw: Raw| {
         let gguf = open(raw.tensor("w", &[256], 39, 0).data(512).bytes(3)).unwrap();
         gguf.tensors()[0].type_name()
@@ -326,22 +336,45 @@ fn type_39_is_tl2_only_in_bitnet_files() {
 fn ternary_tensors_are_checked() {
     let shape = |m, k| Shape::new(m, k).unwrap();
     let gguf = open(sample()).unwrap();
-    says(&gguf.i2s("none", shape(2, 128)).unwrap_err(), &["no tensor `none`"]);
-    let wrong = gguf.i2s("norm", shape(2, 128)).unwrap_err();
-    says(&wrong, &["`norm` is F32", "expected I2_S"]);
+    let layouts = TernaryLayouts::default();
+    let ternary = |gguf: &Gguf, name, shape| match gguf.ternary(name, shape, &layouts) {
+        Ok(_) => panic!("`{name}` was accepted"),
+        Err(error) => error,
+    };
+    says(&ternary(&gguf, "none", shape(2, 128)), &["no tensor `none`"]);
+    let wrong = ternary(&gguf, "norm", shape(1, 4));
+    says(&wrong, &["`norm` is F32", "expected a ternary type"]);
     assert!(wrong.hint().unwrap().contains("not ternary"));
-    says(&gguf.i2s("ternary", shape(128, 2)).unwrap_err(), &["[128, 2]", "[2, 128]"]);
-    says(&gguf.tensor("ternary").unwrap().to_f32().unwrap_err(), &["I2_S", "F32 or F16"]);
+    says(&ternary(&gguf, "ternary", shape(128, 2)), &["[128, 2]", "[2, 128]"]);
+    says(&gguf.tensor("ternary").unwrap().to_f32().unwrap_err(), &["I2_S", "F32, F16"]);
 
+    let cause = |error: GgufError| std::error::Error::source(&error).unwrap().to_string();
     for scale in [0.0, -1.0, f32::NAN, f32::INFINITY] {
         let mut raw = Raw::default().tensor("w", &[128], 36, 0).data(64);
         raw.data[32..36].copy_from_slice(&scale.to_le_bytes());
-        let gguf = open(raw.bytes(3)).unwrap();
-        says(&gguf.i2s("w", shape(1, 128)).unwrap_err(), &["scale", "`w`", "positive"]);
+        let error = ternary(&open(raw.bytes(3)).unwrap(), "w", shape(1, 128));
+        says(&error, &["`w`"]);
+        assert!(cause(error).contains("not a positive number"));
     }
     let raw = Raw::default().tensor("w", &[96], 36, 0).data(64);
-    let gguf = open(raw.bytes(3)).unwrap();
-    says(&gguf.i2s("w", shape(1, 96)).unwrap_err(), &["`w`", "1x96", "128"]);
+    let error = ternary(&open(raw.bytes(3)).unwrap(), "w", shape(1, 96));
+    assert!(cause(error).contains("1x96: the weights must be whole blocks of 128"));
+    let raw = Raw::default().tensor("w", &[256, 32], 38, 0).data(4096);
+    let error = ternary(&open(raw.bytes(3)).unwrap(), "w", shape(32, 256));
+    says(&error, &["`w` is TL1", "32x256"]);
+    assert!(error.hint().unwrap().contains("--tl-config"));
+}
+
+#[test]
+fn blocks_of_q2_0_are_told_by_the_room_they_have() {
+    let shape = Shape::new(8, 256).unwrap();
+    for (group, bytes) in [(64, 576), (128, 544)] {
+        let raw = Raw::default().tensor("w", &[256, 8], 42, 0).tensor("f", &[4], 0, bytes);
+        let gguf = open(raw.data(bytes as usize + 16).bytes(3)).unwrap();
+        let ternary = gguf.ternary("w", shape, &TernaryLayouts::default());
+        // Blocks of zeros have no scale, so none is wrong.
+        assert_eq!(ternary.unwrap().reader.codec(), Codec::Q2_0 { group });
+    }
 }
 
 #[test]
@@ -395,7 +428,8 @@ fn read_all(gguf: &Gguf) {
     for info in gguf.tensors() {
         let _ = gguf.tensor(info.name()).map(|tensor| tensor.to_f32());
         let side = |i: usize| info.dims().get(i).map_or(1, |&d| d as usize);
-        let _ = Shape::new(side(1), side(0)).map(|shape| gguf.i2s(info.name(), shape).is_ok());
+        let _ = Shape::new(side(1), side(0))
+            .map(|shape| gguf.ternary(info.name(), shape, &TernaryLayouts::default()).is_ok());
     }
 }
 

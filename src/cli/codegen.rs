@@ -3,8 +3,8 @@
 use super::failure::Failure;
 use super::output::out;
 use std::path::{Path, PathBuf};
-use trilut_codegen::{GemmPlan, Plan, Spec, emit_gemm, generate, lattice};
-use trilut_presets::{Format, GemmName, Isa, Shape, models};
+use trilut_codegen::{BatchPlan, GemmPlan, Plan, Spec, emit_batch, emit_gemm, generate, lattice};
+use trilut_presets::{BatchName, Format, GemmName, Isa, Shape, models};
 
 /// Print the generated kernel for a shape, or its plan.
 #[derive(Debug, clap::Args)]
@@ -18,7 +18,7 @@ pub(crate) struct Args {
     /// Instruction set: scalar, emulated, avx2, avxvnni, avx512, avx512vbmi.
     #[arg(long, default_value = "avx2")]
     isa: Isa,
-    /// A gemv or gemm kernel by its whole name, in place of shape, format and isa.
+    /// A gemv, small-batch or gemm kernel by its whole name, in place of shape, format and isa.
     #[arg(long, value_name = "NAME", conflicts_with_all = ["shape", "format", "isa"])]
     kernel: Option<String>,
     /// What to print; `list` names every kernel of the lattice for the isa.
@@ -51,12 +51,16 @@ pub(crate) fn codegen(args: &Args) -> Result<(), Failure> {
         Emit::List => {
             let specs = lattice::specs(args.isa, models::all()).into_iter();
             let gemms = lattice::gemms(args.isa).into_iter();
+            let batches = lattice::batches(args.isa).into_iter();
             specs
                 .map(|spec| format!("{}\n", spec.name))
+                .chain(batches.map(|name| format!("{name}\n")))
                 .chain(gemms.map(|name| format!("{name}\n")))
                 .collect()
         }
         Emit::Plan | Emit::Rust => match wanted(args)? {
+            Wanted::Batch(plan) if matches!(args.emit, Emit::Plan) => plan.report(),
+            Wanted::Batch(plan) => emit_batch(&plan).text,
             Wanted::Gemm(plan) if matches!(args.emit, Emit::Plan) => plan.report(),
             Wanted::Gemm(plan) => emit_gemm(&plan).text,
             Wanted::Gemv(spec) if matches!(args.emit, Emit::Plan) => Plan::new(&spec)?.report(),
@@ -75,6 +79,7 @@ pub(crate) fn codegen(args: &Args) -> Result<(), Failure> {
 /// The kernel that is asked for.
 enum Wanted {
     Gemv(Spec),
+    Batch(BatchPlan),
     Gemm(GemmPlan),
 }
 
@@ -83,6 +88,10 @@ fn wanted(args: &Args) -> Result<Wanted, Failure> {
         (Some(name), _) if name.starts_with("gemm_") => {
             let name: GemmName = name.parse().map_err(trilut_codegen::Error::Word)?;
             Ok(Wanted::Gemm(GemmPlan::new(&name)?))
+        }
+        (Some(name), _) if name.starts_with("batch_") => {
+            let name: BatchName = name.parse().map_err(trilut_codegen::Error::Word)?;
+            Ok(Wanted::Batch(BatchPlan::new(&name)?))
         }
         (Some(name), _) => Ok(Wanted::Gemv(name.parse()?)),
         (None, Some(shape)) => {

@@ -8,7 +8,7 @@ use super::table::Table;
 use serde_json::json;
 use std::collections::BTreeSet;
 use trilut_kernels::pool::{Pool, default_threads};
-use trilut_kernels::{gemm_registry, registry};
+use trilut_kernels::{batch_registry, gemm_registry, registry};
 use trilut_presets::Isa;
 use trilut_presets::ladder::Verdict;
 use trilut_presets::machine::Cores;
@@ -23,12 +23,18 @@ pub(crate) struct Args {
     /// Measure how fast memory can be read, with one thread and with all.
     #[arg(long)]
     bandwidth: bool,
+    /// Show instead the memory of all running processes of this program: PSS counts what they share once.
+    #[arg(long, conflicts_with_all = ["bandwidth", "json"])]
+    processes: bool,
     /// Print JSON.
     #[arg(long)]
     json: bool,
 }
 
 pub(crate) fn doctor(args: &Args) -> Result<(), Failure> {
+    if args.processes {
+        return super::memory::print();
+    }
     let here = Here::find(None)?;
     let measured: Vec<_> = if args.bandwidth { measure(&here) } else { Vec::new() };
     if args.json {
@@ -45,6 +51,7 @@ pub(crate) fn doctor(args: &Args) -> Result<(), Failure> {
             "machine": here.machine,
             "isas": here.cpu.isas().map(Isa::name).collect::<Vec<_>>(),
             "kernels": registry().len(),
+            "batch_kernels": batch_registry().len(),
             "gemm_kernels": gemm_registry().len(),
             "threads": default_threads(),
             "ladder": rungs.collect::<Vec<_>>(),
@@ -124,17 +131,25 @@ fn threads_line(cores: &Cores) -> String {
 
 /// Compiled kernels by ISA, and whether this CPU runs them.
 fn kernels(here: &Here) -> Table {
-    let mut table = Table::new(&["isa", "runs here", "gemv (decode)", "gemm (prefill)"], 2);
+    let mut table =
+        Table::new(&["isa", "runs here", "gemv (decode)", "batch", "gemm (prefill)"], 2);
     for &isa in Isa::ALL {
         let gemv = registry().iter().filter(|kernel| kernel.name.isa == isa).count();
         let gemm = gemm_registry().iter().filter(|kernel| kernel.name.isa == isa).count();
-        let runs = match (here.cpu.supports(isa), gemv + gemm) {
+        let batch = batch_registry().iter().filter(|kernel| kernel.name.isa == isa).count();
+        let runs = match (here.cpu.supports(isa), gemv + batch + gemm) {
             (_, 0) => "no kernels in this build",
             (None, _) => "no",
             (Some(_), _) if isa == Isa::Emulated => "in tests only",
             (Some(_), _) => "yes",
         };
-        table.row([isa.name().to_owned(), runs.to_owned(), gemv.to_string(), gemm.to_string()]);
+        table.row([
+            isa.name().to_owned(),
+            runs.to_owned(),
+            gemv.to_string(),
+            batch.to_string(),
+            gemm.to_string(),
+        ]);
     }
     table
 }

@@ -69,6 +69,12 @@ impl Failure {
         Self { code: 2, ..self }
     }
 
+    /// The same, as a check that says no.
+    #[must_use]
+    pub(crate) fn into_check(self) -> Self {
+        Self { code: 3, ..self }
+    }
+
     /// Adds a cause at the end.
     #[must_use]
     pub(crate) fn because(mut self, why: impl Display) -> Self {
@@ -128,6 +134,7 @@ hinted!(
     trilut_runtime::Error,
     trilut_runtime::PerplexityError,
     trilut_runtime::chat::ChatError,
+    trilut_runtime::convert::ConvertError,
     trilut_runtime::dummy::DummyError,
     trilut_runtime::gguf::GgufError,
     trilut_presets::preset::PresetError,

@@ -27,3 +27,8 @@ pub(crate) fn install() {
 pub(crate) fn asked() -> bool {
     ASKED.load(Ordering::Relaxed)
 }
+
+/// Whether the user has asked to stop, which is then done with: for programs that go on.
+pub(crate) fn taken() -> bool {
+    ASKED.swap(false, Ordering::Relaxed)
+}

@@ -4,15 +4,24 @@
 //! 130 interrupted.
 
 mod bench;
+mod chat;
+mod check;
 mod codegen;
+mod conversation;
+mod convert;
 mod doctor;
 mod dummy;
+mod embed;
 mod environment;
+mod eval;
 mod failure;
 mod inspect;
 mod interrupt;
+mod layouts;
+mod memory;
 mod model;
 mod output;
+mod perplexity;
 mod planning;
 mod presets;
 mod progress;
@@ -37,31 +46,45 @@ struct Cli {
 
 #[derive(Debug, Subcommand)]
 enum Command {
-    Run(run::Args),
+    // In boxes because they have many options.
+    Run(Box<run::Args>),
+    Chat(Box<chat::Args>),
     Tune(tune::Args),
-    // In a box because it has many options.
     Bench(Box<bench::Args>),
     Codegen(codegen::Args),
     Presets(presets::Args),
     Inspect(inspect::Args),
+    Check(check::Args),
     Doctor(doctor::Args),
     Dummy(dummy::Args),
+    Convert(convert::Args),
+    Quantize(convert::QuantizeArgs),
+    Embed(embed::Args),
+    Perplexity(perplexity::Args),
+    Eval(eval::Args),
 }
 
 /// Parses the command line, does what it asks, and turns the outcome into an exit code.
 pub(crate) fn main() -> ExitCode {
-    let cli = Cli::parse();
+    let cli = Cli::parse_from(std::env::args_os().map(run::known_spelling));
     interrupt::install();
     let outcome = environment::check().and_then(|()| match cli.command {
         None => start::start(),
-        Some(Command::Run(args)) => run::run(args),
+        Some(Command::Run(args)) => run::run(*args),
+        Some(Command::Chat(args)) => chat::run(*args),
         Some(Command::Tune(args)) => tune::tune(args),
         Some(Command::Bench(args)) => bench::bench(*args),
         Some(Command::Codegen(args)) => codegen::codegen(&args),
         Some(Command::Presets(args)) => presets::presets(&args),
         Some(Command::Inspect(args)) => inspect::inspect(&args),
+        Some(Command::Check(args)) => check::check(&args),
         Some(Command::Doctor(args)) => doctor::doctor(&args),
         Some(Command::Dummy(args)) => dummy::dummy(&args),
+        Some(Command::Convert(args)) => convert::convert(&args),
+        Some(Command::Quantize(args)) => convert::quantize(&args),
+        Some(Command::Embed(args)) => embed::run(args),
+        Some(Command::Perplexity(args)) => perplexity::run(args),
+        Some(Command::Eval(args)) => eval::run(args),
     });
     match outcome {
         Ok(()) => ExitCode::SUCCESS,

@@ -86,6 +86,7 @@ impl Here {
         Request {
             shapes,
             formats,
+            decoded: Vec::new(),
             threads,
             effort,
             time_limit,

@@ -1,17 +1,22 @@
 //! `trilut run`: continues a prompt.
 
 use super::failure::Failure;
+use super::layouts::Layouts;
 use super::model::{LoadMode, Source};
+use super::output::{count, outln};
 use super::planning::Here;
-use super::{environment, interrupt};
+use super::{environment, interrupt, progress};
+use std::ffi::OsString;
 use std::io::{IsTerminal, Read, Write};
 use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 use trilut_presets::Format;
+use trilut_runtime::batch::{self, Completion};
 use trilut_runtime::chat::{ChatTemplate, Message};
 use trilut_runtime::gguf::Gguf;
 use trilut_runtime::{
-    Config, Finish, GenerateOptions, Generation, Model, ModelOptions, Sampler, SamplerOptions,
+    Config, Finish, GenerateOptions, Generation, Model, ModelOptions, OnFull, Sampler,
+    SamplerOptions,
 };
 
 /// The prompt when none is given.
@@ -27,9 +32,28 @@ pub(crate) struct Args {
     /// Model file.
     #[arg(short, long, value_name = "MODEL")]
     model: Option<PathBuf>,
-    /// Prompt.
+    /// Prompt; with -cnv the system prompt.
     #[arg(short, long)]
     prompt: Option<String>,
+    /// Read the prompt from a file; `-` is standard input.
+    #[arg(short, long, value_name = "FILE", conflicts_with = "prompt")]
+    file: Option<PathBuf>,
+    /// Continue each line of a file, several at once; `-` is standard input. Prints one JSON object per
+    /// prompt, in their order: `index`, `prompt`, `text`, `tokens`, `finish`.
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["prompt", "file", "conversation"])]
+    prompts: Option<PathBuf>,
+    /// Prompts of --prompts that are continued at once.
+    #[arg(long, value_name = "N", default_value_t = 4, value_parser = clap::value_parser!(u16).range(1..=256))]
+    parallel: u16,
+    /// Chat with the model, as `trilut chat` does; also -cnv.
+    #[arg(long, conflicts_with_all = ["chat", "special"])]
+    conversation: bool,
+    /// What happens when the context is full.
+    #[arg(long, value_enum, value_name = "POLICY", default_value = "stop")]
+    on_full: Policy,
+    /// Tokens at the beginning that a full context keeps; with --on-full shift.
+    #[arg(long, value_name = "N", default_value_t = 1)]
+    keep: usize,
     /// Put the prompt into the model's chat template, as a user's message.
     #[arg(long)]
     chat: bool,
@@ -45,11 +69,11 @@ pub(crate) struct Args {
 /// How the next token is chosen.
 #[derive(Debug, Clone, clap::Args)]
 pub(crate) struct Sampling {
-    /// The most tokens to generate.
-    #[arg(short, long = "n-predict", value_name = "N", default_value_t = 256)]
-    n_predict: usize,
+    /// The most tokens to generate; 256 without it, in a chat as many as the model wants.
+    #[arg(short, long = "n-predict", value_name = "N")]
+    pub(crate) n_predict: Option<usize>,
     /// Temperature; 0 takes the most likely token always.
-    #[arg(long, default_value_t = 0.8)]
+    #[arg(long, alias = "temperature", default_value_t = 0.8)]
     temp: f32,
     /// Keep the K most likely tokens; 0 keeps all.
     #[arg(long, default_value_t = 40)]
@@ -65,6 +89,25 @@ pub(crate) struct Sampling {
     seed: u64,
 }
 
+impl Sampling {
+    /// The options, if they are within their ranges.
+    pub(crate) fn options(&self) -> Result<SamplerOptions, Failure> {
+        let Self { temp, top_k, top_p, min_p, seed, .. } = *self;
+        let options = SamplerOptions { temperature: temp, top_k, top_p, min_p, seed };
+        Sampler::new(options.clone()).map_err(|error| Failure::from(error).into_usage())?;
+        Ok(options)
+    }
+}
+
+/// What happens when the context is full.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+pub(crate) enum Policy {
+    /// The text ends; a prompt that does not fit is refused.
+    Stop,
+    /// The beginning and the newer half of the rest stay and are read again, the older half is dropped.
+    Shift,
+}
+
 /// How the model is run; it changes speed, never text.
 #[derive(Debug, Clone, clap::Args)]
 pub(crate) struct Engine {
@@ -72,8 +115,8 @@ pub(crate) struct Engine {
     #[arg(short, long)]
     pub(crate) threads: Option<usize>,
     /// Positions of the context; the model's own number without it.
-    #[arg(short, long = "ctx", value_name = "N")]
-    context: Option<usize>,
+    #[arg(short, long = "ctx", alias = "ctx-size", value_name = "N")]
+    pub(crate) context: Option<usize>,
     /// Weight format to run in: i2_s, tl1, tl2, base3; the preset's choice without it.
     #[arg(long)]
     format: Option<Format>,
@@ -83,6 +126,8 @@ pub(crate) struct Engine {
     /// Where the weights are kept.
     #[arg(long, value_enum, default_value = "map")]
     load: LoadMode,
+    #[command(flatten)]
+    layouts: Layouts,
 }
 
 impl Engine {
@@ -93,7 +138,8 @@ impl Engine {
         preset: Option<PathBuf>,
         load: LoadMode,
     ) -> Self {
-        Self { threads: Some(threads), context: None, format, preset, load }
+        let layouts = Layouts::default();
+        Self { threads: Some(threads), context: None, format, preset, load, layouts }
     }
 
     /// Loads a model with the kernels that the ladder names.
@@ -108,6 +154,7 @@ impl Engine {
             cpu: Some(here.cpu),
             context: self.context,
             load: self.load.into(),
+            layouts: self.layouts.read()?,
         };
         let model = Model::open_with(gguf, &options)?;
         model.tokenizer().notes().iter().for_each(|note| eprintln!("note: {note}"));
@@ -115,32 +162,125 @@ impl Engine {
     }
 }
 
+/// The spelling that the argument parser knows of one that other engines have: one dash, many letters.
+pub(crate) fn known_spelling(argument: OsString) -> OsString {
+    match argument.to_str() {
+        Some("-cnv") => "--conversation".into(),
+        Some("-temp") => "--temp".into(),
+        _ => argument,
+    }
+}
+
+/// Texts of a generation when no number of tokens is given.
+const TOKENS: usize = 256;
+
 pub(crate) fn run(args: Args) -> Result<(), Failure> {
     let (source, prompt) = words(&args)?;
-    let Sampling { n_predict, temp, top_k, top_p, min_p, seed } = args.sampling;
-    let sampling = SamplerOptions { temperature: temp, top_k, top_p, min_p, seed };
-    Sampler::new(sampling.clone()).map_err(|error| Failure::from(error).into_usage())?;
+    let sampling = args.sampling.options()?;
+    if args.conversation {
+        return super::chat::converse(source, prompt, &args.sampling, args.on_full, &args.engine);
+    }
     let gguf = source.open()?;
-    let prompt = match prompt {
-        Some(prompt) => prompt,
-        None if !std::io::stdin().is_terminal() => piped()?,
-        None => STORY.to_owned(),
+    let prompts = match (&args.prompts, prompt, &args.file) {
+        (Some(file), ..) => read_text(file)?.lines().map(str::to_owned).collect(),
+        (None, Some(prompt), _) => vec![prompt],
+        (None, None, Some(file)) => {
+            // The line end that editors put there.
+            vec![read_text(file)?.trim_end_matches(['\r', '\n']).to_owned()]
+        }
+        (None, None, None) if !std::io::stdin().is_terminal() => vec![piped()?],
+        (None, None, None) => vec![STORY.to_owned()],
     };
     let model = args.engine.load(&gguf)?;
     let options = GenerateOptions {
-        max_tokens: n_predict,
+        max_tokens: args.sampling.n_predict.unwrap_or(TOKENS),
         sampling,
         // Names of control tokens in a person's prompt stay text; in a template they are meant.
         parse_special: args.chat || args.special,
+        on_full: match args.on_full {
+            Policy::Stop => OnFull::Stop,
+            Policy::Shift => OnFull::Shift { keep: args.keep },
+        },
     };
-    let (prompt, echo) =
-        if args.chat { (chat(&gguf, &model, &prompt)?, false) } else { (prompt, true) };
-    let generation = tell(&model, &prompt, echo, &options)?;
+    let texts = match args.chat {
+        true => {
+            prompts.iter().map(|prompt| chat(&gguf, &model, prompt)).collect::<Result<_, _>>()?
+        }
+        false => prompts.clone(),
+    };
+    if args.prompts.is_some() {
+        return many(&model, &prompts, &texts, &options, args.parallel.into());
+    }
+    let generation = tell(&model, &texts[0], !args.chat, &options)?;
     eprintln!("{}", figures(&generation));
     match generation.finish {
         Finish::Cancelled => Err(Failure::interrupted()),
         _ => Ok(()),
     }
+}
+
+/// Continues many prompts at once; `texts` are what is read for them.
+fn many(
+    model: &Model,
+    prompts: &[String],
+    texts: &[String],
+    options: &GenerateOptions,
+    width: usize,
+) -> Result<(), Failure> {
+    if options.on_full != OnFull::Stop {
+        return Err(Failure::usage("--on-full shift does not go with --prompts"));
+    }
+    let empty = texts.iter().position(|text| text.is_empty() && !model.tokenizer().add_bos());
+    if let Some(line) = empty {
+        return Err(Failure::new(format!("line {} of the prompts is empty", line + 1)));
+    }
+    let began = std::time::Instant::now();
+    let line = progress::line();
+    let mut ended = 0;
+    let all = batch::complete(model, texts, options, width, |_, _| {
+        ended += 1;
+        line.set_message(format!("{ended} of {} prompts", texts.len()));
+        line.tick();
+        if interrupt::asked() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+    })?;
+    line.finish_and_clear();
+    if all.len() < prompts.len() {
+        return Err(Failure::interrupted());
+    }
+    for (index, (prompt, Completion { text, prompt_tokens, tokens, finish })) in
+        prompts.iter().zip(&all).enumerate()
+    {
+        outln!(
+            "{}",
+            serde_json::json!({
+                "index": index, "prompt": prompt, "text": text, "prompt_tokens": prompt_tokens,
+                "tokens": tokens, "finish": finish.name(),
+            })
+        );
+    }
+    let tokens: usize = all.iter().map(|one| one.tokens).sum();
+    let seconds = began.elapsed().as_secs_f64().max(f64::MIN_POSITIVE);
+    eprintln!(
+        "{}, {width} at once: {tokens} tokens generated, {:.1} t/s",
+        count(prompts.len(), "prompt"),
+        tokens as f64 / seconds
+    );
+    Ok(())
+}
+
+/// The text of a file, `-` being standard input.
+pub(crate) fn read_text(path: &Path) -> Result<String, Failure> {
+    let bytes = if path == Path::new("-") {
+        let mut bytes = Vec::new();
+        std::io::stdin().read_to_end(&mut bytes).map(|_| bytes)
+    } else {
+        std::fs::read(path)
+    };
+    let cannot = || format!("cannot read {}", path.display());
+    let bytes = bytes.map_err(|error| Failure::of(&error).context(cannot()))?;
+    String::from_utf8(bytes).map_err(|error| {
+        Failure::of(&error).context(cannot()).hint("texts must be UTF-8; iconv converts others")
+    })
 }
 
 /// The model and the prompt among the arguments.
@@ -207,9 +347,17 @@ pub(crate) fn tell(
     })?;
     written?;
     writeln!(out, "{lead}")?;
+    if generation.dropped > 0 {
+        let dropped = count(generation.dropped, "token");
+        eprintln!(
+            "note: the context of {} positions was full: the oldest {dropped} behind the first ones were \
+             dropped, and the rest was read again (--on-full stop ends the text there)",
+            model.context()
+        );
+    }
     if generation.finish == Finish::Context {
         eprintln!(
-            "note: the context of {} positions is full, the text ends here (--ctx changes it)",
+            "note: the context of {} positions is full, the text ends here (--ctx changes it, --on-full shift goes on)",
             model.context()
         );
     }

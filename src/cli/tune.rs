@@ -20,8 +20,8 @@ use trilut_presets::{Format, Phase, Preset, Shape, models};
 use trilut_runtime::Config;
 use trilut_runtime::gguf::Gguf;
 use trilut_tuning::{
-    Journal, JournalError, Logged, Observer, Outcome, PROMPT_TOKENS, Prior, Recovered, Request,
-    ShapeUse, Stopped, bandwidth, effort, end_to_end, space,
+    BATCH_TOKENS, Journal, JournalError, Logged, Observer, Outcome, PROMPT_TOKENS, Prior,
+    Recovered, Request, ShapeUse, Stopped, bandwidth, effort, end_to_end, space,
 };
 
 /// Find the fastest exact kernels for a model's layers on this CPU, and remember them.
@@ -33,7 +33,7 @@ pub(crate) struct Args {
     /// Layer size in place of a model, outputs x inputs; repeatable.
     #[arg(long, value_name = "MxK")]
     shape: Vec<Shape>,
-    /// What to tune for: one token at a time, prompts, or both in equal parts of the time.
+    /// What to tune for: one token at a time, a few at once, prompts, or all in equal parts of the time.
     #[arg(long, value_enum, default_value = "all")]
     phase: Phases,
     /// Weight format: i2_s, tl1, tl2, base3; all are raced without it. Repeatable; prompts read the first.
@@ -82,9 +82,11 @@ pub(crate) struct Args {
 enum Phases {
     /// One token at a time.
     Decode,
+    /// A few tokens at once, as of several chats, by what decoding reads.
+    Batch,
     /// Prompts.
     Prefill,
-    /// Both.
+    /// All of them.
     All,
 }
 
@@ -92,8 +94,9 @@ impl Phases {
     fn list(self) -> &'static [Phase] {
         match self {
             Self::Decode => &[Phase::Decode],
+            Self::Batch => &[Phase::SmallBatch],
             Self::Prefill => &[Phase::Prefill],
-            Self::All => &[Phase::Decode, Phase::Prefill],
+            Self::All => Phase::ALL,
         }
     }
 }
@@ -269,25 +272,33 @@ fn list_space() -> Result<(), Failure> {
     let shape = Shape { m: 1, k: 1 };
     let gemv = Format::ALL.iter().map(|&format| cpu.candidates(format, shape).count()).sum();
     let gemm = cpu.gemm_candidates().count();
+    let batch: usize = Format::ALL.iter().map(|&f| cpu.batch_candidates(f).count()).sum();
     for &phase in Phases::All.list() {
         let meaning = match phase {
             Phase::Prefill => "gemm kernels, for layers that share an input; named likewise",
-            _ => "gemv kernels; `trilut codegen --isa ISA --emit list` names them",
+            Phase::SmallBatch => {
+                "small-batch kernels of the format that decoding reads, or a token at a time"
+            }
+            Phase::Decode => "gemv kernels; `trilut codegen --isa ISA --emit list` names them",
         };
-        let kernels = if phase == Phase::Prefill { gemm } else { gemv };
+        let kernels = match phase {
+            Phase::Prefill => gemm,
+            Phase::SmallBatch => batch,
+            Phase::Decode => gemv,
+        };
         let (kernels, reason) = (
             format!("{kernels} here"),
             "all that this CPU runs and that accept the shape; only exact ones are timed",
         );
         table.row([phase.name(), "kernel", &kernels, meaning, reason]);
-        for knob in space::KNOBS.iter().filter(|knob| knob.phase == phase) {
+        for knob in space::KNOBS.iter().filter(|knob| knob.phases.contains(&phase)) {
             let values: Vec<String> = knob.values.iter().map(usize::to_string).collect();
             let values = values.join(" ");
             table.row([phase.name(), knob.name, &values, knob.help, knob.reason]);
         }
     }
     out!("{}", table.plain());
-    outln!("prefill is timed with prompts of {PROMPT_TOKENS} tokens");
+    outln!("batch is timed with {BATCH_TOKENS} tokens, prefill with prompts of {PROMPT_TOKENS}");
     outln!(
         "formats ({}) and threads (-t N,N) are chosen as well; exhaustive tries {} points at most",
         Format::ALL.iter().map(|f| f.name()).collect::<Vec<_>>().join(", "),
@@ -372,7 +383,8 @@ fn tuned_with(
         Some(preset) if needed.is_empty() => Ok(Tuned { preset, outcome: None }),
         earlier => {
             let prior = Prior { incumbents: earlier.clone(), ..request.prior.clone() };
-            let request = Request { shapes: needed, prior, ..request.clone() };
+            let known = earlier.as_ref().map_or(request.clone(), |preset| request.knowing(preset));
+            let request = Request { shapes: needed, prior, ..known };
             let outcome = run(observer, &request, journal)?;
             let mut preset = outcome.preset.clone();
             if let Some(mut earlier) = earlier {
@@ -433,7 +445,11 @@ fn run(
         None => trilut_tuning::tune(request, observer)?,
     };
     outcome.notes.iter().for_each(|note| eprintln!("note: {note}"));
-    for (phase, what) in [(Phase::Decode, "decoded token"), (Phase::Prefill, "prompt token")] {
+    for (phase, what) in [
+        (Phase::Decode, "decoded token"),
+        (Phase::SmallBatch, "token in a small batch"),
+        (Phase::Prefill, "prompt token"),
+    ] {
         if let Some((tuned, default)) = outcome.token_ns(phase) {
             eprintln!(
                 "ternary layers of one {what}: {:.3} ms tuned, {:.3} ms by default",
@@ -468,7 +484,9 @@ fn finish(outcome: &Outcome) -> Result<(), Failure> {
 fn row(record: &Record) -> [String; 10] {
     let ns = record.median_ns.max(1) as f64;
     // Prompts are bound by their products, not by their weights.
-    let layout = trilut_kernels::find(&record.kernel).map(|kernel| kernel.layout);
+    let gemv = trilut_kernels::find(&record.kernel).map(|kernel| kernel.layout);
+    let batch = trilut_kernels::find_batch(&record.kernel).map(|kernel| kernel.layout);
+    let layout = gemv.or(batch);
     let streamed = layout.map(|layout| layout.bytes(record.shape) as f64 / ns);
     let phase = match record.tokens {
         1 => record.phase.to_string(),

@@ -1,4 +1,4 @@
-"""An independent forward pass of BitNet b1.58 2B-4T models, in float64.
+"""An independent forward pass of ternary models, in float64: BitNet b1.58 2B-4T and the other families of FAMILIES.
 
     python reference.py MODEL --tokens 1,2,3 -o logits.npy        free running: logits of all positions, float64 [T, vocab]
     python reference.py MODEL --trace DIR                         compares a runtime's trace, forced and free running
@@ -25,6 +25,30 @@ FREE = 1e-4             # logits in free running mode, for FREE_SHARE of the row
 FREE_SHARE = 0.9
 
 
+def relu2(x):
+    return np.maximum(x, 0.0) ** 2
+
+
+def silu(x):
+    return x / (1.0 + np.exp(-x))
+
+
+def gelu(x):
+    return 0.5 * x * (1.0 + np.tanh(np.sqrt(2.0 / np.pi) * (x + 0.044715 * x ** 3)))
+
+
+# architecture: activation; rope turns pairs (2i, 2i+1) instead of (i, i + E/2); norms before o and down; norms of each q and k head;
+# norms of what is added to the stream; embedding times sqrt(D). Norms inside linear layers are where the file has them.
+FAMILIES = {
+    "bitnet-b1.58": (relu2, False, True, False, False, False),
+    "bitnet-25": (relu2, False, True, False, False, False),
+    "bitnet": (silu, False, True, False, False, False),
+    "llama": (silu, True, False, False, False, False),
+    "qwen3": (silu, False, False, True, False, False),
+    "gemma3": (gelu, False, False, True, True, True),
+}
+
+
 def f16_cache(name, x):
     """Keys and values are stored in f16: that is part of the runtime's contract, not an error of it."""
     return x.astype(np.float16).astype(np.float64)
@@ -39,20 +63,29 @@ class Model:
     def __init__(self, path):
         g = self.gguf = Gguf(path)
         arch = g.meta["general.architecture"]
-        if arch not in ("bitnet-b1.58", "bitnet-25"):
+        if arch not in FAMILIES:
             raise ValueError(f"architecture {arch} is not supported")
+        self.act, self.pairs, self.sub_norms, self.head_norms, self.post_norms, scaled = FAMILIES[arch]
+        self.norm_in = "blk.0.attn_q_norm_in.weight" in g.tensors
         key = lambda k, *default: g.meta.get(f"{arch}.{k}", *default)
         self.layers, self.D, self.F = key("block_count"), key("embedding_length"), key("feed_forward_length")
         self.H = key("attention.head_count")
         self.G = key("attention.head_count_kv", self.H)
-        self.E = key("rope.dimension_count", self.D // self.H)
+        self.E = key("attention.key_length", key("rope.dimension_count", self.D // self.H))
+        self.turned = key("rope.dimension_count", self.E)                           # of a head, the rest is left alone
+        self.factor = np.sqrt(self.D) if scaled else 1.0
         self.eps, self.theta = key("attention.layer_norm_rms_epsilon"), key("rope.freq_base", 10000.0)
         self.embd = g.float("token_embd.weight")                                    # [V, D]
         self.head = g.float("output.weight") if "output.weight" in g.tensors else self.embd
         self.output_norm = g.float("output_norm.weight")                            # [D]
         self.norm, self.linear = {}, {}
         for l in range(self.layers):
-            for n in ("attn_norm", "attn_sub_norm", "ffn_norm", "ffn_sub_norm"):
+            names = ["attn_norm", "ffn_norm"]
+            names += ["attn_sub_norm", "ffn_sub_norm"] * self.sub_norms
+            names += ["attn_q_norm", "attn_k_norm"] * self.head_norms
+            names += ["post_attention_norm", "post_ffw_norm"] * self.post_norms
+            names += [n + "_norm_in" for n in ("attn_q", "attn_k", "attn_v", "attn_output", "ffn_gate", "ffn_up", "ffn_down")] * self.norm_in
+            for n in names:
                 self.norm[l, n] = g.float(f"blk.{l}.{n}.weight")
             for n in ("attn_q", "attn_k", "attn_v", "attn_output", "ffn_gate", "ffn_up", "ffn_down"):
                 t, s = g.ternary(f"blk.{l}.{n}.weight")                             # t [M, K] in -1, 0, 1
@@ -62,13 +95,15 @@ class Model:
         return x / np.sqrt((x * x).mean(-1, keepdims=True) + self.eps) * w
 
     def rope(self, x):
-        """x [T, heads, E]; NEOX: element i turns with element i + E/2"""
-        T, half = x.shape[0], self.E // 2
-        freq = self.theta ** (-2.0 * np.arange(half) / self.E)                      # [E/2]
-        angle = np.arange(T)[:, None, None] * freq                                  # [T, 1, E/2]
+        """x [T, heads, E]: of the first `turned` elements, i turns with i + turned/2, or 2i with 2i + 1"""
+        T, n = x.shape[0], self.turned
+        freq = self.theta ** (-2.0 * np.arange(n // 2) / n)                         # [n/2]
+        angle = np.arange(T)[:, None, None] * freq                                  # [T, 1, n/2]
         c, s = np.cos(angle), np.sin(angle)
-        a, b = x[..., :half], x[..., half:]
-        return np.concatenate([a * c - b * s, b * c + a * s], -1)
+        out = x.copy()
+        first, second = (np.s_[..., 0:n:2], np.s_[..., 1:n:2]) if self.pairs else (np.s_[..., :n // 2], np.s_[..., n // 2:n])
+        out[first], out[second] = x[first] * c - x[second] * s, x[second] * c + x[first] * s
+        return out
 
     def forward(self, tokens, hook=None, kv=None):
         """Logits [T, V]. `hook(name, q, unrounded, amax)` may return another q for a linear layer's input;
@@ -87,15 +122,24 @@ class Model:
             t, s = self.linear[l, name]
             return (q @ t.T) * (s * (amax / 127.0))                                 # [T, M]; the product is exact
 
+        def linears(l, x, together, *names):
+            """The outputs of linear layers with one input x, which each norms for itself where the model does"""
+            if self.norm_in:
+                return [bitlinear(l, n, *quantise(f"blk.{l}.{n}", self.rms(x, self.norm[l, n + "_norm_in"]))) for n in names]
+            q8, amax = quantise(f"blk.{l}.{together}", x)
+            return [bitlinear(l, n, q8, amax) for n in names]
+
+        def maybe(wanted, l, name, x):
+            return self.rms(x, self.norm[l, name]) if wanted else x
+
         T, E = len(tokens), self.E
-        h = self.embd[np.asarray(tokens)]                                           # [T, D]
+        h = self.embd[np.asarray(tokens)] * self.factor                             # [T, D]
         causal = np.where(np.arange(T)[:, None] >= np.arange(T)[None, :], 0.0, -np.inf)
         for l in range(self.layers):
             x = self.rms(h, self.norm[l, "attn_norm"])                              # [T, D]
-            q8, amax = quantise(f"blk.{l}.attn_qkv", x)
-            q = bitlinear(l, "attn_q", q8, amax).reshape(T, self.H, E)
-            k = bitlinear(l, "attn_k", q8, amax).reshape(T, self.G, E)
-            v = bitlinear(l, "attn_v", q8, amax).reshape(T, self.G, E)
+            q, k, v = linears(l, x, "attn_qkv", "attn_q", "attn_k", "attn_v")
+            q, k, v = q.reshape(T, self.H, E), k.reshape(T, self.G, E), v.reshape(T, self.G, E)
+            q, k = maybe(self.head_norms, l, "attn_q_norm", q), maybe(self.head_norms, l, "attn_k_norm", k)
             q, k = self.rope(q), kv(f"blk.{l}.k", self.rope(k))
             v = kv(f"blk.{l}.v", v)
             out = np.empty((T, self.H, E))
@@ -104,14 +148,15 @@ class Model:
                 z = q[:, head] @ k[:, g].T / np.sqrt(E) + causal                    # [T, T]
                 p = np.exp(z - z.max(-1, keepdims=True))
                 out[:, head] = p / p.sum(-1, keepdims=True) @ v[:, g]
-            x = self.rms(out.reshape(T, self.H * E), self.norm[l, "attn_sub_norm"])
-            h = h + bitlinear(l, "attn_output", *quantise(f"blk.{l}.attn_output", x))
+            x = maybe(self.sub_norms, l, "attn_sub_norm", out.reshape(T, self.H * E))
+            o, = linears(l, x, "attn_output", "attn_output")
+            h = h + maybe(self.post_norms, l, "post_attention_norm", o)
 
             x = self.rms(h, self.norm[l, "ffn_norm"])                               # [T, D]
-            q8, amax = quantise(f"blk.{l}.ffn_gate_up", x)
-            f = np.maximum(bitlinear(l, "ffn_gate", q8, amax), 0.0) ** 2 * bitlinear(l, "ffn_up", q8, amax)   # [T, F]
-            x = self.rms(f, self.norm[l, "ffn_sub_norm"])
-            h = h + bitlinear(l, "ffn_down", *quantise(f"blk.{l}.ffn_down", x))
+            gate, up = linears(l, x, "ffn_gate_up", "ffn_gate", "ffn_up")           # [T, F]
+            x = maybe(self.sub_norms, l, "ffn_sub_norm", self.act(gate) * up)
+            d, = linears(l, x, "ffn_down", "ffn_down")
+            h = h + maybe(self.post_norms, l, "post_ffw_norm", d)
         return self.rms(h, self.output_norm) @ self.head.T                          # [T, V]
 
 
@@ -135,7 +180,7 @@ class Forced:
     def __init__(self, trace, near=NEAR):
         self.trace, self.near = trace, near
         self.values = self.flips = self.wrong = 0
-        self.first_flip = len(trace.tokens)         # first position with a q that differs
+        self.first_flip = len(trace.tokens)         # first position with a q, or a stored f16, that differs
         self.worst_amax, self.messages, self.used_kv = 0.0, [], 0
 
     def __call__(self, name, q, u, amax):
@@ -170,6 +215,10 @@ class Forced:
         self.wrong += int(bad.sum())
         if bad.any() and len(self.messages) < 20:
             self.messages.append(f"{name}: {int(bad.sum())} stored values differ by more than their rounding")
+        if a.dtype == np.float16:
+            differ = (theirs != f16_cache(name, x)).reshape(len(x), -1).any(-1)
+            if differ.any():
+                self.first_flip = min(self.first_flip, int(differ.argmax()))
         self.used_kv += 1
         return theirs
 
@@ -194,7 +243,7 @@ def compare_forced(model, trace, log=print):
 def compare_free(logits, z, first_flip=None, log=print):
     """logits of the runtime against free running ones z.
 
-    A single value on the other side of a boundary moves the logits of its own and all later positions by up to 1e-2. So where forced mode found
+    A single value, of an activation or of the cache, on the other side of a boundary moves the logits of its own and all later positions by up to 1e-2. So where forced mode found
     one, at `first_flip`, the positions before it must all be within FREE; otherwise FREE_SHARE of all positions.
     """
     logits = logits.astype(np.float64)

@@ -55,7 +55,7 @@ pub fn contest(
     samples: usize,
     observer: &mut dyn Observer,
 ) -> Result<Option<Contest>, TuneError> {
-    let (shape, formats) = (layer.shape, request.formats_in(layer.phase));
+    let (shape, formats) = (layer.shape, request.formats_of(&layer));
     let stored = lab.layout(formats[0], shape);
     let mut gate = Gate::new(shape, stored);
     let mut kernels = space::kernels(lab, &layer, formats);
@@ -133,6 +133,7 @@ mod tests {
             machine: Machine::default(),
             model_bytes: 0,
             prior: Prior::default(),
+            decoded: Vec::new(),
         };
         let times = &[("r1u1", 100.0), ("r2u1", 80.0), ("r4u1", 200.0), ("r9u9", 1.0)];
         let mut kernels = ["r1u1", "r2u1", "r4u1"].map(fake::exact).to_vec();

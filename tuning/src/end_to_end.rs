@@ -257,6 +257,7 @@ mod tests {
             machine: Machine::default(),
             model_bytes: 1 << 40,
             prior: Prior::default(),
+            decoded: Vec::new(),
         };
         let kernels = ["r1u1", "r2u1"].map(fake::exact).to_vec();
         let times = &[("r1u1", 100.0), ("r2u1", 80.0)];

@@ -57,6 +57,7 @@ impl Bound {
         let count = layer.shape.weights() as f64;
         let (bytes, reached) = match kernel {
             AnyKernel::Gemv(kernel) => (kernel.kernel().cost.bytes_per_weight, 1.0),
+            AnyKernel::Batch(kernel) => (kernel.kernel().cost.bytes_per_weight, 1.0),
             // The same bytes for all: panels are filled from one stored copy.
             AnyKernel::Gemm(kernel) => (0.25, reached(kernel.kernel().name.algorithm)),
         };

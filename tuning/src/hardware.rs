@@ -1,5 +1,6 @@
 //! The real lab: this CPU, its kernels, its memory and its clock.
 
+mod few;
 mod prompt;
 mod token;
 
@@ -11,6 +12,7 @@ use crate::exactness::Random;
 use crate::noise::CpuTimes;
 use crate::request::{Request, ShapeUse, TuneError};
 use crate::{AnyKernel, Candidate};
+use few::Few;
 use prompt::Prompt;
 use std::collections::HashMap;
 use std::path::Path;
@@ -75,8 +77,11 @@ impl Hardware {
 pub(crate) fn kernels(cpu: &Cpu, layer: &ShapeUse, format: Format) -> Vec<AnyKernel> {
     match layer.phase {
         Phase::Prefill => cpu.gemm_candidates().map(AnyKernel::Gemm).collect(),
-        Phase::Decode | Phase::SmallBatch => {
-            cpu.candidates(format, layer.shape).map(AnyKernel::Gemv).collect()
+        Phase::Decode => cpu.candidates(format, layer.shape).map(AnyKernel::Gemv).collect(),
+        // A token at a time is what a kernel of small batches must beat.
+        Phase::SmallBatch => {
+            let one = AnyKernel::Gemv(cpu.default_kernel(format, layer.shape));
+            cpu.batch_candidates(format).map(AnyKernel::Batch).chain([one]).collect()
         }
     }
 }
@@ -89,9 +94,11 @@ impl Lab for Hardware {
     fn default_kernel(&self, layer: &ShapeUse, format: Format) -> AnyKernel {
         match layer.phase {
             Phase::Prefill => AnyKernel::Gemm(self.cpu.default_gemm()),
-            Phase::Decode | Phase::SmallBatch => {
-                AnyKernel::Gemv(self.cpu.default_kernel(format, layer.shape))
-            }
+            Phase::Decode => AnyKernel::Gemv(self.cpu.default_kernel(format, layer.shape)),
+            Phase::SmallBatch => match self.cpu.default_batch(format) {
+                Some(kernel) => AnyKernel::Batch(kernel),
+                None => AnyKernel::Gemv(self.cpu.default_kernel(format, layer.shape)),
+            },
         }
     }
 
@@ -154,9 +161,10 @@ impl Lab for Hardware {
         let threads = self.pool.threads();
         let work: Box<dyn Work> = match layer.phase {
             Phase::Prefill => Box::new(Prompt::new(shape, layer.tokens(), threads, &mut random)),
-            Phase::Decode | Phase::SmallBatch => {
-                Box::new(Token::new(shape, layouts, threads, &mut random))
+            Phase::SmallBatch => {
+                Box::new(Few::new(shape, layer.tokens(), layouts, threads, &mut random))
             }
+            Phase::Decode => Box::new(Token::new(shape, layouts, threads, &mut random)),
         };
         let runner = Timer {
             pool: &self.pool,
@@ -272,6 +280,7 @@ mod tests {
         Request {
             shapes: vec![],
             formats: Format::ALL.to_vec(),
+            decoded: vec![],
             threads,
             effort: Effort::Estimate,
             time_limit: Duration::from_secs(1),
@@ -290,7 +299,7 @@ mod tests {
     #[test]
     fn every_kernel_can_be_sampled_with_one_and_two_threads() {
         for threads in [1, 2] {
-            for phase in [Phase::Decode, Phase::Prefill] {
+            for &phase in Phase::ALL {
                 let mut lab = Hardware::new(&request(threads));
                 let layer = layer(phase);
                 let kernels: Vec<_> =
@@ -328,6 +337,9 @@ mod tests {
         let mut stage = lab.open(&decode, &[Layout::I2s]).unwrap();
         assert!(stage.runner.sample(&tl2).unwrap_err().contains("Tl2"));
         assert!(stage.runner.sample(&gemm).unwrap_err().contains("one token"));
+        drop(stage);
+        let mut stage = lab.open(&layer(Phase::SmallBatch), &[Layout::I2s]).unwrap();
+        assert!(stage.runner.sample(&gemm).unwrap_err().contains("small batch"));
         drop(stage);
         let mut stage = lab.open(&prefill, &[Layout::I2s]).unwrap();
         assert!(stage.runner.sample(&i2_s).unwrap_err().contains("prompt"));

@@ -1,5 +1,5 @@
 //! The autotuner: finds the fastest exact kernel and tile for every layer of a model on this machine, for
-//! one token at a time (decode) and for prompts (prefill).
+//! one token at a time (decode), for a few at once (batch) and for prompts (prefill).
 //!
 //! [`tune`] is the way in. It takes the declared search [`space`], refuses every kernel that is not
 //! bit-exact ([`exactness`]), ranks the rest without running them ([`mod@estimate`]), times them on
@@ -47,7 +47,7 @@ pub use needed::needed;
 pub use observer::{Event, Observer, Silent};
 pub use prior::{Fallen, Prior};
 pub use record::{Outcome, Refused, ShapeReport, Stopped, Trial};
-pub use request::{PROMPT_TOKENS, Request, ShapeUse, TuneError};
+pub use request::{BATCH_TOKENS, PROMPT_TOKENS, Request, ShapeUse, TuneError};
 pub use statistics::median;
 pub use trilut_kernels::{AnyKernel, exactness};
 pub use tuner::{tune, tune_in};

@@ -3,7 +3,7 @@
 use crate::hardware;
 use crate::request::{Request, ShapeUse};
 use crate::space;
-use trilut_kernels::Format;
+use trilut_kernels::{Format, Phase};
 use trilut_presets::Preset;
 use trilut_presets::machine::Likeness;
 use trilut_presets::preset::Record;
@@ -25,9 +25,10 @@ fn needed_by(
     request: &Request,
     fingerprint: impl Fn(&[Format], &ShapeUse) -> u64,
 ) -> Vec<ShapeUse> {
+    let request = &request.knowing(preset);
     let same_machine = preset.likeness(&request.machine, request.isa()) == Likeness::SameCpu;
     let current = |record: &Record, layer: &ShapeUse| {
-        let formats = request.formats_in(layer.phase);
+        let formats = request.formats_of(layer);
         let made = record.evidence.clone().unwrap_or_else(|| preset.evidence());
         let here = &request.machine;
         // Where the system tells no microcode there is nothing to compare.
@@ -46,7 +47,15 @@ fn needed_by(
         let record = preset.record(layer.shape, layer.phase, request.threads);
         record.is_some_and(|record| current(record, layer))
     };
-    request.shapes.iter().copied().filter(|layer| !(same_machine && done(layer))).collect()
+    let wanted = |layer: &&ShapeUse| !(same_machine && done(layer));
+    let needed: Vec<ShapeUse> = request.shapes.iter().filter(wanted).copied().collect();
+    // A new race of decoding may choose another format.
+    let anew = |layer: &ShapeUse| {
+        let decode = ShapeUse { phase: Phase::Decode, ..*layer };
+        layer.phase == Phase::SmallBatch && needed.contains(&decode)
+    };
+    let all = request.shapes.iter().copied();
+    all.filter(|layer| needed.contains(layer) || anew(layer)).collect()
 }
 
 #[cfg(test)]
@@ -54,7 +63,7 @@ mod tests {
     use super::*;
     use crate::prior::Prior;
     use std::time::Duration;
-    use trilut_kernels::{Cpu, Phase, Shape, Tile};
+    use trilut_kernels::{Cpu, Shape, Tile};
     use trilut_presets::Machine;
     use trilut_presets::preset::{Effort, Provenance, Weights};
 
@@ -66,6 +75,7 @@ mod tests {
                 count_per_token: 1,
             }],
             formats: vec![Format::I2S],
+            decoded: vec![],
             threads: 2,
             effort: Effort::Measure,
             time_limit: Duration::ZERO,
@@ -162,6 +172,28 @@ mod tests {
             ..new
         };
         assert_eq!(needed_by(&file, &both, |_, _| 7), [old.shapes[0]]);
+    }
+
+    #[test]
+    fn small_batches_follow_the_format_of_decoding() {
+        let decode = request().shapes[0];
+        let batch = ShapeUse { phase: Phase::SmallBatch, ..decode };
+        let both = Request { shapes: vec![decode, batch], ..request() };
+        let both = Request { formats: vec![Format::I2S, Format::Tl2], ..both };
+        let alone = Request { shapes: vec![batch], ..request() };
+        let known = |decoded, read| {
+            let mut known = preset(&request(), |r| r.format = decoded);
+            known.merge(preset(&alone, |r| (r.format, r.formats) = (read, vec![read])));
+            known
+        };
+        let needed = |preset: Preset, request: &Request| needed_by(&preset, request, |_, _| 7);
+        assert_eq!(needed(known(Format::Tl2, Format::Tl2), &both), []);
+        assert_eq!(needed(known(Format::Tl2, Format::I2S), &both), [batch]);
+        // A race of decoding may end otherwise.
+        let wider = Request { formats: Format::ALL.to_vec(), ..both.clone() };
+        assert_eq!(needed(known(Format::Tl2, Format::Tl2), &wider), wider.shapes);
+        let other = Request { shapes: vec![batch], ..wider };
+        assert_eq!(needed(known(Format::Tl2, Format::Tl2), &other), []);
     }
 
     #[test]

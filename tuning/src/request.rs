@@ -4,17 +4,20 @@ use crate::exactness::Inexact;
 use crate::prior::Prior;
 use std::time::Duration;
 use trilut_kernels::{Cpu, Format, Isa, Phase, Shape};
-use trilut_presets::Machine;
 use trilut_presets::preset::Effort;
+use trilut_presets::{Machine, Preset};
 
 /// Tokens of the prompt that prefill is tuned for: several tiles of every kernel, so that panels are used
 /// again, and short enough to be common.
 pub const PROMPT_TOKENS: usize = 128;
 
+/// Tokens that small batches are tuned for: a few chats at once.
+pub const BATCH_TOKENS: usize = 4;
+
 /// A layer shape of the model in a part of inference, and how often it is run.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct ShapeUse {
-    /// The part of inference: decode or prefill.
+    /// The part of inference.
     pub phase: Phase,
     /// The layer's size; in prefill that of a stack of layers with one input, as one matrix.
     pub shape: Shape,
@@ -27,7 +30,8 @@ impl ShapeUse {
     pub fn tokens(&self) -> usize {
         match self.phase {
             Phase::Prefill => PROMPT_TOKENS,
-            Phase::Decode | Phase::SmallBatch => 1,
+            Phase::SmallBatch => BATCH_TOKENS,
+            Phase::Decode => 1,
         }
     }
 
@@ -49,8 +53,11 @@ pub struct Request {
     /// The model's layer shapes, each once in each phase.
     pub shapes: Vec<ShapeUse>,
     /// The codecs that may be used, the model's own one first: its default kernel is the one to beat.
-    /// Several are raced against each other in decode; in prefill panels are filled from the first.
+    /// Several are raced against each other in decode; in prefill panels are filled from the first. Small
+    /// batches read what decoding reads.
     pub formats: Vec<Format>,
+    /// The codecs that decoding of some shapes is known to read; a run adds what it finds itself.
+    pub decoded: Vec<(Shape, Format)>,
     /// The number of threads that decoding will use, at least 1.
     pub threads: usize,
     /// How much to do.
@@ -79,12 +86,27 @@ impl Request {
         }
     }
 
-    /// The codecs that are raced in a phase.
-    pub fn formats_in(&self, phase: Phase) -> &[Format] {
-        match phase {
-            Phase::Prefill => &self.formats[..self.formats.len().min(1)],
-            Phase::Decode | Phase::SmallBatch => &self.formats,
+    /// The codecs that are raced for a layer.
+    pub fn formats_of(&self, layer: &ShapeUse) -> &[Format] {
+        let first = &self.formats[..self.formats.len().min(1)];
+        match layer.phase {
+            Phase::Prefill => first,
+            Phase::Decode => &self.formats,
+            Phase::SmallBatch => {
+                let known = self.decoded.iter().rfind(|(shape, _)| *shape == layer.shape);
+                known.map_or(first, |(_, format)| std::slice::from_ref(format))
+            }
         }
+    }
+
+    /// The same request with the codecs that decoding reads by the records of a preset.
+    #[must_use]
+    pub fn knowing(&self, preset: &Preset) -> Self {
+        let decoded = preset
+            .records()
+            .iter()
+            .filter(|record| record.phase == Phase::Decode && record.threads == self.threads);
+        Self { decoded: decoded.map(|r| (r.shape, r.format)).collect(), ..self.clone() }
     }
 
     /// The best ISA that may be used: what records are marked with.
@@ -96,9 +118,6 @@ impl Request {
     pub(crate) fn check(&self) -> Result<(), TuneError> {
         if self.shapes.is_empty() {
             return Err(TuneError::NoShapes);
-        }
-        if self.shapes.iter().any(|layer| layer.phase == Phase::SmallBatch) {
-            return Err(TuneError::SmallBatch);
         }
         if self.formats.is_empty() {
             return Err(TuneError::NoFormats);
@@ -117,9 +136,6 @@ pub enum TuneError {
     /// The request names no shapes.
     #[error("there are no layer shapes to tune")]
     NoShapes,
-    /// A shape is to be tuned for small batches, which run by the kernels of decode.
-    #[error("small batches are not tuned: they run by the kernels of decode")]
-    SmallBatch,
     /// The request allows no format.
     #[error("there are no weight formats to tune")]
     NoFormats,
@@ -162,7 +178,6 @@ impl TuneError {
     pub fn hint(&self) -> Option<String> {
         match self {
             Self::NoShapes => Some("name a model: `trilut tune -m MODEL.gguf`".into()),
-            Self::SmallBatch => Some("run `trilut tune --phase decode`".into()),
             Self::NoFormats => Some("name a format: `trilut tune --format i2_s`".into()),
             Self::Threads { .. } => Some("run `trilut tune --threads 2`".into()),
             Self::DefaultInexact { .. } => {

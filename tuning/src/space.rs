@@ -11,8 +11,8 @@ use trilut_kernels::{Format, Panel, Phase, Shape, Tile};
 pub struct Knob {
     /// Its name; in presets it is the field of [`Tile`] that holds it.
     pub name: &'static str,
-    /// The part of inference in which it is varied.
-    pub phase: Phase,
+    /// The parts of inference in which it is varied.
+    pub phases: &'static [Phase],
     /// The values that are tried; the first one is the default.
     pub values: &'static [usize],
     /// What it does.
@@ -24,7 +24,7 @@ pub struct Knob {
 /// How far ahead of the loads weights are prefetched.
 pub const PREFETCH: Knob = Knob {
     name: "prefetch",
-    phase: Phase::Decode,
+    phases: &[Phase::Decode, Phase::SmallBatch],
     values: &[0, 256, 512, 1024, 2048, 4096, 8192],
     help: "bytes ahead of the load at which weights are prefetched, 0 for none",
     reason: "below a few lines it comes too late; hardware prefetchers stop at pages of 4096; kernels that \
@@ -34,7 +34,7 @@ pub const PREFETCH: Knob = Knob {
 /// How many rows a thread takes at a time.
 pub const ROWS_PER_TASK: Knob = Knob {
     name: "rows_per_task",
-    phase: Phase::Decode,
+    phases: &[Phase::Decode, Phase::SmallBatch],
     values: &[0, 32, 64, 128, 256, 512],
     help: "rows that a thread takes at a time, 0 for one even share per thread",
     reason: "formats group 32 rows; a task as large as a share would leave threads idle; with one thread \
@@ -44,7 +44,7 @@ pub const ROWS_PER_TASK: Knob = Knob {
 /// How many rows a panel has: multiples of the row quanta of tiles and of panels alike.
 pub const ROWS_PER_PANEL: Knob = Knob {
     name: "rows_per_task",
-    phase: Phase::Prefill,
+    phases: &[Phase::Prefill],
     values: &[0, 192, 480, 960, 1920, 3840],
     help: "rows of a panel at most, 0 for what the kernel takes by itself",
     reason: "multiples of every kernel's own quantum; panels beyond 32 MiB leave the caches; those that \
@@ -83,10 +83,7 @@ pub fn fingerprint(kernels: &[AnyKernel]) -> u64 {
 
 /// The candidate with every prefetch distance; with none alone if its kernel does not prefetch.
 pub fn prefetch_variants(candidate: Candidate) -> impl Iterator<Item = Candidate> {
-    let reads = match candidate.kernel {
-        AnyKernel::Gemv(kernel) => kernel.kernel().prefetches,
-        AnyKernel::Gemm(_) => false,
-    };
+    let reads = candidate.kernel.prefetches();
     let values = PREFETCH.values.iter().filter(move |distance| reads || **distance == 0);
     values
         .map(move |&prefetch| Candidate { tile: Tile { prefetch, ..candidate.tile }, ..candidate })
@@ -139,7 +136,7 @@ pub fn grid(
         let mut points = vec![*candidate];
         let varied = match candidate.kernel {
             AnyKernel::Gemm(_) => panel_variants(*candidate, shape, threads),
-            AnyKernel::Gemv(_) => {
+            _ => {
                 split_variants(*candidate, shape, threads).flat_map(prefetch_variants).collect()
             }
         };

@@ -185,7 +185,7 @@ pub fn record(
     kept: usize,
     observer: &mut dyn Observer,
 ) -> Result<Option<Table>, TuneError> {
-    let (shape, formats) = (layer.shape, request.formats_in(layer.phase));
+    let (shape, formats) = (layer.shape, request.formats_of(&layer));
     let stored = lab.layout(formats[0], shape);
     let mut gate = Gate::new(shape, stored);
     let mut kernels = space::kernels(lab, &layer, formats);

@@ -37,6 +37,7 @@ pub fn tune_in(
     observer: &mut dyn Observer,
 ) -> Result<Outcome, TuneError> {
     request.check()?;
+    let request = &mut request.clone();
     let begin = lab.now();
     let limit = request.limit();
     let deadline = begin.saturating_add(limit);
@@ -52,7 +53,7 @@ pub fn tune_in(
     let mut left = total;
     let (mut reports, mut notes) = (Vec::new(), Vec::new());
     let (mut stopped, mut too_large) = (None, None);
-    for (index, layer) in request.shapes.iter().enumerate() {
+    for (index, layer) in request.shapes.clone().iter().enumerate() {
         let now = lab.now();
         if observer.should_stop() {
             stopped = Some(Stopped::Cancelled);
@@ -71,6 +72,10 @@ pub fn tune_in(
         match tune_layer(lab, request, index, *layer, &mut watch, &mut notes) {
             Ok(Some(report)) => {
                 observer.event(&Event::Done(&report));
+                let read = report.winner.candidate.kernel.format();
+                if let Some(format) = read.filter(|_| layer.phase == Phase::Decode) {
+                    request.decoded.push((layer.shape, format));
+                }
                 reports.push(report);
             }
             Ok(None) => {}

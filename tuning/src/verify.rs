@@ -226,6 +226,7 @@ mod tests {
             machine: Machine::default(),
             model_bytes: 1 << 40,
             prior: Prior::default(),
+            decoded: Vec::new(),
         }
     }
 

@@ -15,11 +15,14 @@
 //! ```
 //!
 //! The generated module ends with `KERNELS`, an array of `trilut_kernels::Kernel`; that of the whole lattice
-//! also has `GEMM_KERNELS`, of `trilut_kernels::GemmKernel`. ISAs that the target
+//! also has `GEMM_KERNELS`, of `trilut_kernels::GemmKernel`, and `BATCH_KERNELS`, of `trilut_kernels::BatchKernel`. ISAs that the target
 //! architecture (`CARGO_CFG_TARGET_ARCH`) cannot have are left out.
 
 use std::path::PathBuf;
-use trilut_codegen::{GemmPlan, Generated, GeneratedGemm, Plan, Spec, emit_gemm, lattice};
+use trilut_codegen::{
+    BatchPlan, GemmPlan, Generated, GeneratedBatch, GeneratedGemm, Plan, Spec, emit_batch,
+    emit_gemm, lattice,
+};
 pub use trilut_presets::{Format, Isa};
 use trilut_presets::{ParseError, Shape, models};
 
@@ -32,6 +35,7 @@ pub struct Kernels {
     lattice: bool,
     raised: Option<usize>,
     raised_gemms: bool,
+    raised_batches: bool,
 }
 
 /// Why a kernel set could not be generated.
@@ -113,6 +117,13 @@ impl Kernels {
         self
     }
 
+    /// The same for every small-batch kernel that has an int16 bank.
+    #[must_use]
+    pub fn raised_batches(mut self) -> Self {
+        self.raised_batches = true;
+        self
+    }
+
     /// Generates everything into `OUT_DIR/file`.
     ///
     /// # Errors
@@ -123,7 +134,11 @@ impl Kernels {
         let path = PathBuf::from(variable("OUT_DIR")?).join(file);
         // The generator itself is a build dependency, so cargo rebuilds the script when it changes.
         println!("cargo::rerun-if-changed=build.rs");
-        let text = trilut_codegen::module(&self.generate(&arch)?, &self.generate_gemms(&arch)?);
+        let text = trilut_codegen::module(
+            &self.generate(&arch)?,
+            &self.generate_gemms(&arch)?,
+            &self.generate_batches(&arch)?,
+        );
         std::fs::write(&path, text).map_err(|source| Error::Write { path, source })
     }
 
@@ -140,6 +155,24 @@ impl Kernels {
                 kernels.extend(plan.raised().map(|plan| emit_gemm(&plan)));
             } else if self.lattice {
                 kernels.push(emit_gemm(&plan));
+            }
+        }
+        Ok(kernels)
+    }
+
+    /// The small-batch kernels of this set, likewise.
+    ///
+    /// # Errors
+    /// When a kernel is illegal.
+    pub fn generate_batches(&self, arch: &str) -> Result<Vec<GeneratedBatch>, Error> {
+        let wanted = |isa: &Isa| self.isas.as_ref().is_none_or(|isas| isas.contains(isa));
+        let mut kernels = Vec::new();
+        for name in lattice::isas(arch).into_iter().filter(wanted).flat_map(lattice::batches) {
+            let plan = BatchPlan::new(&name)?;
+            if self.raised_batches {
+                kernels.extend(plan.raised().map(|plan| emit_batch(&plan)));
+            } else if self.lattice {
+                kernels.push(emit_batch(&plan));
             }
         }
         Ok(kernels)

@@ -4,6 +4,7 @@
 //! and `q` (slices), `k` and, inside a row loop, `row` and `end`.
 
 mod base3;
+mod batch;
 mod block;
 mod lut;
 mod madd;
@@ -13,6 +14,7 @@ mod steps;
 mod vlut;
 
 use crate::Plan;
+use crate::batch::BatchPlan;
 use crate::gemm::GemmPlan;
 use crate::op::{Builder, Stmt};
 use trilut_presets::{Format, GemmAlgorithm};
@@ -42,6 +44,21 @@ pub(crate) fn gemm(plan: &GemmPlan) -> Vec<Stmt> {
         }
     }
     b.finish()
+}
+
+/// The body of a small-batch kernel. Names that it may use: `weights`, `tokens` (their activations) and
+/// `token_sums`, `k`, `prefetch`, and `out`, which has `width` rows of each token from row `start` on.
+pub(crate) fn batch(plan: &BatchPlan) -> Vec<Stmt> {
+    let mut b = Builder::new();
+    batch::rows(plan, &mut b);
+    b.finish()
+}
+
+/// One step of a small-batch kernel's inner loop alone, and the products it covers.
+pub(crate) fn batch_step(plan: &BatchPlan) -> (Vec<Stmt>, usize) {
+    let mut b = Builder::new();
+    let products = batch::counted_step(plan, &mut b);
+    (b.finish(), products)
 }
 
 /// One step of the inner loop alone, from which the cost is counted, and the number of weights it covers.

@@ -89,6 +89,15 @@ impl Spelling for Avx2 {
         quote!(::trilut_kernels::lanes::avx2::sum(#a))
     }
 
+    fn store_sums(&self, at: &TokenStream, sums: &[Var], minus: &TokenStream) -> TokenStream {
+        match sums {
+            [a, b, c, d] => quote! {
+                out[#at..][..4].copy_from_slice(&::trilut_kernels::lanes::avx2::sums(#a, #b, #c, #d, #minus));
+            },
+            _ => super::store_each(self, at, sums, minus),
+        }
+    }
+
     fn store(&self, at: usize, a: &Var) -> TokenStream {
         // SAFETY of the generated block: `sums` has a vector's room at every `at` that is lowered.
         quote!(unsafe { _mm256_storeu_si256(sums.as_mut_ptr().add(#at).cast(), #a) };)

@@ -36,6 +36,11 @@ impl Spelling for Avx512 {
             Op::Field { a, shift: 0, mask } => {
                 quote!(_mm512_and_si512(#a, _mm512_set1_epi8(#mask as i8)))
             }
+            Op::Field { a, shift, mask } => {
+                quote!(_mm512_and_si512(_mm512_srli_epi16::<#shift>(#a), _mm512_set1_epi8(#mask as i8)))
+            }
+            Op::Flip { a } => quote!(_mm512_xor_si512(#a, _mm512_set1_epi8(-128))),
+            Op::Digit { a } => quote!(::trilut_kernels::lanes::zmm::digit(#a)),
             Op::Triple { a } => quote!(::trilut_kernels::lanes::zmm::triple(#a)),
             Op::Map { a, table } => {
                 let table = map_table(table);
@@ -64,6 +69,15 @@ impl Spelling for Avx512 {
         quote!(_mm512_reduce_add_epi32(#a))
     }
 
+    fn store_sums(&self, at: &TokenStream, sums: &[Var], minus: &TokenStream) -> TokenStream {
+        match sums {
+            [a, b, c, d] => quote! {
+                out[#at..][..4].copy_from_slice(&::trilut_kernels::lanes::zmm::sums(#a, #b, #c, #d, #minus));
+            },
+            _ => super::store_each(self, at, sums, minus),
+        }
+    }
+
     fn store(&self, _: usize, _: &Var) -> TokenStream {
         unreachable!("lanes of one row are summed")
     }
@@ -80,7 +94,9 @@ impl Spelling for Avx512 {
     fn instructions(&self, op: &Op) -> f64 {
         match op {
             Op::Zero(_) => 0.0,
+            Op::Field { shift: 1.., .. } => 2.0,
             Op::Triple { .. } => 2.0,
+            Op::Digit { .. } => 4.0,
             // Two maps of the same bytes share a mask.
             Op::Map { .. } => 3.5,
             _ => 1.0,

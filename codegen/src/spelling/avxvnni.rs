@@ -25,6 +25,10 @@ impl Spelling for AvxVnni {
         Avx2.sum(a)
     }
 
+    fn store_sums(&self, at: &TokenStream, sums: &[Var], minus: &TokenStream) -> TokenStream {
+        Avx2.store_sums(at, sums, minus)
+    }
+
     fn store(&self, at: usize, a: &Var) -> TokenStream {
         Avx2.store(at, a)
     }

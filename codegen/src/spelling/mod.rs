@@ -23,6 +23,11 @@ pub trait Spelling {
     /// The sum of the int32 lanes of a variable, as an expression.
     fn sum(&self, a: &Var) -> TokenStream;
 
+    /// Stores the sums of the int32 lanes of some variables, less a scalar, from position `at` of `out`.
+    fn store_sums(&self, at: &TokenStream, sums: &[Var], minus: &TokenStream) -> TokenStream {
+        store_each(self, at, sums, minus)
+    }
+
     /// Stores the int32 lanes of a variable to the local array `sums`, as a statement.
     fn store(&self, at: usize, a: &Var) -> TokenStream;
 
@@ -51,6 +56,7 @@ pub trait Spelling {
                 let sum = self.sum(a);
                 quote!(#place = #sum + (#plus);)
             }
+            Stmt::StoreSums { at, sums, minus } => self.store_sums(at, sums, minus),
             Stmt::StoreLanes { at, a } => self.store(*at, a),
             Stmt::Keep { to, at, a } => self.keep(*to, at, a),
             Stmt::Prefetch { at } => self.prefetch(at),
@@ -73,6 +79,22 @@ pub trait Spelling {
     /// Statements in order.
     fn stmts(&self, stmts: &[Stmt]) -> TokenStream {
         stmts.iter().map(|stmt| self.stmt(stmt)).collect()
+    }
+}
+
+/// [`Spelling::store_sums`] where nothing is gained by adding up several vectors together.
+fn store_each<S: Spelling + ?Sized>(
+    table: &S,
+    at: &TokenStream,
+    sums: &[Var],
+    minus: &TokenStream,
+) -> TokenStream {
+    let count = sums.len();
+    let sums = sums.iter().map(|a| table.sum(a));
+    quote! {
+        for (out, sum) in out[#at..][..#count].iter_mut().zip([#(#sums),*]) {
+            *out = sum - #minus;
+        }
     }
 }
 
@@ -114,6 +136,10 @@ fn slice(source: Source) -> TokenStream {
     match source {
         Source::Weights => quote!(weights),
         Source::Activations => quote!(q),
+        Source::Token(token) => {
+            let token = Ident::new(&format!("token{token}"), Span::call_site());
+            quote!(#token)
+        }
     }
 }
 

@@ -1,57 +1,92 @@
-//! Rows of quantised blocks, as llama.cpp stores embeddings and heads: Q8_0 and Q6_K.
+//! Rows of quantised blocks, as llama.cpp stores embeddings and heads.
 //!
 //! | format | weights | bytes of a block |
 //! |---|---|---|
+//! | `Q4_0` | 32 | d: f16, then 16 bytes of codes: weights 0..16 in the low nibbles, the others in the high ones |
+//! | `Q4_1` | 32 | d: f16, offset: f16, then codes as Q4_0 |
+//! | `Q5_0` | 32 | d: f16, the codes' high bits: u32, then their low bits as Q4_0 |
 //! | `Q8_0` | 32 | d: f16, then 32 codes of 8 bits |
+//! | `Q4_K` | 256 | d: f16, another: f16, 12 bytes of 8 scales and 8 offsets of 6 bits, 128 bytes of nibbles |
 //! | `Q6_K` | 256 | 128 bytes of low nibbles, 64 bytes of high bit pairs, 16 scales of 8 bits, d: f16 |
 //!
-//! A weight is `(d * scale) * code`, where Q8_0's scale is 1 and Q6_K has one scale for each 16 weights.
-//! Both products are exact: d has 11 significant bits, a scale 7 (or is -128, a power of two), a code
-//! of Q6_K, -32..=31, 5 (or is -32) and one of Q8_0 7 (or is -128), which is at most 23 of the 24 bits
-//! of an f32, at magnitudes between 2^-24 and 2^28. So a weight is one number, however it is computed,
-//! and a row times a vector is the [dot product](super::reduce::dot) with these numbers.
+//! A weight is `(d * scale) * code`, where there is a scale for each 16 weights of Q6_K and it is 1
+//! elsewhere. Both products are exact: d has 11 significant bits, a scale 7 (or is -128, a power of two),
+//! a code of Q6_K, -32..=31, 5 (or is -32) and one of Q8_0 7 (or is -128), which is at most 23 of the 24
+//! bits of an f32, at magnitudes between 2^-24 and 2^28. Q4_1 then adds its offset, and Q4_K subtracts its
+//! (exact) product of the other d and the offset for each 32 weights: one rounding, of one sum. So a
+//! weight is one number, however it is computed, and a row times a vector is the
+//! [dot product](super::reduce::dot) with these numbers.
 
-use super::lanes::{as_i8, part};
+pub(super) mod formats;
+
+use super::lanes::part;
 use super::matvec::prefetch;
-use super::{Lanes, instantiate};
+use super::{Lanes, instantiate, several};
+use formats::{Block, Q4_0, Q4_1, Q4K, Q5_0, Q6K, Q8_0};
 use half::f16;
 
 /// A block format.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum BlockFormat {
+    /// 32 weights of 4 bits with one scale.
+    Q4_0,
+    /// 32 weights of 4 bits with one scale and one offset.
+    Q4_1,
+    /// 32 weights of 5 bits with one scale.
+    Q5_0,
     /// 32 weights of 8 bits with one scale.
     Q8_0,
+    /// 256 weights of 4 bits with a scale and an offset for each 32.
+    Q4K,
     /// 256 weights of 6 bits with a scale for each 16.
     Q6K,
 }
 
 impl BlockFormat {
+    /// Every format.
+    pub const ALL: &[Self] =
+        &[Self::Q4_0, Self::Q4_1, Self::Q5_0, Self::Q8_0, Self::Q4K, Self::Q6K];
+
     /// Weights of a block.
     pub const fn weights(self) -> usize {
         match self {
-            Self::Q8_0 => 32,
-            Self::Q6K => 256,
+            Self::Q4_0 | Self::Q4_1 | Self::Q5_0 | Self::Q8_0 => 32,
+            Self::Q4K | Self::Q6K => 256,
         }
     }
 
     /// Bytes of a block.
     pub const fn bytes(self) -> usize {
         match self {
+            Self::Q4_0 => 18,
+            Self::Q4_1 => 20,
+            Self::Q5_0 => 22,
             Self::Q8_0 => 34,
+            Self::Q4K => 144,
             Self::Q6K => 210,
         }
     }
 
-    /// The first of whole blocks whose factor `d` is infinite or NaN; all weights of the others are
+    /// Where the f16 factors of a block are.
+    const fn factors(self) -> &'static [usize] {
+        match self {
+            Self::Q4_0 | Self::Q5_0 | Self::Q8_0 => &[0],
+            Self::Q4_1 | Self::Q4K => &[0, 2],
+            Self::Q6K => &[208],
+        }
+    }
+
+    /// The first of whole blocks with a factor that is infinite or NaN; all weights of the others are
     /// finite.
     ///
     /// # Panics
     /// When the length is not of whole blocks.
     pub fn first_not_finite(self, blocks: &[u8]) -> Option<usize> {
-        match self {
-            Self::Q8_0 => first_not_finite::<34>(blocks, 0),
-            Self::Q6K => first_not_finite::<210>(blocks, 208),
-        }
+        assert!(blocks.len().is_multiple_of(self.bytes()));
+        let is_finite = |block: &[u8], at| f16::from_le_bytes(*part(block, at)).is_finite();
+        blocks
+            .chunks_exact(self.bytes())
+            .position(|block| !self.factors().iter().all(|&at| is_finite(block, at)))
     }
 
     /// Writes the weights of whole blocks.
@@ -60,7 +95,11 @@ impl BlockFormat {
     /// When the lengths differ or are not of whole blocks.
     pub fn widen(self, isa: crate::Supported, blocks: &[u8], out: &mut [f32]) {
         match self {
+            Self::Q4_0 => widen_q4_0(isa, blocks, out),
+            Self::Q4_1 => widen_q4_1(isa, blocks, out),
+            Self::Q5_0 => widen_q5_0(isa, blocks, out),
             Self::Q8_0 => widen_q8_0(isa, blocks, out),
+            Self::Q4K => widen_q4_k(isa, blocks, out),
             Self::Q6K => widen_q6_k(isa, blocks, out),
         }
     }
@@ -72,106 +111,77 @@ impl BlockFormat {
     /// When `rows` does not hold `out.len()` rows of `x.len()` weights, or these are not whole blocks.
     pub fn rows(self, isa: crate::Supported, rows: &[u8], x: &[f32], out: &mut [f32]) {
         match self {
+            Self::Q4_0 => rows_q4_0(isa, rows, x, out),
+            Self::Q4_1 => rows_q4_1(isa, rows, x, out),
+            Self::Q5_0 => rows_q5_0(isa, rows, x, out),
             Self::Q8_0 => rows_q8_0(isa, rows, x, out),
+            Self::Q4K => rows_q4_k(isa, rows, x, out),
             Self::Q6K => rows_q6_k(isa, rows, x, out),
         }
     }
 }
 
-fn first_not_finite<const BYTES: usize>(blocks: &[u8], factor: usize) -> Option<usize> {
-    let (blocks, rest) = blocks.as_chunks::<BYTES>();
-    assert!(rest.is_empty());
-    blocks.iter().position(|block| !f16::from_le_bytes(*part(block, factor)).is_finite())
-}
-
-instantiate! {
-    /// [`BlockFormat::widen`] of Q8_0.
+impl BlockFormat {
+    /// [`BlockFormat::rows`] for several vectors at once, each with its output.
     ///
     /// # Panics
-    /// When the lengths differ or are not of whole blocks.
-    pub fn widen_q8_0(blocks: &[u8], out: &mut [f32]) = widen_q8_0_body;
-
-    /// [`BlockFormat::widen`] of Q6_K.
-    ///
-    /// # Panics
-    /// When the lengths differ or are not of whole blocks.
-    pub fn widen_q6_k(blocks: &[u8], out: &mut [f32]) = widen_q6_k_body;
-
-    /// [`BlockFormat::rows`] of Q8_0.
-    ///
-    /// # Panics
-    /// When `rows` does not hold `out.len()` rows of `x.len()` weights, or these are not whole blocks.
-    pub fn rows_q8_0(rows: &[u8], x: &[f32], out: &mut [f32]) = rows_q8_0_body;
-
-    /// [`BlockFormat::rows`] of Q6_K.
-    ///
-    /// # Panics
-    /// When `rows` does not hold `out.len()` rows of `x.len()` weights, or these are not whole blocks.
-    pub fn rows_q6_k(rows: &[u8], x: &[f32], out: &mut [f32]) = rows_q6_k_body;
-}
-
-#[inline(always)]
-fn widen_q8_0_body<L: Lanes>(blocks: &[u8], out: &mut [f32]) {
-    widen::<L, Q8_0, 2, 34>(blocks, out);
-}
-
-#[inline(always)]
-fn widen_q6_k_body<L: Lanes>(blocks: &[u8], out: &mut [f32]) {
-    widen::<L, Q6K, 16, 210>(blocks, out);
-}
-
-#[inline(always)]
-fn rows_q8_0_body<L: Lanes>(rows: &[u8], x: &[f32], out: &mut [f32]) {
-    times::<L, Q8_0, 2, 34>(rows, x, out);
-}
-
-#[inline(always)]
-fn rows_q6_k_body<L: Lanes>(rows: &[u8], x: &[f32], out: &mut [f32]) {
-    times::<L, Q6K, 16, 210>(rows, x, out);
-}
-
-/// How a block of `BYTES` bytes holds `CHUNKS` chunks of 16 weights.
-trait Block<L: Lanes, const CHUNKS: usize, const BYTES: usize> {
-    /// A block on its way to weights.
-    type Unpacked: Copy + Default;
-    /// Does what is done once for a block.
-    fn unpack(block: &[u8; BYTES], unpacked: &mut Self::Unpacked);
-    /// The weights of a chunk; the sign of a zero may be any.
-    fn weights(unpacked: &Self::Unpacked, chunk: usize) -> L;
-}
-
-struct Q8_0;
-
-impl<L: Lanes> Block<L, 2, 34> for Q8_0 {
-    /// d and the codes
-    type Unpacked = (f16, [[i8; 16]; 2]);
-
-    #[inline(always)]
-    fn unpack(block: &[u8; 34], (d, codes): &mut Self::Unpacked) {
-        *d = f16::from_le_bytes(*part(block, 0));
-        *codes = [*as_i8(part(block, 2)), *as_i8(part(block, 18))];
-    }
-
-    #[inline(always)]
-    fn weights((d, codes): &Self::Unpacked, chunk: usize) -> L {
-        L::splat_f16(*d).mul(L::widen_i8(&codes[chunk]))
+    /// When vectors and outputs differ in number or length, or `rows` does not hold as many rows of whole
+    /// blocks.
+    pub fn rows_for(
+        self,
+        isa: crate::Supported,
+        rows: &[u8],
+        xs: &[&[f32]],
+        outs: &mut [&mut [f32]],
+    ) {
+        match self {
+            Self::Q4_0 => several::rows_q4_0(isa, rows, xs, outs),
+            Self::Q4_1 => several::rows_q4_1(isa, rows, xs, outs),
+            Self::Q5_0 => several::rows_q5_0(isa, rows, xs, outs),
+            Self::Q8_0 => several::rows_q8_0(isa, rows, xs, outs),
+            Self::Q4K => several::rows_q4_k(isa, rows, xs, outs),
+            Self::Q6K => several::rows_q6_k(isa, rows, xs, outs),
+        }
     }
 }
 
-struct Q6K;
+/// The operations of each format: `widen`, `rows`, their bodies, the type, chunks of 16 weights and bytes
+/// of a block.
+macro_rules! formats {
+    ($($widen:ident $rows:ident $widen_body:ident $rows_body:ident $ty:ident $chunks:literal $bytes:literal;)*) => {$(
+        instantiate! {
+            /// [`BlockFormat::widen`] of one format.
+            ///
+            /// # Panics
+            /// When the lengths differ or are not of whole blocks.
+            pub fn $widen(blocks: &[u8], out: &mut [f32]) = $widen_body;
 
-impl<L: Lanes> Block<L, 16, 210> for Q6K {
-    type Unpacked = L::Q6;
+            /// [`BlockFormat::rows`] of one format.
+            ///
+            /// # Panics
+            /// When `rows` does not hold `out.len()` rows of `x.len()` weights, or these are not whole blocks.
+            pub fn $rows(rows: &[u8], x: &[f32], out: &mut [f32]) = $rows_body;
+        }
 
-    #[inline(always)]
-    fn unpack(block: &[u8; 210], unpacked: &mut L::Q6) {
-        L::unpack_q6(block, unpacked);
-    }
+        #[inline(always)]
+        fn $widen_body<L: Lanes>(blocks: &[u8], out: &mut [f32]) {
+            widen::<L, $ty, $chunks, $bytes>(blocks, out);
+        }
 
-    #[inline(always)]
-    fn weights(unpacked: &L::Q6, chunk: usize) -> L {
-        L::weights_q6(unpacked, chunk)
-    }
+        #[inline(always)]
+        fn $rows_body<L: Lanes>(rows: &[u8], x: &[f32], out: &mut [f32]) {
+            times::<L, $ty, $chunks, $bytes>(rows, x, out);
+        }
+    )*};
+}
+
+formats! {
+    widen_q4_0 rows_q4_0 widen_q4_0_body rows_q4_0_body Q4_0 2 18;
+    widen_q4_1 rows_q4_1 widen_q4_1_body rows_q4_1_body Q4_1 2 20;
+    widen_q5_0 rows_q5_0 widen_q5_0_body rows_q5_0_body Q5_0 2 22;
+    widen_q8_0 rows_q8_0 widen_q8_0_body rows_q8_0_body Q8_0 2 34;
+    widen_q4_k rows_q4_k widen_q4_k_body rows_q4_k_body Q4K 16 144;
+    widen_q6_k rows_q6_k widen_q6_k_body rows_q6_k_body Q6K 16 210;
 }
 
 #[inline(always)]
@@ -267,8 +277,6 @@ mod tests {
     use crate::float::reduce::dot;
     use crate::float::tests::{isas, same_on_every_isa, values};
 
-    const FORMATS: [BlockFormat; 2] = [BlockFormat::Q8_0, BlockFormat::Q6K];
-
     /// Random blocks; every bit pattern but a `d` that is not finite.
     fn blocks(format: BlockFormat, count: usize, seed: u64) -> Vec<u8> {
         let bytes = count * format.bytes();
@@ -276,11 +284,7 @@ mod tests {
         let mut blocks: Vec<u8> =
             noise.iter().map(|x| (x.to_bits() ^ x.to_bits() >> 11) as u8).collect();
         for block in blocks.chunks_exact_mut(format.bytes()) {
-            let high = match format {
-                BlockFormat::Q8_0 => 1,
-                BlockFormat::Q6K => 209,
-            };
-            block[high] &= 0xBF;
+            format.factors().iter().for_each(|at| block[at + 1] &= 0xBF);
         }
         blocks
     }
@@ -302,9 +306,28 @@ mod tests {
     fn plain(format: BlockFormat, blocks: &[u8]) -> Vec<f64> {
         let mut out = Vec::new();
         for block in blocks.chunks_exact(format.bytes()) {
-            let factor = if format == BlockFormat::Q8_0 { 0 } else { 208 };
-            let d = f16::from_le_bytes([block[factor], block[factor + 1]]).to_f64();
+            let half = |at: usize| f16::from_le_bytes([block[at], block[at + 1]]).to_f64();
+            let d = half(format.factors()[0]);
+            let nibble = |at: usize, i: usize| f64::from(block[at + i % 16] >> (i / 16 * 4) & 15);
             match format {
+                BlockFormat::Q4_0 => out.extend((0..32).map(|i| d * (nibble(2, i) - 8.0))),
+                BlockFormat::Q4_1 => out.extend((0..32).map(|i| d * nibble(4, i) + half(2))),
+                BlockFormat::Q5_0 => out.extend((0..32).map(|i| {
+                    let high = f64::from(block[2 + i / 8] >> (i % 8) & 1);
+                    d * (nibble(6, i) + 16.0 * high - 16.0)
+                })),
+                BlockFormat::Q4K => out.extend((0..256).map(|i| {
+                    let (group, packed) = (i / 32, &block[4..16]);
+                    let (scale, offset) = if group < 4 {
+                        (packed[group] % 64, packed[group + 4] % 64)
+                    } else {
+                        let (low, at) = (packed[group + 4], group - 4);
+                        (low % 16 + packed[at] / 64 * 16, low / 16 + packed[at + 4] / 64 * 16)
+                    };
+                    let byte = block[16 + i / 64 * 32 + i % 32];
+                    let code = if i % 64 < 32 { byte % 16 } else { byte / 16 };
+                    d * f64::from(scale) * f64::from(code) - half(2) * f64::from(offset)
+                })),
                 BlockFormat::Q8_0 => out.extend(block[2..].iter().map(|&b| d * f64::from(b as i8))),
                 BlockFormat::Q6K => out.extend((0..256).map(|i| {
                     let (half, quarter, at) = (i / 128, i % 128 / 32, i % 32);
@@ -320,13 +343,14 @@ mod tests {
 
     #[test]
     fn weights_are_exactly_what_the_format_says() {
-        for format in FORMATS {
+        for &format in BlockFormat::ALL {
             let blocks = blocks(format, 41, 5);
-            let exact = plain(format, &blocks);
+            // What is not exact, sums of two f16, is rounded once.
+            let exact: Vec<f32> = plain(format, &blocks).iter().map(|w| *w as f32).collect();
             for isa in isas() {
                 let mut out = vec![0.0; exact.len()];
                 format.widen(isa, &blocks, &mut out);
-                assert!(out.iter().zip(&exact).all(|(out, exact)| f64::from(*out) == *exact));
+                assert_eq!(out, exact, "{format:?}");
             }
         }
     }
@@ -356,7 +380,7 @@ mod tests {
 
     #[test]
     fn every_row_is_a_dot_product_on_every_isa() {
-        for format in FORMATS {
+        for &format in BlockFormat::ALL {
             for count in [1, 2, 3, 10] {
                 let k = count * format.weights();
                 for m in [0, 1, 3, 4, 5, 9] {
@@ -378,12 +402,14 @@ mod tests {
 
     #[test]
     fn factors_that_are_not_finite_are_found() {
-        for (format, high) in [(BlockFormat::Q8_0, 1), (BlockFormat::Q6K, 209)] {
-            let mut blocks = blocks(format, 9, 5);
-            assert_eq!(format.first_not_finite(&blocks), None);
-            for at in [8, 3] {
-                blocks[at * format.bytes() + high] = 0xFC;
-                assert_eq!(format.first_not_finite(&blocks), Some(at));
+        for &format in BlockFormat::ALL {
+            for factor in format.factors() {
+                let mut blocks = blocks(format, 9, 5);
+                assert_eq!(format.first_not_finite(&blocks), None);
+                for at in [8, 3] {
+                    blocks[at * format.bytes() + factor + 1] = 0xFC;
+                    assert_eq!(format.first_not_finite(&blocks), Some(at));
+                }
             }
         }
     }

@@ -1,7 +1,8 @@
 //! Operations on each element by itself.
 
+use super::softmax::exp_lanes;
 use super::{Lanes, instantiate, padded};
-use half::f16;
+use half::{bf16, f16};
 
 instantiate! {
     /// `x[i] += y[i]`.
@@ -24,6 +25,25 @@ instantiate! {
     /// # Panics
     /// When the lengths differ.
     pub fn widen_f16(x: &[f16], out: &mut [f32]) = widen_f16_body;
+
+    /// `out[i] = x[i]`, which is exact.
+    ///
+    /// # Panics
+    /// When the lengths differ.
+    pub fn widen_bf16(x: &[bf16], out: &mut [f32]) = widen_bf16_body;
+
+    /// `gate[i] = silu(gate[i]) * up[i]` with `silu(x) = x / (1 + exp(-x))`.
+    ///
+    /// # Panics
+    /// When the lengths differ.
+    pub fn silu_mul(gate: &mut [f32], up: &[f32]) = silu_mul_body;
+
+    /// `gate[i] = gelu(gate[i]) * up[i]` with the tanh form of GELU,
+    /// `gelu(x) = x / (1 + exp(-2 sqrt(2 / pi) (x + 0.044715 x^3)))`.
+    ///
+    /// # Panics
+    /// When the lengths differ.
+    pub fn gelu_mul(gate: &mut [f32], up: &[f32]) = gelu_mul_body;
 
     /// `out[i] = x[i]`, rounded to nearest even.
     ///
@@ -83,6 +103,46 @@ fn relu2_mul_body<L: Lanes>(gate: &mut [f32], up: &[f32]) {
 }
 
 #[inline(always)]
+fn silu_mul_body<L: Lanes>(gate: &mut [f32], up: &[f32]) {
+    update(
+        gate,
+        up,
+        #[inline(always)]
+        |gate: L, up| sigmoid_gate(gate, L::splat(0.0).sub(gate)).mul(up),
+    );
+}
+
+#[inline(always)]
+fn gelu_mul_body<L: Lanes>(gate: &mut [f32], up: &[f32]) {
+    // 2 sqrt(2 / pi)
+    const FACTOR: f32 = 1.595_769;
+    update(
+        gate,
+        up,
+        #[inline(always)]
+        |gate: L, up| {
+            let cube = gate.mul(gate).mul(gate).mul(L::splat(0.044_715));
+            let inner = gate.add(cube).mul(L::splat(-FACTOR));
+            sigmoid_gate(gate, inner).mul(up)
+        },
+    );
+}
+
+/// `x / (1 + exp(y))`.
+#[inline(always)]
+fn sigmoid_gate<L: Lanes>(x: L, y: L) -> L {
+    x.div(exp_lanes(y).add(L::splat(1.0)))
+}
+
+#[inline(always)]
+fn widen_bf16_body<L: Lanes>(x: &[bf16], out: &mut [f32]) {
+    assert_eq!(x.len(), out.len());
+    for (x, out) in x.iter().zip(out) {
+        *out = f32::from_bits(u32::from(x.to_bits()) << 16);
+    }
+}
+
+#[inline(always)]
 fn widen_f16_body<L: Lanes>(x: &[f16], out: &mut [f32]) {
     assert_eq!(x.len(), out.len());
     let ((xs, x_tail), (outs, out_tail)) = (x.as_chunks(), out.as_chunks_mut());
@@ -127,6 +187,62 @@ mod tests {
                 }
                 [sum, scaled, gated].concat()
             });
+        }
+    }
+
+    #[test]
+    fn gates_are_close_to_float64_and_the_same_on_every_isa() {
+        for &n in LENGTHS {
+            let (x, y) = (values(n, 3), values(n, 4));
+            same_on_every_isa(|isa| {
+                let (mut silu, mut gelu) = (x.clone(), x.clone());
+                silu_mul(isa, &mut silu, &y);
+                gelu_mul(isa, &mut gelu, &y);
+                for i in 0..n {
+                    let (x, y) = (f64::from(x[i]), f64::from(y[i]));
+                    let inner = (2.0 / std::f64::consts::PI).sqrt() * (x + 0.044_715 * x * x * x);
+                    let exact =
+                        [x / (1.0 + libm::exp(-x)) * y, 0.5 * x * (1.0 + libm::tanh(inner)) * y];
+                    // A relative error of exp's argument is one of its value times that argument.
+                    let bound = 2e-6 * (x * y).abs() + 1e-30;
+                    for (ours, exact) in [silu[i], gelu[i]].into_iter().zip(exact) {
+                        assert!(
+                            (f64::from(ours) - exact).abs() <= bound,
+                            "{x} {y}: {ours} {exact}"
+                        );
+                    }
+                }
+                [silu, gelu].concat()
+            });
+        }
+    }
+
+    #[test]
+    fn gates_far_from_zero_are_the_input_or_nothing() {
+        for isa in isas() {
+            let mut x = [-1e30, -200.0, -0.0, 0.0, 200.0, 1e30];
+            let mut y = x;
+            silu_mul(isa, &mut x, &[1.0; 6]);
+            gelu_mul(isa, &mut y, &[1.0; 6]);
+            for z in [x, y] {
+                assert!(z[0].abs() < 1e-7 && z[1].abs() < 1e-30 && z[2..4] == [0.0; 2]);
+                assert_eq!(z[4..], [200.0, 1e30]);
+            }
+            let mut bad = [f32::NAN; 2];
+            silu_mul(isa, &mut bad[..1], &[1.0]);
+            gelu_mul(isa, &mut bad[1..], &[1.0]);
+            assert!(bad.iter().all(|x| x.is_nan()));
+        }
+    }
+
+    #[test]
+    fn brief_floats_are_widened() {
+        let brief: Vec<bf16> =
+            (0..=u16::MAX).map(bf16::from_bits).filter(|b| !b.is_nan()).collect();
+        for isa in isas() {
+            let mut wide = vec![0.0; brief.len()];
+            widen_bf16(isa, &brief, &mut wide);
+            assert!(brief.iter().zip(&wide).all(|(b, w)| b.to_f32().to_bits() == w.to_bits()));
         }
     }
 

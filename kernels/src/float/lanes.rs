@@ -47,6 +47,17 @@ pub(crate) trait Lanes: Copy {
     fn sub(self, other: Self) -> Self;
     /// Lane-wise product.
     fn mul(self, other: Self) -> Self;
+    /// Lane-wise quotient.
+    #[inline(always)]
+    fn div(self, other: Self) -> Self {
+        let (mut x, mut y) = ([0.0; 16], [0.0; 16]);
+        self.store(&mut x);
+        other.store(&mut y);
+        for (x, y) in x.iter_mut().zip(y) {
+            *x /= y;
+        }
+        Self::load(&x)
+    }
     /// Lane-wise `if self > other { self } else { other }`: a NaN in `self` gives `other`.
     fn max(self, other: Self) -> Self;
     /// Lane-wise `if self < other { self } else { other }`: a NaN in `self` gives `other`.

@@ -1,7 +1,7 @@
 //! Float rows times a vector: the LM head over the vocabulary.
 
 use super::{Lanes, instantiate, padded};
-use half::f16;
+use half::{bf16, f16};
 
 instantiate! {
     /// `out[r] = sum_i rows[r * x.len() + i] * x[i]` for f16 rows, each widened exactly first; the
@@ -10,6 +10,12 @@ instantiate! {
     /// # Panics
     /// When `rows` does not hold `out.len()` rows of `x.len()` values.
     pub fn rows_f16(rows: &[f16], x: &[f32], out: &mut [f32]) = rows_f16_body;
+
+    /// The same of bf16 rows.
+    ///
+    /// # Panics
+    /// When `rows` does not hold `out.len()` rows of `x.len()` values.
+    pub fn rows_bf16(rows: &[bf16], x: &[f32], out: &mut [f32]) = rows_bf16_body;
 
     /// `out[r] = sum_i rows[r * x.len() + i] * x[i]` for f32 rows, in the order of
     /// [`super::reduce::dot`].
@@ -29,12 +35,17 @@ fn rows_f16_body<L: Lanes>(rows: &[f16], x: &[f32], out: &mut [f32]) {
 }
 
 #[inline(always)]
+fn rows_bf16_body<L: Lanes>(rows: &[bf16], x: &[f32], out: &mut [f32]) {
+    rows_body::<L, bf16>(rows, x, out);
+}
+
+#[inline(always)]
 fn rows_f32_body<L: Lanes>(rows: &[f32], x: &[f32], out: &mut [f32]) {
     rows_body::<L, f32>(rows, x, out);
 }
 
 /// A type that rows are stored in.
-trait Element: Copy + Default {
+pub(super) trait Element: Copy + Default {
     fn load<L: Lanes>(x: &[Self; 16]) -> L;
 }
 
@@ -42,6 +53,14 @@ impl Element for f16 {
     #[inline(always)]
     fn load<L: Lanes>(x: &[Self; 16]) -> L {
         L::widen(x)
+    }
+}
+
+impl Element for bf16 {
+    #[inline(always)]
+    fn load<L: Lanes>(x: &[Self; 16]) -> L {
+        // The upper half of an f32.
+        L::load(&x.map(|x| f32::from_bits(u32::from(x.to_bits()) << 16)))
     }
 }
 
@@ -123,7 +142,13 @@ mod tests {
                 let x = values(k, 1);
                 let half: Vec<f16> = values(m * k, 2).into_iter().map(f16::from_f32).collect();
                 let wide: Vec<f32> = half.iter().map(|w| w.to_f32()).collect();
+                let brief: Vec<bf16> = half.iter().map(|w| bf16::from_f32(w.to_f32())).collect();
+                let as_wide: Vec<f32> = brief.iter().map(|w| w.to_f32()).collect();
                 for isa in isas() {
+                    let (mut from_brief, mut from_as_wide) = (vec![0.0; m], vec![0.0; m]);
+                    rows_bf16(isa, &brief, &x, &mut from_brief);
+                    rows_f32(isa, &as_wide, &x, &mut from_as_wide);
+                    assert_eq!(from_brief, from_as_wide);
                     let (mut from_half, mut from_wide) = (vec![0.0; m], vec![0.0; m]);
                     rows_f16(isa, &half, &x, &mut from_half);
                     rows_f32(isa, &wide, &x, &mut from_wide);

@@ -16,6 +16,7 @@
 //! | [`norm`] | root-mean-square norm |
 //! | [`matvec`] | float rows times a vector: the LM head |
 //! | [`blocks`] | rows of quantised blocks: embeddings and heads in Q8_0 and Q6_K |
+//! | [`several`] | stored rows times several vectors at once: the head of a few tokens |
 //! | [`softmax`] | exp with its sum, scaling with the largest value |
 //! | [`attention`] | scores of keys and weighted sums of values, for several query heads at once |
 //! | [`elementwise`] | add, scale, relu²·up, f32 to f16 and back |
@@ -29,6 +30,7 @@ pub mod matvec;
 pub mod norm;
 pub mod reduce;
 pub mod rope;
+pub mod several;
 pub mod softmax;
 
 pub(crate) use lanes::{Array, Lanes, padded};

@@ -24,7 +24,7 @@ const HIGHEST: f32 = 88.02;
 
 /// `exp(x) = 2^n * exp(r)` with `n = round(x / ln 2)` and |r| <= ln 2 / 2; exp(r) by a polynomial.
 #[inline(always)]
-fn exp_lanes<L: Lanes>(x: L) -> L {
+pub(super) fn exp_lanes<L: Lanes>(x: L) -> L {
     // ln 2 in two parts: n * HIGH is exact because HIGH has nine significant bits.
     const HIGH: f32 = 355.0 / 512.0;
     const LOW: f32 = -2.121_944_4e-4;

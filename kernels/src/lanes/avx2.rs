@@ -15,6 +15,25 @@ pub fn sum(v: __m256i) -> i32 {
     _mm_cvtsi128_si32(v)
 }
 
+/// The sums of the eight int32 lanes of each of four vectors, less a number.
+///
+/// # Safety
+/// Outside of functions with AVX2 enabled, the CPU must be known to support it.
+#[inline]
+#[target_feature(enable = "avx2")]
+pub fn sums(a: __m256i, b: __m256i, c: __m256i, d: __m256i, minus: i32) -> [i32; 4] {
+    let pairs = |a, b| _mm256_add_epi32(_mm256_unpacklo_epi32(a, b), _mm256_unpackhi_epi32(a, b));
+    let (ab, cd) = (pairs(a, b), pairs(c, d));
+    // Each 16-byte lane has a part of all four sums.
+    let parts = _mm256_add_epi32(_mm256_unpacklo_epi64(ab, cd), _mm256_unpackhi_epi64(ab, cd));
+    let sums = _mm_add_epi32(_mm256_castsi256_si128(parts), _mm256_extracti128_si256::<1>(parts));
+    let sums = _mm_sub_epi32(sums, _mm_set1_epi32(minus));
+    let mut out = [0; 4];
+    // SAFETY: 16 bytes are stored to an array of as many.
+    unsafe { _mm_storeu_si128(out.as_mut_ptr().cast(), sums) };
+    out
+}
+
 /// Bit `i` of `bits` widened to byte `i`: 0x00 or 0xff.
 ///
 /// # Safety

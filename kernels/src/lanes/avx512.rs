@@ -15,11 +15,28 @@ pub fn load_low<const W: usize>(bytes: &[u8], at: usize) -> [u8; W] {
     v
 }
 
-/// `vpandq`. No kernel of this width shifts.
+/// `vpsrlw` and `vpandq`: what comes down from the neighbouring byte is masked away.
 #[inline(always)]
 pub fn field<const W: usize>(a: [u8; W], shift: u32, mask: u8) -> [u8; W] {
-    assert_eq!(shift, 0, "masks alone");
-    a.map(|a| a & mask)
+    assert!(u32::from(mask) << shift <= 255, "the field is inside its byte");
+    from_fn(|i| {
+        let pair = u16::from_le_bytes([a[i & !1], a[i | 1]]) >> shift;
+        pair.to_le_bytes()[i & 1] & mask
+    })
+}
+
+/// `vpxorq` with the top bit.
+#[inline(always)]
+pub fn flip<const W: usize>(a: [u8; W]) -> [u8; W] {
+    a.map(|a| a ^ 0x80)
+}
+
+/// `vpcmpgtb` to masks twice, where x > 85 and where x > 170 of x = a ^ 0x80; `vmovdqu8` of 1 and of 2 under
+/// them.
+#[inline(always)]
+pub fn digit<const W: usize>(a: [u8; W]) -> [u8; W] {
+    let (one, two) = (a.map(|a| a as i8 > -43), a.map(|a| a as i8 > 42));
+    from_fn(|i| if two[i] { 2 } else { u8::from(one[i]) })
 }
 
 /// `vpaddb` twice: sums modulo 256.

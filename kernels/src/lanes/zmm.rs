@@ -19,6 +19,41 @@ pub fn triple(v: __m512i) -> __m512i {
     triple
 }
 
+/// The leading base-3 digit of flipped bytes: with `x = v ^ 0x80`, `3 x / 256`.
+///
+/// # Safety
+/// Outside of functions with AVX-512 F and BW enabled, the CPU must be known to support them.
+#[inline]
+#[target_feature(enable = "avx512f,avx512bw")]
+pub fn digit(v: __m512i) -> __m512i {
+    // x > 85 and x > 170, as signed comparisons of the flipped bytes.
+    let one = _mm512_cmpgt_epi8_mask(v, _mm512_set1_epi8(-43));
+    let two = _mm512_cmpgt_epi8_mask(v, _mm512_set1_epi8(42));
+    let digit = _mm512_maskz_mov_epi8(one, _mm512_set1_epi8(1));
+    _mm512_mask_mov_epi8(digit, two, _mm512_set1_epi8(2))
+}
+
+/// The sums of the sixteen int32 lanes of each of four vectors, less a number.
+///
+/// # Safety
+/// Outside of functions with AVX-512 F and AVX2 enabled, the CPU must be known to support them.
+#[inline]
+#[target_feature(enable = "avx2,avx512f")]
+pub fn sums(a: __m512i, b: __m512i, c: __m512i, d: __m512i, minus: i32) -> [i32; 4] {
+    let pairs = |a, b| _mm512_add_epi32(_mm512_unpacklo_epi32(a, b), _mm512_unpackhi_epi32(a, b));
+    let (ab, cd) = (pairs(a, b), pairs(c, d));
+    // Each 16-byte lane has a part of all four sums.
+    let parts = _mm512_add_epi32(_mm512_unpacklo_epi64(ab, cd), _mm512_unpackhi_epi64(ab, cd));
+    let low = _mm512_castsi512_si256(parts);
+    let half = _mm256_add_epi32(low, _mm512_extracti64x4_epi64::<1>(parts));
+    let sums = _mm_add_epi32(_mm256_castsi256_si128(half), _mm256_extracti128_si256::<1>(half));
+    let sums = _mm_sub_epi32(sums, _mm_set1_epi32(minus));
+    let mut out = [0; 4];
+    // SAFETY: 16 bytes are stored to an array of as many.
+    unsafe { _mm_storeu_si128(out.as_mut_ptr().cast(), sums) };
+    out
+}
+
 /// Bytes through a table.
 ///
 /// # Safety

@@ -160,6 +160,7 @@ fn records_that_break_a_rule_are_refused_with_their_line() {
         ("threads = 1", "tokens = 0\nthreads = 1", "at least 1"),
         ("phase = \"decode\"", "phase = \"prefill\"", "one token at a time"),
         (FAST, "gemm_dot_r4t8_avx2", "takes prompts"),
+        (FAST, "batch_i2s_madd_r2t4_avx2", "takes small batches"),
     ] {
         let start = text.match_indices("[[record]]").nth(1).unwrap().0;
         let bad = format!("{}{}", &text[..start], text[start..].replacen(from, to, 1));
@@ -167,6 +168,27 @@ fn records_that_break_a_rule_are_refused_with_their_line() {
         assert!(rule.contains(word), "{rule}");
         assert_eq!(line, second, "{rule}");
     }
+}
+
+#[test]
+fn small_batches_have_records_of_their_own() {
+    let batch = |kernel| {
+        let phase = Phase::SmallBatch;
+        Record { phase, tokens: 4, ..record("64x128", 1, kernel) }
+    };
+    let fast = batch("batch_i2s_madd_r2t4_avx2");
+    let all = preset(vec![record("64x128", 1, FAST), fast.clone()]);
+    let text = all.to_text();
+    assert!(text.contains("phase = \"batch\"\ntokens = 4"), "{text}");
+    assert_eq!(Preset::parse(&text, "memory").unwrap(), all);
+    assert_eq!(all.record(shape("64x128"), Phase::SmallBatch, 1), Some(&fast));
+    // A token at a time may be the fastest.
+    let one = preset(vec![batch(FAST)]).to_text();
+    assert!(Preset::parse(&one, "memory").is_ok());
+    let other = preset(vec![batch("batch_b3_madd_r2t4_avx2")]).to_text();
+    assert!(refusal(&other).1.contains("does not read"));
+    let prompt = preset(vec![batch("gemm_dot_r4t8_avx2")]).to_text();
+    assert!(refusal(&prompt).1.contains("takes prompts"));
 }
 
 #[test]

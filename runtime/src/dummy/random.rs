@@ -18,11 +18,11 @@ const CODES: [u8; 81] = {
 };
 
 /// A stream of random numbers (splitmix64).
-pub(super) struct Stream(u64);
+pub(crate) struct Stream(u64);
 
 impl Stream {
     /// The stream of one chunk of one tensor, so that chunks can be made in any order.
-    pub(super) fn new(seed: u64, tensor: u64, chunk: u64) -> Self {
+    pub(crate) fn new(seed: u64, tensor: u64, chunk: u64) -> Self {
         let mut of_tensor = Self(seed ^ tensor.wrapping_mul(0xd134_2543_de82_ef95));
         let mut of_chunk = Self(of_tensor.next() ^ chunk.wrapping_mul(0xaf25_1af3_b0f0_25b5));
         Self(of_chunk.next())
@@ -36,7 +36,7 @@ impl Stream {
     }
 
     /// Fills with packed ternary codes, each value of a code equally likely; never 3.
-    pub(super) fn codes(&mut self, out: &mut [u8]) {
+    pub(crate) fn codes(&mut self, out: &mut [u8]) {
         for out in out.chunks_mut(4) {
             let random = self.next();
             for (i, byte) in out.iter_mut().enumerate() {
@@ -47,7 +47,7 @@ impl Stream {
     }
 
     /// Fills with blocks of Q8_0: codes from -127 to 127, equally likely, whose weights have the given deviation.
-    pub(super) fn q8_0(&mut self, deviation: f32, out: &mut [u8]) {
+    pub(crate) fn q8_0(&mut self, deviation: f32, out: &mut [u8]) {
         // 255 equally likely codes have variance (255^2 - 1) / 12.
         let d = f16::from_f32(deviation / (65024.0f32 / 12.0).sqrt()).to_le_bytes();
         for block in out.chunks_exact_mut(BlockFormat::Q8_0.bytes()) {
@@ -60,7 +60,7 @@ impl Stream {
 
     /// Fills with blocks of Q6_K: codes from -32 to 31, scales from 64 to 127 of either sign, all equally
     /// likely; the weights have about the given deviation.
-    pub(super) fn q6_k(&mut self, deviation: f32, out: &mut [u8]) {
+    pub(crate) fn q6_k(&mut self, deviation: f32, out: &mut [u8]) {
         // 64 equally likely codes have variance (64^2 - 1) / 12, the scales' mean square is about 97^2.
         let d = f16::from_f32(deviation / (97.0 * (4095.0f32 / 12.0).sqrt())).to_le_bytes();
         for block in out.chunks_exact_mut(BlockFormat::Q6K.bytes()) {
@@ -76,6 +76,55 @@ impl Stream {
         }
     }
 
+    /// Fills with f32 from 0.75 to 1.25, all equally likely.
+    pub(super) fn norm(&mut self, out: &mut [u8]) {
+        for out in out.chunks_exact_mut(4) {
+            let unit = (self.next() >> 40) as f32 / (1u64 << 24) as f32;
+            out.copy_from_slice(&(0.75 + 0.5 * unit).to_le_bytes());
+        }
+    }
+
+    /// Fills with blocks of a format whose codes are all equally likely and whose weights have about the
+    /// given deviation.
+    pub(super) fn blocks(&mut self, format: BlockFormat, deviation: f32, out: &mut [u8]) {
+        match format {
+            BlockFormat::Q8_0 => self.q8_0(deviation, out),
+            BlockFormat::Q6K => self.q6_k(deviation, out),
+            BlockFormat::Q4_0 => self.coded(16, &[1.0], deviation, format, out),
+            BlockFormat::Q5_0 => self.coded(32, &[1.0], deviation, format, out),
+            // The offset brings the codes' mean, 7.5, to 0.
+            BlockFormat::Q4_1 => self.coded(16, &[1.0, -7.5], deviation, format, out),
+            BlockFormat::Q4K => {
+                // Scales and offsets of 33, spread over their bytes.
+                self.coded(16, &[1.0 / 33.0, 7.5 / 33.0], deviation, format, out);
+                for block in out.chunks_exact_mut(format.bytes()) {
+                    block[4..12].fill(33 | (2 << 6));
+                    block[12..16].fill(1 | (1 << 4));
+                }
+            }
+        }
+    }
+
+    /// Fills with blocks of equally likely codes behind f16 factors, which are `factors` times what gives
+    /// `count` codes the deviation.
+    fn coded(
+        &mut self,
+        count: u16,
+        factors: &[f32],
+        deviation: f32,
+        format: BlockFormat,
+        out: &mut [u8],
+    ) {
+        let unit = deviation / ((f32::from(count * count) - 1.0) / 12.0).sqrt();
+        for block in out.chunks_exact_mut(format.bytes()) {
+            let (head, codes) = block.split_at_mut(2 * factors.len());
+            self.bytes(codes);
+            for (out, factor) in head.chunks_exact_mut(2).zip(factors) {
+                out.copy_from_slice(&f16::from_f32(unit * factor).to_le_bytes());
+            }
+        }
+    }
+
     /// Fills with bytes, each value equally likely.
     fn bytes(&mut self, out: &mut [u8]) {
         for out in out.chunks_mut(8) {
@@ -84,7 +133,7 @@ impl Stream {
     }
 
     /// Fills with values of `table`, which is indexed by the sum of four random bytes.
-    pub(super) fn gaussian<const N: usize>(&mut self, table: &[[u8; N]; SUMS], out: &mut [u8]) {
+    pub(crate) fn gaussian<const N: usize>(&mut self, table: &[[u8; N]; SUMS], out: &mut [u8]) {
         for out in out.chunks_mut(2 * N) {
             let random = self.next();
             // Sums of neighbouring bytes, then of neighbouring pairs: two sums of four bytes.
@@ -98,7 +147,7 @@ impl Stream {
 }
 
 /// Values by the sum of four random bytes: nearly normal, with mean 0 and the given deviation.
-pub(super) fn gaussian(deviation: f32) -> [f32; SUMS] {
+pub(crate) fn gaussian(deviation: f32) -> [f32; SUMS] {
     // A byte has variance (256^2 - 1) / 12, four of them four times that; the mean is 510.
     let unit = deviation / (65535.0f32 / 3.0).sqrt();
     std::array::from_fn(|sum| (sum as f32 - 510.0) * unit)
@@ -137,19 +186,16 @@ mod tests {
     #[test]
     fn blocks_have_the_deviation_asked_for() {
         let isa = trilut_kernels::Cpu::detect().best();
-        for format in [BlockFormat::Q8_0, BlockFormat::Q6K] {
-            let mut out = vec![0; 1000 * format.bytes()];
-            let mut stream = Stream::new(1, 2, 3);
-            match format {
-                BlockFormat::Q8_0 => stream.q8_0(0.04, &mut out),
-                BlockFormat::Q6K => stream.q6_k(0.04, &mut out),
-            }
-            let mut values = vec![0.0; 1000 * format.weights()];
+        for &format in BlockFormat::ALL {
+            let mut out = vec![0; 2000 * format.bytes()];
+            Stream::new(1, 2, 3).blocks(format, 0.04, &mut out);
+            let mut values = vec![0.0; 2000 * format.weights()];
             format.widen(isa, &out, &mut values);
             let n = values.len() as f64;
             let mean = values.iter().map(|&v| f64::from(v)).sum::<f64>() / n;
             let square = values.iter().map(|&v| f64::from(v).powi(2)).sum::<f64>() / n;
-            assert!(mean.abs() < 0.002 && (square.sqrt() / 0.04 - 1.0).abs() < 0.02, "{square}");
+            // Without an offset the codes have the mean -1/2.
+            assert!(mean.abs() < 0.005 && (square.sqrt() / 0.04 - 1.0).abs() < 0.02, "{square}");
         }
     }
 

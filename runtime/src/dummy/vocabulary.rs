@@ -11,20 +11,20 @@ const FIRST: &str = "Ġetaoinshrdlcumwfgypbvkjxqz";
 const REST: &str = "etaoinshrdlcumwfgypbvkjxqz";
 
 /// The tokens at the end: begin of text, end of text, end of turn.
-const CONTROL: [&str; 3] = ["<|begin_of_text|>", "<|end_of_text|>", "<|eot_id|>"];
+pub(crate) const CONTROL: [&str; 3] = ["<|begin_of_text|>", "<|end_of_text|>", "<|eot_id|>"];
 
 /// Merges for 16 tokens: Llama 3 has 280147 for 128256.
 const MERGES_OF_16: usize = 35;
 
 /// Tokens, control tokens last, and the merges that make those that are not bytes.
-pub(super) struct Vocabulary {
-    tokens: Vec<String>,
-    merges: Vec<String>,
+pub(crate) struct Vocabulary {
+    pub(crate) tokens: Vec<String>,
+    pub(crate) merges: Vec<String>,
 }
 
 impl Vocabulary {
     /// A vocabulary of exactly `vocab` tokens.
-    pub(super) fn synthetic(vocab: usize) -> Result<Self, DummyError> {
+    pub(crate) fn synthetic(vocab: usize) -> Result<Self, DummyError> {
         let letters = |text: &str| text.chars().map(String::from).collect::<Vec<_>>();
         let (first, rest) = (letters(FIRST), letters(REST));
         let pairs = diagonals(&first, &rest).collect::<Vec<_>>();
@@ -60,7 +60,7 @@ impl Vocabulary {
     }
 
     /// Sets the tokenizer's keys of a file.
-    pub(super) fn write(&self, writer: &mut GgufWriter) {
+    pub(crate) fn write(&self, writer: &mut GgufWriter) {
         let ordinary = self.tokens.len() - CONTROL.len();
         let mut types = vec![1; ordinary];
         types.extend([3; CONTROL.len()]);

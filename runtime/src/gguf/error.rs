@@ -1,5 +1,6 @@
 //! What can be wrong with a GGUF file.
 
+use crate::ternary::CodecError;
 use std::path::PathBuf;
 use trilut_presets::Shape;
 
@@ -170,11 +171,24 @@ pub enum GgufError {
         /// The dimensions that are there.
         found: Vec<u64>,
     },
-    /// An I2_S matrix does not fill whole 128-weight blocks.
-    #[error("the tensor `{tensor}` ({shape}) does not fill whole I2_S blocks of 128 weights")]
-    Blocks {
+    /// A ternary matrix cannot be read.
+    #[error("the tensor `{tensor}` cannot be used")]
+    Codec {
         /// The tensor.
         tensor: String,
+        /// Why.
+        source: CodecError,
+    },
+    /// Nothing tells how a TL1 or TL2 matrix is arranged.
+    #[error(
+        "the tensor `{tensor}` is {kind}, whose order depends on the build that wrote it, and no tile \
+         is given for {shape}"
+    )]
+    Tile {
+        /// The tensor.
+        tensor: String,
+        /// The type's name.
+        kind: &'static str,
         /// Its size.
         shape: Shape,
     },
@@ -189,14 +203,6 @@ pub enum GgufError {
         kind: &'static str,
         /// Weights of a block.
         block: usize,
-    },
-    /// The scale of an I2_S matrix is not a positive number.
-    #[error("the scale of the I2_S tensor `{tensor}` is {scale}, not a positive number")]
-    Scale {
-        /// The tensor.
-        tensor: String,
-        /// The value found.
-        scale: f32,
     },
 }
 
@@ -214,20 +220,28 @@ impl GgufError {
             Self::Truncated { .. } | Self::PastEnd { .. } | Self::Count { .. } => {
                 "the download is probably incomplete: fetch the file again and compare its size"
             }
-            Self::Unsupported { type_name: "TL1" | "TL2", .. } => {
-                "TL1 and TL2 files fit only the build that wrote them: use the model's I2_S file"
-            }
-            Self::Unsupported { writer, .. } if writer.contains("ik_llama") => {
-                "this is a format of its own: use the model's I2_S file"
-            }
             Self::Unsupported { .. } => {
-                "F32, F16, Q8_0, Q6_K and I2_S tensors are supported: use the model's I2_S file"
+                "ternary types (I2_S, TL1, TL2, TQ1_0, TQ2_0, Q2_0, IQ1_BN, IQ2_BN) and, for embeddings and \
+                 heads, F32, F16, BF16, Q8_0, Q6_K, Q5_0, Q4_0, Q4_1 and Q4_K are supported"
             }
-            Self::WrongKind { wants: "I2_S", .. } => {
+            Self::WrongKind { wants: "a ternary type", .. } => {
                 "the weights are not ternary in this file: use the model's I2_S file"
             }
-            Self::Scale { .. } => {
+            Self::Tile { .. } => {
+                "give the kernel_config.ini of that build with --tl-config, or a tile with --tl-tile"
+            }
+            Self::Codec { source: CodecError::Code { codec: "I2_S", .. }, .. } => {
+                "the file is corrupt, or its codes are arranged in another way: try --i2s-layout arm, as \
+                 ARM builds of bitnet.cpp write them"
+            }
+            Self::Codec { source: CodecError::Code { codec: "TL1" | "TL2", .. }, .. } => {
+                "the file is corrupt, or was written with other tiles"
+            }
+            Self::Codec { source: CodecError::Scale { .. }, .. } => {
                 "the file was written by a quantiser that damages scales, or is corrupt"
+            }
+            Self::Codec { source: CodecError::Groups { .. }, .. } => {
+                "use a file of this model with one scale for each tensor, such as its I2_S file"
             }
             _ => return None,
         };

@@ -81,10 +81,11 @@ impl Header {
             tensors.push(raw);
         }
         let data = (cursor.at() as u64).next_multiple_of(alignment);
-        let tensors = tensors
-            .into_iter()
-            .map(|raw| raw.locate(data, alignment, file.len() as u64, bitnet))
-            .collect::<Result<_, _>>()?;
+        let mut offsets: Vec<u64> = tensors.iter().map(|raw| raw.offset).collect();
+        offsets.sort_unstable();
+        let place = Place { data, alignment, end: file.len() as u64, bitnet, offsets };
+        let tensors =
+            tensors.into_iter().map(|raw| raw.locate(&place)).collect::<Result<_, _>>()?;
         Ok(Self { version, metadata, keys, tensors, names })
     }
 }
@@ -105,6 +106,19 @@ fn read_metadata(
         metadata.push(Entry { key: key.to_owned(), value });
     }
     Ok((metadata, keys))
+}
+
+/// Where the tensors of a file lie.
+struct Place {
+    /// Where all data begins.
+    data: u64,
+    alignment: u64,
+    /// Where the file ends.
+    end: u64,
+    /// Whether the file is of bitnet.cpp, whose TL2 shares its numbers with other types.
+    bitnet: bool,
+    /// The tensors' offsets in `data`, ascending.
+    offsets: Vec<u64>,
 }
 
 /// A tensor's entry as the file has it, before the start of the data is known.
@@ -134,19 +148,14 @@ impl RawTensor {
         Ok(Self { name: name.to_owned(), dims, id: cursor.u32(what)?, offset: cursor.u64(what)? })
     }
 
-    /// Finds the tensor's bytes; `data` is where all data begins and `end` where the file ends.
-    fn locate(
-        self,
-        data: u64,
-        alignment: u64,
-        end: u64,
-        bitnet: bool,
-    ) -> Result<TensorInfo, GgufError> {
+    /// Finds the tensor's bytes.
+    fn locate(self, place: &Place) -> Result<TensorInfo, GgufError> {
         let Self { name, dims, id, offset } = self;
+        let Place { data, alignment, end, bitnet, ref offsets } = *place;
         if !offset.is_multiple_of(alignment) {
             return Err(GgufError::Misaligned { tensor: name, offset, alignment });
         }
-        let facts = TypeFacts::of(id, bitnet);
+        let mut facts = TypeFacts::of(id, bitnet);
         let too_big = || GgufError::Dims {
             tensor: name.clone(),
             reason: format!("more bytes than can be counted: {dims:?} of type {id}"),
@@ -157,13 +166,25 @@ impl RawTensor {
             return Err(too_big());
         }
         let start = data.checked_add(offset).ok_or_else(too_big)?;
-        let stop = start.checked_add(bytes.unwrap_or(0)).ok_or_else(too_big)?;
+        let mut stop = start.checked_add(bytes.unwrap_or(0)).ok_or_else(too_big)?;
         if stop > end {
             return Err(GgufError::PastEnd { tensor: name, missing: stop - end });
         }
+        if bytes.is_none() {
+            // All that it can have: what follows belongs to the next tensor.
+            let next = offsets.get(offsets.partition_point(|other| *other <= offset));
+            stop = next.map_or(end, |next| data.saturating_add(*next).min(end));
+        }
+        // Q2_0 in a BitNet file: its least size, with 34 bytes for 128 weights, is more than TL2 ever has.
+        let elements: u64 = dims.iter().product();
+        let is_q2_0 = id == 42 && stop - start >= elements.div_ceil(128).saturating_mul(34);
+        let bitnet = bitnet && !is_q2_0;
+        if is_q2_0 {
+            facts = TypeFacts::of(id, bitnet);
+        }
         // Both fit a usize: they lie within a slice.
         let range = start as usize..stop as usize;
-        let kind = TensorKind::from_id(id);
+        let kind = TensorKind::from_id(id, bitnet);
         Ok(TensorInfo { name, dims, kind, facts, bytes, range })
     }
 }

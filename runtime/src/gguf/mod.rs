@@ -16,21 +16,17 @@ mod value;
 mod writer;
 
 pub use error::GgufError;
-pub use tensor::{I2sTensor, Tensor, TensorInfo};
+pub use tensor::{Tensor, TensorInfo, Ternary, TernaryLayouts};
 pub use tensor_kind::TensorKind;
 pub use trilut_presets::atomic_file::AtomicFile;
 pub use value::{Array, Strings, Value};
 pub use writer::{GgufWriter, TensorWriter, WriteError};
 
+use crate::mapped_file::MappedFile;
 use header::Header;
-use memmap2::Mmap;
 use std::ops::Range;
 use std::path::Path;
 use std::sync::Arc;
-
-/// Bytes on either side of a missing page that Linux maps with it.
-#[cfg(unix)]
-const PAGES_AROUND: usize = 64 << 10;
 
 /// The bytes of a file, shared by everything that reads them in place.
 pub type SharedBytes = Arc<dyn AsRef<[u8]> + Send + Sync>;
@@ -39,7 +35,7 @@ pub type SharedBytes = Arc<dyn AsRef<[u8]> + Send + Sync>;
 pub struct Gguf {
     bytes: SharedBytes,
     /// The mapping behind `bytes`, when there is one.
-    map: Option<Arc<Mmap>>,
+    map: Option<Arc<MappedFile>>,
     header: Header,
 }
 
@@ -58,23 +54,7 @@ impl Gguf {
     pub fn open(path: impl AsRef<Path>) -> Result<Self, GgufError> {
         let path = path.as_ref();
         let failed = |source| GgufError::Open { path: path.to_owned(), source };
-        // Before opening: that would wait for ever on a pipe.
-        let facts = std::fs::metadata(path).map_err(failed)?;
-        if facts.is_dir() {
-            return Err(failed(std::io::ErrorKind::IsADirectory.into()));
-        }
-        if !facts.is_file() {
-            return Err(failed(std::io::Error::other("it is no regular file")));
-        }
-        let file = std::fs::File::open(path).map_err(failed)?;
-        if facts.len() == 0 {
-            // An empty file cannot be mapped everywhere.
-            return Self::from_static(&[]);
-        }
-        // SAFETY: the mapping is read-only and never outlives its `Mmap`. Another process could still
-        // change the file under us: no value read from it is trusted for memory safety (every access
-        // is a checked slice), and models are replaced by renaming, not by writing in place.
-        let map = Arc::new(unsafe { Mmap::map(&file) }.map_err(failed)?);
+        let map = Arc::new(MappedFile::open(path).map_err(failed)?);
         let mut gguf = Self::from_bytes(map.clone())?;
         gguf.map = Some(map);
         Ok(gguf)
@@ -109,22 +89,9 @@ impl Gguf {
     /// Tells the system that a range of the file will not be read again soon, so that its pages can be
     /// dropped. Only advice: reading the range later works. Does nothing for files in memory.
     pub fn release(&self, range: Range<usize>) {
-        #[cfg(unix)]
-        if let Some(map) = self.map.as_ref().filter(|map| range.end <= map.len()) {
-            // The system maps some pages around each that is missing: neighbours of what was released
-            // before came back with this range.
-            let start = range.start.saturating_sub(PAGES_AROUND);
-            let end = range.end.saturating_add(PAGES_AROUND).min(map.len());
-            // SAFETY: the mapping is of a file and never written, so dropped pages are read back from
-            // the file with the same contents.
-            let advised = unsafe {
-                map.unchecked_advise_range(memmap2::UncheckedAdvice::DontNeed, start, end - start)
-            };
-            // A system that does not take the advice merely keeps the pages.
-            drop(advised);
+        if let Some(map) = &self.map {
+            map.release(range);
         }
-        #[cfg(not(unix))]
-        drop(range);
     }
 
     /// [`release`](Self::release) for what lies before the tensors' data: the vocabulary, above all.
@@ -155,9 +122,21 @@ impl Gguf {
         self.header.metadata[index].value.value(self.file())
     }
 
+    /// A value as the file has it: the numbers of its type and length, and its bytes.
+    fn encoded(&self, key: &str) -> Option<(&header::Entry, &[u8])> {
+        let entry = &self.header.metadata[*self.header.keys.get(key)?];
+        Some((entry, self.file().get(entry.value.bytes())?))
+    }
+
     /// Every tensor, of whatever type, in file order.
     pub fn tensors(&self) -> &[TensorInfo] {
         &self.header.tensors
+    }
+
+    /// The bytes of a listed tensor, of whatever type, as far as its type tells their number.
+    pub fn data(&self, tensor: &TensorInfo) -> &[u8] {
+        // The range was checked when the file was opened.
+        self.file().get(tensor.range.clone()).unwrap_or_default()
     }
 
     /// The value of `general.architecture`, such as `bitnet-b1.58`.

@@ -2,6 +2,7 @@
 
 use super::tensor_kind::TypeFacts;
 use super::{Gguf, GgufError, TensorKind};
+use crate::ternary::{Codec, I2sLayout, Reader, Scales, Tiles};
 use std::ops::Range;
 use trilut_presets::Shape;
 
@@ -82,7 +83,8 @@ impl<'a> Tensor<'a> {
         self.info.facts.name
     }
 
-    /// The data as it is in the file: little-endian, of I2_S the codes and the scale.
+    /// The data as it is in the file: little-endian, of I2_S and TL1 the codes and the scale, of TL2 and
+    /// Q2_0 all up to the next tensor.
     pub fn data(&self) -> &'a [u8] {
         self.data
     }
@@ -92,17 +94,20 @@ impl<'a> Tensor<'a> {
         self.info.range.clone()
     }
 
-    /// The values of an F32 or F16 tensor.
+    /// The values of an F32, F16 or BF16 tensor.
     ///
     /// # Errors
     /// When the tensor is of another type.
     pub fn to_f32(&self) -> Result<Vec<f32>, GgufError> {
         let f32s = |b: &[u8]| f32::from_le_bytes(b.try_into().expect("chunks of 4"));
         let f16s = |b: &[u8]| half::f16::from_le_bytes(b.try_into().expect("chunks of 2")).to_f32();
+        let bf16s =
+            |b: &[u8]| half::bf16::from_le_bytes(b.try_into().expect("chunks of 2")).to_f32();
         match self.info.kind {
             TensorKind::F32 => Ok(self.data.chunks_exact(4).map(f32s).collect()),
             TensorKind::F16 => Ok(self.data.chunks_exact(2).map(f16s).collect()),
-            _ => Err(self.wrong_kind("F32 or F16")),
+            TensorKind::BF16 => Ok(self.data.chunks_exact(2).map(bf16s).collect()),
+            _ => Err(self.wrong_kind("F32, F16 or BF16")),
         }
     }
 
@@ -132,22 +137,11 @@ impl<'a> Tensor<'a> {
     }
 }
 
-/// A ternary matrix in the flattened 128-block form.
-#[derive(Debug, Clone)]
-pub struct I2sTensor<'a> {
-    /// Two bits per weight, `m * k / 4` bytes. That no code is 3 is not checked here.
-    pub codes: &'a [u8],
-    /// The value of weight +1; finite and above 0.
-    pub scale: f32,
-    /// Where `codes` lies in [`Gguf::shared`].
-    pub range: Range<usize>,
-}
-
 impl Gguf {
     /// A tensor to compute with, `None` when the file has none of this name.
     ///
     /// # Errors
-    /// When its type is not F32, F16, Q8_0, Q6_K or I2_S.
+    /// When its type is none of [`TensorKind`]'s own.
     pub fn opt_tensor(&self, name: &str) -> Result<Option<Tensor<'_>>, GgufError> {
         let Some(&index) = self.header.names.get(name) else { return Ok(None) };
         let info = &self.header.tensors[index];
@@ -167,32 +161,77 @@ impl Gguf {
     /// A tensor to compute with.
     ///
     /// # Errors
-    /// When there is none of this name, or its type is not F32, F16, Q8_0, Q6_K or I2_S.
+    /// When there is none of this name, or its type is none of [`TensorKind`]'s own.
     pub fn tensor(&self, name: &str) -> Result<Tensor<'_>, GgufError> {
         self.opt_tensor(name)?.ok_or_else(|| GgufError::MissingTensor(name.to_owned()))
     }
 
-    /// A ternary matrix of `shape`.
+    /// A ternary matrix of `shape`, to be read row by row.
     ///
     /// # Errors
-    /// When it is missing, of another type or size, does not fill whole blocks of 128 weights, or has
-    /// a scale that is not a positive number.
-    pub fn i2s(&self, name: &str, shape: Shape) -> Result<I2sTensor<'_>, GgufError> {
+    /// When it is missing, of another type or size, its codec cannot store the size, or the tile of its
+    /// TL1 or TL2 form is not known.
+    pub fn ternary(
+        &self,
+        name: &str,
+        shape: Shape,
+        layouts: &TernaryLayouts,
+    ) -> Result<Ternary<'_>, GgufError> {
         let tensor = self.tensor(name)?;
-        let name = || name.to_owned();
-        if tensor.kind() != TensorKind::I2S {
-            return Err(tensor.wrong_kind("I2_S"));
-        }
         tensor.expect_dims(&[shape.k as u64, shape.m as u64])?;
-        if !shape.weights().is_multiple_of(128) {
-            return Err(GgufError::Blocks { tensor: name(), shape });
-        }
-        let (codes, scale) = tensor.data.split_at(shape.weights() / 4);
-        let scale = f32::from_le_bytes(scale[..4].try_into().expect("4 bytes"));
-        if !(scale.is_finite() && scale > 0.0) {
-            return Err(GgufError::Scale { tensor: name(), scale });
-        }
-        let start = tensor.info.range.start;
-        Ok(I2sTensor { codes, scale, range: start..start + codes.len() })
+        let wrong = |source| GgufError::Codec { tensor: name.to_owned(), source };
+        let codec = layouts.codec(&tensor, shape)?;
+        let reader = codec.reader(shape, tensor.data).map_err(wrong)?;
+        let scales = reader.scales().map_err(wrong)?;
+        Ok(Ternary { reader, scales, range: tensor.range() })
     }
+}
+
+/// What files do not say about their ternary tensors, and a person may.
+#[derive(Debug, Clone, Default)]
+pub struct TernaryLayouts {
+    /// The arrangement of I2_S codes.
+    pub i2s: I2sLayout,
+    /// The tiles of TL1 and TL2 matrices.
+    pub tiles: Tiles,
+}
+
+impl TernaryLayouts {
+    /// The codec of a ternary tensor.
+    fn codec(&self, tensor: &Tensor<'_>, shape: Shape) -> Result<Codec, GgufError> {
+        let kind = tensor.type_name();
+        let tile = || {
+            let unknown = || GgufError::Tile { tensor: tensor.name().to_owned(), kind, shape };
+            self.tiles.find(shape).ok_or_else(unknown)
+        };
+        Ok(match tensor.kind() {
+            TensorKind::I2S => Codec::I2s(self.i2s),
+            TensorKind::Tl1 => Codec::Tl1(tile()?),
+            TensorKind::Tl2 => Codec::Tl2(tile()?),
+            TensorKind::Tq1_0 => Codec::Tq1_0,
+            TensorKind::Tq2_0 => Codec::Tq2_0,
+            TensorKind::Q2_0 => {
+                // llama.cpp has blocks of 64, its fork that began with this type blocks of 128; the room up
+                // to the next tensor tells.
+                let small = Codec::Q2_0 { group: 64 };
+                let fits = small.bytes(shape).is_ok_and(|bytes| bytes <= tensor.data.len());
+                if fits { small } else { Codec::Q2_0 { group: 128 } }
+            }
+            TensorKind::Iq1Bn => Codec::Iq1Bn,
+            TensorKind::Iq2Bn => Codec::Iq2Bn,
+            TensorKind::Iq2BnR4 => Codec::Iq2BnR4,
+            _ => return Err(tensor.wrong_kind("a ternary type")),
+        })
+    }
+}
+
+/// A ternary matrix of a file.
+#[derive(Debug, Clone)]
+pub struct Ternary<'a> {
+    /// Its weights.
+    pub reader: Reader<'a>,
+    /// What they are multiplied with.
+    pub scales: Scales,
+    /// Where its bytes lie in [`Gguf::shared`].
+    pub range: Range<usize>,
 }

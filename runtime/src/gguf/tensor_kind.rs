@@ -1,4 +1,4 @@
-//! How a tensor's elements are stored, and what the numbers of other types mean.
+//! How a tensor's elements are stored, and what the numbers of types mean.
 
 use trilut_kernels::float::blocks::BlockFormat;
 
@@ -9,70 +9,135 @@ pub enum TensorKind {
     F32,
     /// 16-bit IEEE floats.
     F16,
+    /// The upper halves of 32-bit floats.
+    BF16,
+    /// 4-bit codes with an f16 scale for each 32.
+    Q4_0,
+    /// 4-bit codes with an f16 scale and an f16 offset for each 32.
+    Q4_1,
+    /// 5-bit codes with an f16 scale for each 32.
+    Q5_0,
     /// 8-bit codes with an f16 scale for each 32.
     Q8_0,
+    /// 4-bit codes in blocks of 256, with a scale and an offset for each 32 and two f16 for all of them.
+    Q4K,
     /// 6-bit codes in blocks of 256, with a scale for each 16 and an f16 for all of them.
     Q6K,
-    /// Ternary weights at 2 bits in 128-weight blocks, then one f32 scale.
+    /// Ternary weights, see [`crate::ternary`].
     I2S,
+    /// Ternary weights, see [`crate::ternary`].
+    Tl1,
+    /// Ternary weights, see [`crate::ternary`].
+    Tl2,
+    /// Ternary weights, see [`crate::ternary`].
+    Tq1_0,
+    /// Ternary weights, see [`crate::ternary`].
+    Tq2_0,
+    /// Ternary weights, see [`crate::ternary`].
+    Q2_0,
+    /// Ternary weights, see [`crate::ternary`].
+    Iq1Bn,
+    /// Ternary weights, see [`crate::ternary`].
+    Iq2Bn,
+    /// Ternary weights, see [`crate::ternary`].
+    Iq2BnR4,
     /// A type that can be listed but not used, by its number in the file.
     Other(u32),
 }
 
+/// The kinds and their numbers. Number 42 is also what bitnet.cpp of 2026 writes for TL2.
+const IDS: &[(TensorKind, u32)] = &[
+    (TensorKind::F32, 0),
+    (TensorKind::F16, 1),
+    (TensorKind::Q4_0, 2),
+    (TensorKind::Q4_1, 3),
+    (TensorKind::Q5_0, 6),
+    (TensorKind::Q8_0, 8),
+    (TensorKind::Q4K, 12),
+    (TensorKind::Q6K, 14),
+    (TensorKind::BF16, 30),
+    (TensorKind::Tq1_0, 34),
+    (TensorKind::Tq2_0, 35),
+    (TensorKind::I2S, 36),
+    (TensorKind::Tl1, 38),
+    (TensorKind::Tl2, 39),
+    (TensorKind::Q2_0, 42),
+    (TensorKind::Iq1Bn, 134),
+    (TensorKind::Iq2Bn, 135),
+    (TensorKind::Iq2BnR4, 335),
+];
+
 impl TensorKind {
-    /// The kind of a number in a file.
-    pub const fn from_id(id: u32) -> Self {
+    /// The kind of a number in a file. bitnet.cpp's TL2 has the numbers 39 and, since 2026, 42, which
+    /// llama.cpp gave to MXFP4 and Q2_0: `bitnet` says whether the rest of the file points to bitnet.cpp.
+    pub fn from_id(id: u32, bitnet: bool) -> Self {
         match id {
-            0 => Self::F32,
-            1 => Self::F16,
-            8 => Self::Q8_0,
-            14 => Self::Q6K,
-            36 => Self::I2S,
-            other => Self::Other(other),
+            39 | 42 if bitnet => Self::Tl2,
+            39 => Self::Other(39),
+            _ => IDS.iter().find(|(_, n)| *n == id).map_or(Self::Other(id), |(kind, _)| *kind),
         }
     }
 
     /// The number in a file.
-    pub const fn id(self) -> u32 {
+    pub fn id(self) -> u32 {
         match self {
-            Self::F32 => 0,
-            Self::F16 => 1,
-            Self::Q8_0 => 8,
-            Self::Q6K => 14,
-            Self::I2S => 36,
             Self::Other(id) => id,
+            kind => IDS.iter().find(|(k, _)| *k == kind).map_or(0, |(_, id)| *id),
         }
     }
 
     /// The name in ggml, such as `Q6_K`, or `unknown`.
     pub fn name(self) -> &'static str {
-        TypeFacts::of(self.id(), false).name
+        TypeFacts::of(self.id(), self == Self::Tl2).name
     }
 
-    /// Bytes that `elements` of this kind take when written, or `None` for `Other`, whose size depends
-    /// on the program that wrote it. I2_S ends with the scale and 28 bytes of padding.
-    pub fn bytes(self, elements: u64) -> Option<u64> {
+    /// Bytes that a tensor of these dimensions (inputs first) takes when written, or `None` for `Other`,
+    /// whose size depends on the program that wrote it, and where the count is too large. I2_S, TL1 and
+    /// TL2 end with the scale and 28 bytes of padding; Q2_0 has blocks of 64.
+    pub fn bytes(self, dims: &[u64]) -> Option<u64> {
+        let elements = dims.iter().try_fold(1u64, |n, &d| n.checked_mul(d))?;
+        let row = *dims.first().filter(|row| **row > 0)?;
         match self {
-            Self::F32 => elements.checked_mul(4),
-            Self::F16 => elements.checked_mul(2),
-            Self::Q8_0 | Self::Q6K => {
-                let format = self.block_format()?;
-                elements.div_ceil(format.weights() as u64).checked_mul(format.bytes() as u64)
-            }
-            Self::I2S => elements.div_ceil(4).checked_add(32),
             Self::Other(_) => None,
+            Self::I2S | Self::Tl1 => elements.div_ceil(4).checked_add(32),
+            Self::Tl2 => {
+                // The converter's own formula, each step rounded down.
+                let outputs = elements / row;
+                let triples = row.checked_sub(256)?.checked_mul(outputs)? / 3 * 5 / 8;
+                (triples + 256 * outputs / 2 * 4 / 8).next_multiple_of(32).checked_add(32)
+            }
+            Self::Q2_0 => elements.div_ceil(64).checked_mul(18),
+            kind => TypeFacts::of(kind.id(), false).bytes(row, elements),
         }
     }
-}
 
-impl TensorKind {
-    /// The format of the blocks of Q8_0 and Q6_K.
+    /// The format of blocks that embeddings and heads are stored in.
     pub const fn block_format(self) -> Option<BlockFormat> {
         match self {
+            Self::Q4_0 => Some(BlockFormat::Q4_0),
+            Self::Q4_1 => Some(BlockFormat::Q4_1),
+            Self::Q5_0 => Some(BlockFormat::Q5_0),
             Self::Q8_0 => Some(BlockFormat::Q8_0),
+            Self::Q4K => Some(BlockFormat::Q4K),
             Self::Q6K => Some(BlockFormat::Q6K),
             _ => None,
         }
+    }
+
+    /// Whether its weights are ternary, to be read by [`crate::ternary`].
+    pub const fn is_ternary(self) -> bool {
+        matches!(
+            self,
+            Self::I2S
+                | Self::Tl1
+                | Self::Tl2
+                | Self::Tq1_0
+                | Self::Tq2_0
+                | Self::Q2_0
+                | Self::Iq1Bn
+                | Self::Iq2Bn
+                | Self::Iq2BnR4
+        )
     }
 }
 
@@ -133,20 +198,20 @@ const TYPES: &[(u32, &str, &str, u64, u64)] = &[
     (39, "MXFP4", LLAMA, 32, 17),
     (40, "NVFP4", LLAMA, 0, 0),
     (41, "Q1_0", LLAMA, 0, 0),
-    (42, "TL2", "the bitnet.cpp converters since 2026", 0, 0),
-    (134, "IQ1_BN", IK, 0, 0),
-    (135, "IQ2_BN", IK, 0, 0),
-    (335, "IQ2_BN_R4", IK, 0, 0),
+    (42, "Q2_0", LLAMA, 0, 0),
+    (134, "IQ1_BN", IK, 64, 13),
+    (135, "IQ2_BN", IK, 64, 16),
+    (335, "IQ2_BN_R4", IK, 64, 16),
 ];
 
 impl TypeFacts {
-    /// What number `id` means. The bitnet.cpp converters used 39 for TL2 before llama.cpp gave that
-    /// number to MXFP4, so `bitnet` says whether the rest of the file points to them.
+    /// What number `id` means; `bitnet` as for [`TensorKind::from_id`].
     pub(super) fn of(id: u32, bitnet: bool) -> Self {
-        if id == 39 && bitnet {
-            return Self { name: "TL2", writer: BITNET, block: None };
-        }
         match TYPES.iter().find(|entry| entry.0 == id) {
+            _ if bitnet && id == 39 => Self { name: "TL2", writer: BITNET, block: None },
+            _ if bitnet && id == 42 => {
+                Self { name: "TL2", writer: "the bitnet.cpp converters since 2026", block: None }
+            }
             None => Self { name: "unknown", writer: "a program that is not known", block: None },
             Some(&(_, name, writer, elements, bytes)) => {
                 Self { name, writer, block: (elements > 0).then_some((elements, bytes)) }
@@ -163,12 +228,19 @@ impl TypeFacts {
     /// type tells. Of I2_S that is the codes and the scale: nothing reads the padding after them, and
     /// a file may end without it.
     pub(super) fn bytes(&self, row: u64, elements: u64) -> Option<u64> {
-        match (self.name, self.block) {
-            ("I2_S" | "TL1", _) => elements.div_ceil(4).checked_add(4),
-            (_, Some((block, bytes))) => {
-                (elements / row).checked_mul(row.div_ceil(block))?.checked_mul(bytes)
+        let (block, bytes) = match self.block {
+            _ if matches!(self.name, "I2_S" | "TL1") => {
+                return elements.div_ceil(4).checked_add(4);
             }
-            _ => None,
-        }
+            block => block?,
+        };
+        // A row's scale, besides the blocks.
+        let scale = match self.name {
+            "IQ1_BN" => 2,
+            "IQ2_BN" | "IQ2_BN_R4" => 4,
+            _ => 0,
+        };
+        let of_row = row.div_ceil(block).checked_mul(bytes)?.checked_add(scale)?;
+        (elements / row).checked_mul(of_row)
     }
 }

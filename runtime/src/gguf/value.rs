@@ -41,6 +41,24 @@ impl ValueType {
         })
     }
 
+    /// The number of the type in a file.
+    fn id(self) -> u32 {
+        match self {
+            Self::U8 => 0,
+            Self::I8 => 1,
+            Self::U16 => 2,
+            Self::I16 => 3,
+            Self::U32 => 4,
+            Self::I32 => 5,
+            Self::F32 => 6,
+            Self::Bool => 7,
+            Self::Str => 8,
+            Self::U64 => 10,
+            Self::I64 => 11,
+            Self::F64 => 12,
+        }
+    }
+
     /// Bytes of one value; of a text, those of its length alone.
     pub(super) fn bytes(self) -> usize {
         match self {
@@ -240,6 +258,25 @@ impl ValuePlace {
             }
         }
         Ok(Self { kind, len, range: start..cursor.at() })
+    }
+
+    /// Where its bytes lie in the file.
+    pub(super) fn bytes(&self) -> Range<usize> {
+        self.range.clone()
+    }
+
+    /// What stands between a key and these bytes: the type's number, of an array also that of its
+    /// elements and how many they are.
+    pub(super) fn prefix(&self) -> Vec<u8> {
+        match self.len {
+            None => self.kind.id().to_le_bytes().to_vec(),
+            Some(len) => {
+                let mut prefix = ARRAY.to_le_bytes().to_vec();
+                prefix.extend(self.kind.id().to_le_bytes());
+                prefix.extend((len as u64).to_le_bytes());
+                prefix
+            }
+        }
     }
 
     /// The value, read from the bytes of the file.

@@ -1,7 +1,7 @@
 //! Writes GGUF version 3 front to back: header first, then each tensor's data as it is made.
 
 use super::value::ARRAY;
-use super::{AtomicFile, TensorKind};
+use super::{AtomicFile, Gguf, TensorKind};
 use std::collections::HashSet;
 use std::io::{self, Write};
 use std::path::Path;
@@ -127,6 +127,18 @@ impl GgufWriter {
         self
     }
 
+    /// Sets a key to the value that another file has for it, whatever its type. Does nothing when that
+    /// file lacks the key.
+    pub fn copy(&mut self, from: &Gguf, key: &str) -> &mut Self {
+        if let Some((entry, bytes)) = from.encoded(key) {
+            self.keys.push(key.to_owned());
+            text(&mut self.metadata, key);
+            self.metadata.extend(entry.value.prefix());
+            self.metadata.extend(bytes);
+        }
+        self
+    }
+
     fn entry(&mut self, key: &str, id: u32) {
         self.keys.push(key.to_owned());
         text(&mut self.metadata, key);
@@ -136,8 +148,18 @@ impl GgufWriter {
     /// Declares the next tensor; `dims` has the innermost (inputs, K) first.
     pub fn tensor(&mut self, name: &str, dims: &[u64], kind: TensorKind) -> &mut Self {
         // A size that does not exist is refused with the rest by `begin`.
-        let elements = dims.iter().try_fold(1u64, |n, &d| n.checked_mul(d));
-        let bytes = elements.filter(|&n| n > 0).and_then(|n| kind.bytes(n)).unwrap_or(0);
+        let bytes = if dims.contains(&0) { None } else { kind.bytes(dims) }.unwrap_or(0);
+        self.sized_tensor(name, dims, kind, bytes)
+    }
+
+    /// [`tensor`](Self::tensor) of a type whose size the caller knows.
+    pub fn sized_tensor(
+        &mut self,
+        name: &str,
+        dims: &[u64],
+        kind: TensorKind,
+        bytes: u64,
+    ) -> &mut Self {
         self.tensors.push(Declared { name: name.to_owned(), dims: dims.to_vec(), kind, bytes });
         self
     }

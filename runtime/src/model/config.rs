@@ -1,13 +1,16 @@
 //! The hyper-parameters of a model, read from the metadata of its file and checked against each other.
 
+use super::family::Family;
 use crate::Error;
 use crate::gguf::Gguf;
 use trilut_presets::Shape;
 use trilut_presets::models::ModelSpec;
 
-/// Sizes and constants of a `bitnet-b1.58` model.
+/// Sizes, constants and graph of a model.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Config {
+    /// What distinguishes its graph.
+    pub family: Family,
     /// Transformer blocks.
     pub layers: usize,
     /// Length of the residual stream.
@@ -32,9 +35,6 @@ pub struct Config {
     pub context: usize,
 }
 
-/// The architectures that share this graph: RoPE (NEOX), sub-norms, relu², tied float head.
-const ARCHITECTURES: &[&str] = &["bitnet-b1.58", "bitnet-25"];
-
 /// Where a size of a model file stops being credible; far above any model, far below an overflow.
 const LARGEST: usize = 1 << 24;
 
@@ -44,10 +44,7 @@ impl Config {
     /// # Errors
     /// When the architecture is not supported, a key is missing, or values contradict each other.
     pub fn from_gguf(gguf: &Gguf) -> Result<Self, Error> {
-        let architecture = gguf.architecture()?;
-        if !ARCHITECTURES.contains(&architecture) {
-            return Err(Error::Architecture { found: architecture.to_owned() });
-        }
+        let family = Family::from_gguf(gguf)?;
         let size = |key: &str| -> Result<usize, Error> { Ok(gguf.arch_u32(key)? as usize) };
         let optional = |key: &str| -> Result<Option<usize>, Error> {
             Ok(gguf.opt_arch_u32(key)?.map(|value| value as usize))
@@ -65,6 +62,7 @@ impl Config {
             None => gguf.strings("tokenizer.ggml.tokens")?.len(),
         };
         let config = Self {
+            family,
             layers: size("block_count")?,
             hidden,
             ffn: size("feed_forward_length")?,
@@ -90,9 +88,10 @@ impl Config {
     /// The sizes of a known model, for which there need be no file.
     ///
     /// # Errors
-    /// When its sizes are beyond those of the kernels.
+    /// When its architecture is not known, or its sizes are beyond those of the kernels.
     pub fn from_spec(spec: &ModelSpec) -> Result<Self, Error> {
         let config = Self {
+            family: Family::of(&spec.architecture)?,
             layers: spec.layers,
             hidden: spec.hidden,
             ffn: spec.ffn,
@@ -179,9 +178,13 @@ impl Config {
 
     /// The stacks of a block, linear layers that share one input: what they are called and the size of
     /// each as one matrix, in the order of their use. Prompts are multiplied stack by stack.
-    pub fn stacks(&self) -> [(&'static str, Shape); 4] {
+    pub fn stacks(&self) -> Vec<(&'static str, Shape)> {
+        if self.family.input_norms {
+            // Every layer has an input of its own.
+            return self.linears().to_vec();
+        }
         let shape = |m, k| Shape { m, k };
-        [
+        vec![
             ("attn_qkv", shape(self.q_len() + 2 * self.kv_len(), self.hidden)),
             ("attn_output", shape(self.hidden, self.q_len())),
             ("ffn_gate_up", shape(2 * self.ffn, self.hidden)),
@@ -200,6 +203,7 @@ mod tests {
 
     fn config() -> Config {
         Config {
+            family: Family::of("bitnet-b1.58").unwrap(),
             layers: 30,
             hidden: 2560,
             ffn: 6912,
@@ -227,7 +231,7 @@ mod tests {
             let linears = config.linears().map(|(_, shape)| shape);
             assert!(linears.iter().all(|shape| spec.shapes().contains(shape)), "{}", spec.name);
             let weights = |shapes: &[Shape]| shapes.iter().map(|s| s.weights()).sum::<usize>();
-            let stacks = config.stacks().map(|(_, shape)| shape);
+            let stacks: Vec<_> = config.stacks().into_iter().map(|(_, shape)| shape).collect();
             assert_eq!(weights(&stacks), weights(&linears));
             assert_eq!(weights(&stacks) * spec.layers, spec.ternary_weights());
         }

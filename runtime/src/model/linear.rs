@@ -1,5 +1,8 @@
-//! A ternary linear layer: packed weights, their scale, and the kernel and tile that were chosen.
+//! A ternary linear layer: packed weights, their scale, and the kernels and tiles that were chosen.
 
+use super::batch::BatchChoice;
+use super::scratch::Input;
+use crate::ternary::Scales;
 use std::ops::Range;
 use trilut_kernels::{
     Activations, Cpu, Format, Isa, Packed, PackedView, Phase, Runnable, Shape, Tile, reference,
@@ -17,6 +20,8 @@ pub struct Choice {
     pub tile: Tile,
     /// In words for a person; for a pick that could not be used, what was wrong with it.
     pub reason: String,
+    /// What runs several tokens at once.
+    pub batch: BatchChoice,
 }
 
 impl Choice {
@@ -29,6 +34,18 @@ impl Choice {
         plan: Option<&Plan>,
         cpu: &Cpu,
     ) -> Self {
+        let (kernel, tile, reason) = Self::pick(shape, format, threads, plan, cpu);
+        let batch = BatchChoice::make(shape, &kernel, threads, plan, cpu);
+        Self { shape, kernel, tile, reason, batch }
+    }
+
+    fn pick(
+        shape: Shape,
+        format: Option<Format>,
+        threads: usize,
+        plan: Option<&Plan>,
+        cpu: &Cpu,
+    ) -> (Runnable, Tile, String) {
         let fallback = |why: &str| {
             let kernel = match format {
                 Some(format) => cpu.default_kernel(format, shape),
@@ -42,7 +59,7 @@ impl Choice {
                 Some(registry) => format!("of {}, {why}", registry.name()),
                 None => format!("default, {why}"),
             };
-            Self { shape, kernel, tile: Tile::default(), reason }
+            (kernel, Tile::default(), reason)
         };
         let Some(plan) = plan else { return fallback("no plan was given") };
         let Some(pick) = plan.find(shape, Phase::Decode, threads) else {
@@ -71,7 +88,7 @@ impl Choice {
         if !pick.tile.is_legal() {
             return refused(&format!("has an illegal tile ({})", pick.tile));
         }
-        Self { shape, kernel, tile: pick.tile, reason: pick.reason.clone() }
+        (kernel, pick.tile, pick.reason.clone())
     }
 }
 
@@ -79,15 +96,22 @@ impl Choice {
 #[derive(Debug)]
 pub(crate) struct Linear {
     weights: Packed,
-    scale: f32,
+    scales: Scales,
     kernel: Runnable,
     tile: Tile,
+    batch: BatchChoice,
 }
 
 impl Linear {
     /// `weights` must be in the layout of the chosen kernel.
-    pub(crate) fn new(weights: Packed, scale: f32, choice: &Choice) -> Self {
-        Self { weights, scale, kernel: choice.kernel, tile: choice.tile }
+    pub(crate) fn new(weights: Packed, scales: Scales, choice: &Choice) -> Self {
+        Self {
+            weights,
+            scales,
+            kernel: choice.kernel,
+            tile: choice.tile,
+            batch: choice.batch.clone(),
+        }
     }
 
     /// Outputs of the layer.
@@ -95,19 +119,24 @@ impl Linear {
         self.weights.shape().m
     }
 
+    /// Inputs of the layer.
+    pub(crate) fn k(&self) -> usize {
+        self.weights.shape().k
+    }
+
     /// The weights as kernels take them.
     pub(crate) fn weights(&self) -> PackedView<'_> {
         self.weights.view()
     }
 
-    /// What the sums are multiplied with, besides the activations' scale.
-    pub(crate) fn scale(&self) -> f32 {
-        self.scale
+    /// What a row's sum is multiplied with, besides the activations' scale.
+    pub(crate) fn scale(&self, row: usize) -> f32 {
+        self.scales.row(row)
     }
 
-    /// Run-time loop bounds of its kernel.
-    pub(crate) fn tile(&self) -> Tile {
-        self.tile
+    /// Run-time loop bounds of what runs `n` tokens.
+    pub(crate) fn tile(&self, n: usize) -> Tile {
+        if n > 1 { self.batch.tile } else { self.tile }
     }
 
     /// Bytes that one pass over the weights reads.
@@ -115,30 +144,37 @@ impl Linear {
         self.weights.view().bytes().len()
     }
 
-    /// Makes the form of one token's activations that the kernel reads.
-    pub(crate) fn prepare(&self, activations: &mut Activations) {
-        activations.prepare(self.kernel.activation());
+    /// Makes the form of a token's activations that is read when `n` tokens run at once.
+    pub(crate) fn prepare(&self, activations: &mut Activations, n: usize) {
+        match self.batch.kernel {
+            Some(kernel) if n > 1 => activations.prepare(kernel.activation()),
+            _ => activations.prepare(self.kernel.activation()),
+        }
     }
 
-    /// `out[i] = y[rows.start + i]` for one token: the exact sums, then [`reference::dequantise`].
-    /// `sums` is scratch space for as many values.
+    /// The exact sums of some rows for all tokens, token by token: at once for a small batch, else one after
+    /// the other. `sums` holds as many values as that takes.
     ///
     /// # Panics
     /// When the activations are not prepared or of another length, or the rows do not fit.
-    pub(crate) fn rows(
-        &self,
-        activations: &Activations,
-        amax: f32,
-        rows: Range<usize>,
-        sums: &mut [i32],
-        out: &mut [f32],
-    ) {
+    pub(crate) fn sums(&self, inputs: &[Input], rows: Range<usize>, sums: &mut [i32]) {
         let view = self.weights.view();
-        if let Err(error) = self.kernel.gemv(view, activations, rows, self.tile, sums) {
-            unreachable!("the kernel was chosen for these weights: {error}");
+        let tokens = inputs.iter().map(|input| &input.activations);
+        if inputs.len() > 1 && self.batch.sums(view, tokens, rows.clone(), sums) {
+            return;
         }
-        for (out, &sum) in out.iter_mut().zip(&*sums) {
-            *out = reference::dequantise(sum, self.scale, amax);
+        for (input, sums) in inputs.iter().zip(sums.chunks_exact_mut(rows.len())) {
+            let done = self.kernel.gemv(view, &input.activations, rows.clone(), self.tile, sums);
+            if let Err(error) = done {
+                unreachable!("the kernel was chosen for these weights: {error}");
+            }
+        }
+    }
+
+    /// `y` of some rows of a token from their sums: [`reference::dequantise`].
+    pub(crate) fn floats(&self, rows: Range<usize>, sums: &[i32], amax: f32, out: &mut [f32]) {
+        for ((out, &sum), row) in out.iter_mut().zip(sums).zip(rows) {
+            *out = reference::dequantise(sum, self.scale(row), amax);
         }
     }
 }

@@ -7,7 +7,7 @@ use half::f16;
 use rayon::prelude::*;
 use std::ops::Range;
 use trilut_kernels::float::blocks::BlockFormat;
-use trilut_kernels::float::{elementwise, matvec};
+use trilut_kernels::float::{elementwise, matvec, several};
 use trilut_kernels::{AlignedBytes, Supported};
 
 /// Bytes that one task copies, letting the file's pages behind them go, or checks.
@@ -26,6 +26,7 @@ pub(crate) struct Matrix {
 enum Elements {
     F32,
     F16,
+    BF16,
     Blocks(BlockFormat),
 }
 
@@ -34,7 +35,7 @@ impl Elements {
     fn bytes(self, k: usize) -> usize {
         match self {
             Self::F32 => k * 4,
-            Self::F16 => k * 2,
+            Self::F16 | Self::BF16 => k * 2,
             Self::Blocks(format) => k / format.weights() * format.bytes(),
         }
     }
@@ -43,7 +44,7 @@ impl Elements {
     fn alignment(self) -> usize {
         match self {
             Self::F32 => align_of::<f32>(),
-            Self::F16 => align_of::<f16>(),
+            Self::F16 | Self::BF16 => align_of::<f16>(),
             Self::Blocks(_) => 1,
         }
     }
@@ -84,9 +85,10 @@ impl Matrix {
         let elements = match tensor.kind() {
             TensorKind::F32 => Elements::F32,
             TensorKind::F16 => Elements::F16,
+            TensorKind::BF16 => Elements::BF16,
             kind => match kind.block_format() {
                 Some(format) => Elements::Blocks(format),
-                None => return Err(tensor.wrong_kind("F32, F16, Q8_0 or Q6_K").into()),
+                None => return Err(tensor.wrong_kind("a type of floats").into()),
             },
         };
         if let Elements::Blocks(format) = elements {
@@ -130,6 +132,7 @@ impl Matrix {
         match self.elements {
             Elements::F32 => out.copy_from_slice(bytemuck::cast_slice(bytes)),
             Elements::F16 => elementwise::widen_f16(isa, bytemuck::cast_slice(bytes), out),
+            Elements::BF16 => elementwise::widen_bf16(isa, bytemuck::cast_slice(bytes), out),
             Elements::Blocks(format) => format.widen(isa, bytes, out),
         }
     }
@@ -146,7 +149,25 @@ impl Matrix {
         match self.elements {
             Elements::F32 => matvec::rows_f32(isa, bytemuck::cast_slice(bytes), x, out),
             Elements::F16 => matvec::rows_f16(isa, bytemuck::cast_slice(bytes), x, out),
+            Elements::BF16 => matvec::rows_bf16(isa, bytemuck::cast_slice(bytes), x, out),
             Elements::Blocks(format) => format.rows(isa, bytes, x, out),
+        }
+    }
+
+    /// The same for several vectors at once, each with its output.
+    pub(crate) fn rows_times_each(
+        &self,
+        isa: Supported,
+        rows: Range<usize>,
+        xs: &[&[f32]],
+        outs: &mut [&mut [f32]],
+    ) {
+        let bytes = self.rows(rows);
+        match self.elements {
+            Elements::F32 => several::rows_f32(isa, bytemuck::cast_slice(bytes), xs, outs),
+            Elements::F16 => several::rows_f16(isa, bytemuck::cast_slice(bytes), xs, outs),
+            Elements::BF16 => several::rows_bf16(isa, bytemuck::cast_slice(bytes), xs, outs),
+            Elements::Blocks(format) => format.rows_for(isa, bytes, xs, outs),
         }
     }
 

@@ -3,11 +3,14 @@
 //! [`Model`] is a handle to immutable weights, tokenizer and threads; it is cheap to clone. A
 //! [`State`] holds what a run changes: the cache of some sequences and scratch space.
 //! [`Model::forward`] takes a batch of tokens, each with its sequence and position, so that prompts,
-//! single steps and several texts at once are the same call. The graph itself is in `bitnet.rs`.
+//! single steps and several texts at once are the same call. The graph itself is in `forward.rs`, and what
+//! distinguishes the families of models in `family.rs`.
 
 mod attention;
-mod bitnet;
+mod batch;
 mod config;
+mod family;
+mod forward;
 mod linear;
 mod matrix;
 mod passage;
@@ -15,15 +18,17 @@ mod scratch;
 mod stack;
 mod weights;
 
+pub use batch::BatchChoice;
 pub use config::Config;
+pub use family::Family;
 pub use linear::Choice;
 pub use stack::PrefillChoice;
 pub use weights::Load;
 
-use crate::gguf::Gguf;
+use crate::gguf::{Gguf, TernaryLayouts};
 use crate::tokenizer::Tokenizer;
 use crate::{Cache, Error, Session, Trace, embedded};
-use bitnet::Forward;
+use forward::Forward;
 use scratch::Scratch;
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -52,6 +57,8 @@ pub struct ModelOptions<'a> {
     pub context: Option<usize>,
     /// Where the weights are kept.
     pub load: Load,
+    /// What the file does not say about its ternary tensors.
+    pub layouts: TernaryLayouts,
 }
 
 /// One token of a batch.
@@ -78,7 +85,8 @@ struct Inner {
     weights: Weights,
     tokenizer: Tokenizer,
     choices: [Choice; 7],
-    stacks: [PrefillChoice; 4],
+    stacks: Vec<PrefillChoice>,
+    least_prompt: usize,
     cpu: Cpu,
     context: usize,
     load: Load,
@@ -156,10 +164,12 @@ impl Model {
             .map(|(_, shape)| Choice::make(shape, options.format, threads, options.plan, &cpu));
         let stacks = config
             .stacks()
-            .map(|(_, shape)| PrefillChoice::make(shape, threads, options.plan, &cpu));
+            .into_iter()
+            .map(|(_, shape)| PrefillChoice::make(shape, threads, options.plan, &cpu))
+            .collect();
         // Side by side: neither uses all cores all the time.
         let (weights, tokenizer) = rayon::join(
-            || Weights::load(gguf, &config, &choices, options.load),
+            || Weights::load(gguf, &config, &choices, options.load, &options.layouts),
             || Tokenizer::from_gguf(gguf),
         );
         let tokenizer = tokenizer?;
@@ -174,7 +184,19 @@ impl Model {
             Load::Map => gguf.release_metadata(),
             Load::Copy => gguf.release(0..gguf.file_len()),
         }
-        let inner = Inner { config, weights, tokenizer, choices, stacks, cpu, context, load, pool };
+        let least_prompt = stack::least_prompt(&choices);
+        let inner = Inner {
+            config,
+            weights,
+            tokenizer,
+            choices,
+            stacks,
+            least_prompt,
+            cpu,
+            context,
+            load,
+            pool,
+        };
         Ok(Self { inner: Arc::new(inner) })
     }
 
@@ -206,8 +228,8 @@ impl Model {
 
     /// The chosen gemm kernel of each stack of a block, by name, with the reason.
     pub fn prefill_kernels(&self) -> impl Iterator<Item = (&'static str, &PrefillChoice)> {
-        let names = self.inner.config.stacks().map(|(name, _)| name);
-        names.into_iter().zip(&self.inner.stacks)
+        let names = self.inner.config.stacks().into_iter().map(|(name, _)| name);
+        names.zip(&self.inner.stacks)
     }
 
     /// Where its weights are kept.
@@ -235,7 +257,7 @@ impl Model {
     pub fn state(&self, sequences: usize) -> Result<State, Error> {
         let config = self.inner.config.clone();
         let cache = Cache::new(&config, sequences, self.inner.context)?;
-        let rope = Rope::new(0, config.rope_dims, config.rope_base);
+        let rope = Rope::new(0, config.rope_dims, config.rope_base).form(config.family.rope);
         Ok(State { cache, scratch: Scratch::default(), rope, config })
     }
 
@@ -261,11 +283,35 @@ impl Model {
         rows: &[Row],
         trace: Option<&mut Trace>,
     ) -> Result<&'a [f32], Error> {
-        let Inner { config, weights, stacks, cpu, pool, .. } = &*self.inner;
+        self.pass(state, rows, trace, true)?;
+        Ok(&state.scratch.logits)
+    }
+
+    /// As [`Model::forward`], but returns what the head would be given: for each row that wants logits its
+    /// last hidden state behind the final norm, `hidden` values.
+    ///
+    /// # Errors
+    /// As [`Model::forward`].
+    pub fn forward_hidden(&self, state: &mut State, rows: &[Row]) -> Result<Vec<f32>, Error> {
+        self.pass(state, rows, None, false)?;
+        let states = state.scratch.h.chunks_exact(self.inner.config.hidden);
+        let wanted = rows.iter().zip(states).filter(|(row, _)| row.logits);
+        Ok(wanted.flat_map(|(_, state)| state).copied().collect())
+    }
+
+    /// A forward pass; what is wanted is left in the state's scratch.
+    fn pass(
+        &self,
+        state: &mut State,
+        rows: &[Row],
+        trace: Option<&mut Trace>,
+        head: bool,
+    ) -> Result<(), Error> {
+        let Inner { config, weights, stacks, least_prompt, cpu, pool, .. } = &*self.inner;
         let lengths = self.check(state, rows)?;
         let State { cache, scratch, rope, .. } = state;
         rope.grow(lengths.iter().copied().max().unwrap_or(0));
-        let wanted = rows.iter().filter(|row| row.logits).count();
+        let wanted = rows.iter().filter(|row| row.logits && head).count();
         scratch.resize(config, pool.threads(), rows.len(), wanted);
         let trace = trace.map(Mutex::new);
         let (layout, keys, values) = cache.parts();
@@ -273,6 +319,7 @@ impl Model {
             config,
             weights,
             stacks,
+            least_prompt: *least_prompt,
             rope,
             isa: cpu.best(),
             rows,
@@ -281,6 +328,7 @@ impl Model {
             values: Parts::new(values),
             scratch: scratch.parts(config, rows.len()),
             trace: trace.as_ref(),
+            head,
             not_finite: AtomicBool::new(false),
         };
         pool.run(|worker| pass.run(worker));
@@ -295,7 +343,7 @@ impl Model {
             rows.iter().for_each(|row| trace.token(row.token));
             scratch.logits.chunks_exact(config.vocab).for_each(|row| trace.f32s("logits", row));
         }
-        Ok(&scratch.logits)
+        Ok(())
     }
 
     /// Checks a batch against the state; returns the sequences' lengths after it.

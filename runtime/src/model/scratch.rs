@@ -2,7 +2,9 @@
 //! a region.
 
 use super::attention;
+use super::batch::BatchChoice;
 use super::config::Config;
+use super::forward::BLOCK_ROWS;
 use super::passage::PassageScratch;
 use super::stack::StackScratch;
 use trilut_kernels::pool::Parts;
@@ -13,6 +15,8 @@ use trilut_kernels::{Activations, TokenTile};
 pub(crate) struct Scratch {
     /// n x hidden: the residual stream
     pub(crate) h: Vec<f32>,
+    /// n x hidden: what is to be normed before it joins the residual stream, in models that do that
+    delta: Vec<f32>,
     /// n x max(ffn, 2 q_len + 2 kv_len): what attention computes, then what the feed-forward network does
     work: Vec<f32>,
     /// max(n, threads): the quantised input of the linear layer at hand, by token, or, for a single
@@ -40,7 +44,9 @@ pub(crate) struct Input {
 pub(crate) struct Own {
     /// A normed token.
     pub(crate) normed: Vec<f32>,
-    /// Sums of a linear layer's rows.
+    /// A token that is normed again.
+    pub(crate) again: Vec<f32>,
+    /// Sums of the rows of one or two linear layers.
     pub(crate) sums: Vec<i32>,
     /// Their floats, where they are added to something.
     pub(crate) floats: Vec<f32>,
@@ -59,6 +65,7 @@ impl Scratch {
     pub(crate) fn resize(&mut self, config: &Config, threads: usize, n: usize, logits: usize) {
         for (buffer, width) in [
             (&mut self.h, config.hidden),
+            (&mut self.delta, if config.family.post_norms { config.hidden } else { 0 }),
             (&mut self.work, config.ffn.max(2 * (config.q_len() + config.kv_len()))),
         ] {
             buffer.resize(n * width, 0.0);
@@ -76,7 +83,10 @@ impl Scratch {
         for own in &mut self.own {
             let widest = config.ffn.max(config.q_len()).max(config.hidden);
             own.normed.resize(widest, 0.0);
-            own.sums.resize(widest, 0);
+            own.again.resize(widest, 0.0);
+            // Gate and up of one token, or a block of rows of each of several.
+            let block = BLOCK_ROWS * n.min(BatchChoice::MOST_TOKENS);
+            own.sums.resize(2 * widest.max(block), 0);
             own.floats.resize(widest, 0.0);
             let shared = config.heads / config.kv_heads;
             own.scores.resize(shared * attention::SCRATCH, 0.0);
@@ -90,6 +100,7 @@ impl Scratch {
         let (q, kv) = (n * config.q_len(), n * config.kv_len());
         ScratchParts {
             h: Parts::new(&mut self.h),
+            delta: Parts::new(&mut self.delta),
             q: work.part(0..q),
             heads: work.part(q..2 * q),
             k: work.part(2 * q..2 * q + kv),
@@ -107,6 +118,8 @@ impl Scratch {
 /// The buffers of [`Scratch`], lent to the workers of a region.
 pub(crate) struct ScratchParts<'a> {
     pub(crate) h: Parts<'a, f32>,
+    /// n x hidden, or nothing
+    pub(crate) delta: Parts<'a, f32>,
     /// n x q_len
     pub(crate) q: Parts<'a, f32>,
     /// n x kv_len
@@ -115,7 +128,7 @@ pub(crate) struct ScratchParts<'a> {
     pub(crate) v: Parts<'a, f32>,
     /// n x q_len: the heads' outputs
     pub(crate) heads: Parts<'a, f32>,
-    /// n x ffn: relu²(gate) * up; in the memory of the four before it
+    /// n x ffn: the gated product; in the memory of the four before it
     pub(crate) gate: Parts<'a, f32>,
     pub(crate) inputs: Parts<'a, Input>,
     pub(crate) tiles: Parts<'a, TokenTile>,

@@ -3,15 +3,25 @@
 //! Rows of the stack are split over the workers. A worker takes them a panel at a time, filled once from
 //! the stored copy, and lets every tile of tokens pass over it.
 
-use super::linear::Linear;
+use super::batch::BatchChoice;
+use super::linear::{Choice, Linear};
 use std::ops::Range;
 use trilut_kernels::{
     Cpu, GemmRunnable, GemmScratch, Isa, Panel, Phase, Segment, Shape, TokenTile, reference,
 };
 use trilut_presets::{Plan, Tile};
 
-/// Fewer tokens than this are multiplied one by one.
-pub(crate) const LEAST_TOKENS: usize = 8;
+/// Fewer tokens than this are multiplied one by one where layers have no small-batch kernel.
+const LEAST_TOKENS: usize = 8;
+
+/// Tokens from which on a batch is run as a prompt: more than a small batch has where all layers have a
+/// kernel for it.
+pub(crate) fn least_prompt(choices: &[Choice]) -> usize {
+    match choices.iter().all(|choice| choice.batch.kernel.is_some()) {
+        true => BatchChoice::MOST_TOKENS + 1,
+        false => LEAST_TOKENS,
+    }
+}
 
 /// Rows whose sums of one token tile are turned into floats while they are in the nearest cache.
 const CHUNK_ROWS: usize = 64;
@@ -107,7 +117,7 @@ pub(crate) enum Order {
 /// Linear layers with one input.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Stack<'a> {
-    pub(crate) linears: &'a [&'a Linear],
+    pub(crate) linears: &'a [Linear],
     pub(crate) order: Order,
     pub(crate) choice: &'a PrefillChoice,
 }
@@ -136,7 +146,7 @@ impl Stack<'_> {
     /// Rows that are split over the workers.
     pub(crate) fn rows(&self) -> usize {
         match self.order {
-            Order::OneByOne => self.linears.iter().map(|linear| linear.m()).sum(),
+            Order::OneByOne => self.linears.iter().map(Linear::m).sum(),
             Order::SideBySide => self.linears[0].m(),
         }
     }
@@ -144,7 +154,7 @@ impl Stack<'_> {
     /// The rows of each layer that belong to rows of the stack.
     fn parts(&self, rows: &Range<usize>) -> Vec<(usize, Range<usize>)> {
         let mut before = 0;
-        let part = |(layer, linear): (usize, &&Linear)| {
+        let part = |(layer, linear): (usize, &Linear)| {
             if self.order == Order::SideBySide {
                 return (layer, rows.clone());
             }
@@ -193,22 +203,19 @@ impl Stack<'_> {
                 for (layer, rows) in &parts {
                     let sums = &sums[first * kernel.tokens()..][..rows.len() * kernel.tokens()];
                     first += rows.len();
-                    let scale = self.linears[*layer].scale();
-                    self.hand_over(*layer, rows, &tokens, amax, scale, sums, &mut store);
+                    self.hand_over(*layer, rows, &tokens, amax, sums, &mut store);
                 }
             }
         }
     }
 
     /// Turns sums, rows by tokens, into floats by token.
-    #[expect(clippy::too_many_arguments, reason = "the loop body of `run`, split for reading")]
     fn hand_over(
         &self,
         layer: usize,
         rows: &Range<usize>,
         tokens: &Range<usize>,
         amax: &[f32],
-        scale: f32,
         sums: &[i32],
         store: &mut impl FnMut(Outputs<'_>),
     ) {
@@ -218,7 +225,9 @@ impl Stack<'_> {
         {
             let count = sums.len() / stride;
             for (column, token) in tokens.clone().enumerate() {
-                for (value, sums) in values.iter_mut().zip(sums.chunks_exact(stride)) {
+                let each = values.iter_mut().zip(sums.chunks_exact(stride)).zip(start..);
+                for ((value, sums), row) in each {
+                    let scale = self.linears[layer].scale(row);
                     *value = reference::dequantise(sums[column], scale, amax[token]);
                 }
                 let (rows, values) = (start..start + count, &values[..count]);

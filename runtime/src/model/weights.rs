@@ -5,8 +5,11 @@ use super::config::Config;
 use super::linear::{Choice, Linear};
 use super::matrix::Matrix;
 use crate::Error;
-use crate::gguf::Gguf;
+use crate::gguf::{Gguf, GgufError, Ternary, TernaryLayouts};
+use crate::ternary::{Codec, I2sLayout};
 use rayon::prelude::*;
+use std::collections::HashSet;
+use std::sync::{Mutex, OnceLock};
 use trilut_kernels::{Layout, Packed, check_i2s_file};
 
 /// Where a model's weights are kept. It changes no result.
@@ -43,53 +46,83 @@ pub(crate) struct Weights {
 /// One transformer block.
 #[derive(Debug)]
 pub(crate) struct Block {
-    /// hidden
-    pub(crate) attn_norm: Vec<f32>,
-    /// q_len x hidden
-    pub(crate) q: Linear,
-    /// kv_len x hidden
-    pub(crate) k: Linear,
-    /// kv_len x hidden
-    pub(crate) v: Linear,
-    /// q_len
-    pub(crate) attn_sub_norm: Vec<f32>,
+    /// q_len x hidden, kv_len x hidden twice: of one input, or each of its own
+    pub(crate) qkv: Vec<Entry>,
+    /// head_dim twice: norms of query and key heads
+    pub(crate) head_norms: Option<[Vec<f32>; 2]>,
     /// hidden x q_len
-    pub(crate) attn_output: Linear,
+    pub(crate) attn_output: Entry,
     /// hidden
-    pub(crate) ffn_norm: Vec<f32>,
-    /// ffn x hidden
-    pub(crate) gate: Linear,
-    /// ffn x hidden
-    pub(crate) up: Linear,
-    /// ffn
-    pub(crate) ffn_sub_norm: Vec<f32>,
+    pub(crate) attn_post_norm: Option<Vec<f32>>,
+    /// ffn x hidden twice: of one input, or each of its own
+    pub(crate) gate_up: Vec<Entry>,
     /// hidden x ffn
-    pub(crate) down: Linear,
+    pub(crate) down: Entry,
+    /// hidden
+    pub(crate) ffn_post_norm: Option<Vec<f32>>,
+}
+
+/// Linear layers with one input, and the norms on its way to them.
+#[derive(Debug)]
+pub(crate) struct Entry {
+    /// Of [`Config::stacks`], the one that these layers are.
+    pub(crate) stack: usize,
+    /// What it is called there.
+    pub(crate) name: &'static str,
+    /// In order; perhaps none.
+    pub(crate) norms: Vec<Vec<f32>>,
+    pub(crate) linears: Vec<Linear>,
+}
+
+/// Where weights come from.
+struct Source<'a> {
+    gguf: &'a Gguf,
+    config: &'a Config,
+    /// One per entry of [`Config::linears`].
+    choices: &'a [Choice; 7],
+    load: Load,
+    layouts: &'a TernaryLayouts,
+    /// The tensors that were taken.
+    taken: Mutex<HashSet<String>>,
 }
 
 impl Weights {
     /// Loads all tensors that `config` calls for; `choices` holds one choice per entry of
     /// [`Config::linears`]. Blocks are read in parallel.
+    ///
+    /// # Errors
+    /// When a tensor is missing or unusable, or the file has one that the graph has no place for.
     pub(crate) fn load(
         gguf: &Gguf,
         config: &Config,
         choices: &[Choice; 7],
         load: Load,
+        layouts: &TernaryLayouts,
     ) -> Result<Self, Error> {
-        let (hidden, vocab) = (config.hidden, config.vocab);
+        let source = Source { gguf, config, choices, load, layouts, taken: Mutex::default() };
+        let matrix = |name: &str| {
+            source.take(name);
+            Matrix::load(gguf, name, config.vocab, config.hidden, load)
+        };
         let output = match gguf.opt_tensor("output.weight")? {
-            Some(_) => Some(Matrix::load(gguf, "output.weight", vocab, hidden, load)?),
+            Some(_) => Some(matrix("output.weight")?),
             None => None,
         };
         let blocks = (0..config.layers).into_par_iter();
-        Ok(Self {
-            embedding: Matrix::load(gguf, "token_embd.weight", vocab, hidden, load)?,
-            blocks: blocks
-                .map(|layer| Block::load(gguf, config, choices, layer, load))
-                .collect::<Result<_, _>>()?,
-            output_norm: norm(gguf, "output_norm.weight", hidden)?,
+        let weights = Self {
+            embedding: matrix("token_embd.weight")?,
+            blocks: blocks.map(|layer| source.block(layer)).collect::<Result<_, _>>()?,
+            output_norm: source.norm("output_norm", config.hidden)?,
             output,
-        })
+        };
+        let taken = source.taken.into_inner().unwrap_or_else(|poisoned| poisoned.into_inner());
+        match gguf.tensors().iter().find(|tensor| !taken.contains(tensor.name())) {
+            None => Ok(weights),
+            Some(tensor) => Err(Error::ForeignTensor {
+                tensor: tensor.name().to_owned(),
+                architecture: gguf.architecture()?.to_owned(),
+            }),
+        }
     }
 
     /// The matrix that turns the last hidden state into logits.
@@ -104,68 +137,137 @@ impl Weights {
 }
 
 impl Block {
-    fn load(
-        gguf: &Gguf,
-        config: &Config,
-        choices: &[Choice; 7],
-        layer: usize,
-        load: Load,
-    ) -> Result<Self, Error> {
-        let linear = |index: usize| {
-            let (name, _) = config.linears()[index];
-            load_linear(gguf, &format!("blk.{layer}.{name}.weight"), &choices[index], load)
-        };
-        let norm = |name: &str, n| norm(gguf, &format!("blk.{layer}.{name}.weight"), n);
-        Ok(Self {
-            attn_norm: norm("attn_norm", config.hidden)?,
-            q: linear(0)?,
-            k: linear(1)?,
-            v: linear(2)?,
-            attn_sub_norm: norm("attn_sub_norm", config.q_len())?,
-            attn_output: linear(3)?,
-            ffn_norm: norm("ffn_norm", config.hidden)?,
-            gate: linear(4)?,
-            up: linear(5)?,
-            ffn_sub_norm: norm("ffn_sub_norm", config.ffn)?,
-            down: linear(6)?,
-        })
-    }
-}
-
-impl Block {
     /// Bytes of the ternary weights.
     fn bytes(&self) -> usize {
-        let Self { q, k, v, attn_output, gate, up, down, .. } = self;
-        [q, k, v, attn_output, gate, up, down].into_iter().map(Linear::bytes).sum()
+        let Self { qkv, attn_output, gate_up, down, .. } = self;
+        let entries = qkv.iter().chain(gate_up).chain([attn_output, down]);
+        entries.flat_map(|entry| &entry.linears).map(Linear::bytes).sum()
     }
 }
 
-/// A ternary tensor for the chosen kernel: in place where that is asked for and its layout is the
-/// file's, else repacked, after which the file's pages are let go.
-fn load_linear(gguf: &Gguf, name: &str, choice: &Choice, load: Load) -> Result<Linear, Error> {
-    let (shape, layout) = (choice.shape, choice.kernel.layout());
-    let tensor = gguf.i2s(name, shape)?;
-    let in_file_layout = layout == Layout::I2s && shape.k.is_multiple_of(128);
-    let weights = if load == Load::Map && in_file_layout {
-        // Repacking checks the codes by itself.
-        check_i2s_file(shape, tensor.codes)
-            .and_then(|()| Packed::shared(layout, shape, gguf.shared(), tensor.range.clone()))
-    } else {
-        let packed = Packed::from_i2s_file(layout, shape, tensor.codes);
-        gguf.release(tensor.range.clone());
-        packed
-    };
-    let weights = weights.map_err(|source| Error::Weights { tensor: name.to_owned(), source })?;
-    Ok(Linear::new(weights, tensor.scale, choice))
-}
+impl Source<'_> {
+    fn take(&self, name: &str) {
+        let mut taken = self.taken.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
+        taken.insert(name.to_owned());
+    }
 
-/// A norm's `n` weights.
-fn norm(gguf: &Gguf, name: &str, n: usize) -> Result<Vec<f32>, Error> {
-    let tensor = gguf.tensor(name)?;
-    tensor.expect_dims(&[n as u64])?;
-    let weights = tensor.to_f32()?;
-    match weights.iter().position(|w| !w.is_finite()) {
-        None => Ok(weights),
-        Some(index) => Err(Error::NotFiniteWeight { tensor: name.to_owned(), index }),
+    fn block(&self, layer: usize) -> Result<Block, Error> {
+        let Config { hidden, ffn, head_dim, family, .. } = *self.config;
+        let norm = |name: &str, n| self.norm(&format!("blk.{layer}.{name}"), n);
+        let optional = |wanted: bool, name: &str, n| match wanted {
+            true => norm(name, n).map(Some),
+            false => Ok(None),
+        };
+        let stacks = self.config.stacks();
+        // The layers from `first` on, `count` of them, behind the norms of their input.
+        let entry = |stack: usize, first: usize, count: usize, outer: Option<Vec<f32>>| {
+            let (linears, (name, _)) = (self.config.linears(), stacks[stack]);
+            let mut norms: Vec<Vec<f32>> = outer.into_iter().collect();
+            if family.input_norms {
+                let (linear, shape) = linears[first];
+                norms.push(norm(&format!("{linear}_norm_in"), shape.k)?);
+            }
+            let linears = (first..first + count).map(|index| {
+                let (linear, _) = linears[index];
+                self.linear(&format!("blk.{layer}.{linear}"), &self.choices[index])
+            });
+            let linears = linears.collect::<Result<Vec<_>, Error>>()?;
+            Ok::<_, Error>(Entry { stack, name, norms, linears })
+        };
+        // Of the layers with one input, one entry, or, where each has a norm of its own, one for each.
+        let entries =
+            |stack: usize, first: usize, count: usize, outer: Vec<f32>| match family.input_norms {
+                false => Ok(vec![entry(stack, first, count, Some(outer))?]),
+                true => (0..count)
+                    .map(|i| entry(stack + i, first + i, 1, Some(outer.clone())))
+                    .collect::<Result<Vec<_>, Error>>(),
+            };
+        let qkv = entries(0, 0, 3, norm("attn_norm", hidden)?)?;
+        let next = qkv.len();
+        let sub_norm = optional(family.sub_norms, "attn_sub_norm", self.config.q_len())?;
+        let attn_output = entry(next, 3, 1, sub_norm)?;
+        let gate_up = entries(next + 1, 4, 2, norm("ffn_norm", hidden)?)?;
+        let sub_norm = optional(family.sub_norms, "ffn_sub_norm", ffn)?;
+        let down = entry(next + 1 + gate_up.len(), 6, 1, sub_norm)?;
+        let head_norms = match family.head_norms {
+            true => Some([norm("attn_q_norm", head_dim)?, norm("attn_k_norm", head_dim)?]),
+            false => None,
+        };
+        Ok(Block {
+            qkv,
+            head_norms,
+            attn_output,
+            attn_post_norm: optional(family.post_norms, "post_attention_norm", hidden)?,
+            gate_up,
+            down,
+            ffn_post_norm: optional(family.post_norms, "post_ffw_norm", hidden)?,
+        })
+    }
+
+    /// A norm's `n` weights.
+    fn norm(&self, name: &str, n: usize) -> Result<Vec<f32>, Error> {
+        let name = format!("{name}.weight");
+        self.take(&name);
+        let tensor = self.gguf.tensor(&name)?;
+        tensor.expect_dims(&[n as u64])?;
+        let weights = tensor.to_f32()?;
+        match weights.iter().position(|w| !w.is_finite()) {
+            None => Ok(weights),
+            Some(index) => Err(Error::NotFiniteWeight { tensor: name, index }),
+        }
+    }
+
+    /// A ternary tensor for the chosen kernel: in place where that is asked for and its layout is the
+    /// file's, else repacked, after which the file's pages are let go.
+    fn linear(&self, name: &str, choice: &Choice) -> Result<Linear, Error> {
+        let Self { gguf, load, layouts, .. } = *self;
+        let tensor_name = format!("{name}.weight");
+        self.take(&tensor_name);
+        // The scale of a TL1 or TL2 tensor, which is behind its weights as well.
+        self.take(&format!("{name}.weight_scale"));
+        let (shape, layout) = (choice.shape, choice.kernel.layout());
+        let Ternary { reader, scales, range } = gguf.ternary(&tensor_name, shape, layouts)?;
+        let is_canonical = reader.codec() == Codec::I2s(I2sLayout::X86);
+        let in_place = is_canonical && layout == Layout::I2s && shape.k.is_multiple_of(128);
+        let refused = |source| Error::Weights { tensor: tensor_name.clone(), source };
+        let weights = if load == Load::Map && in_place {
+            let codes = range.start..range.start + shape.weights() / 4;
+            // Repacking checks the codes by itself.
+            check_i2s_file(shape, reader.codes()).map_err(refused)?;
+            Packed::shared(layout, shape, gguf.shared(), codes).map_err(refused)?
+        } else if is_canonical {
+            let packed = Packed::from_i2s_file(layout, shape, reader.codes());
+            gguf.release(range);
+            packed.map_err(refused)?
+        } else {
+            let first_error = OnceLock::new();
+            let packed = Packed::from_rows(layout, shape, &|row, out: &mut [i8]| {
+                if let Err(error) = reader.row(row, out) {
+                    // Any of them will do; a weight of 0 cannot be an error of its own.
+                    first_error.get_or_init(|| error);
+                    out.fill(0);
+                }
+            });
+            gguf.release(range);
+            if let Some(source) = first_error.into_inner() {
+                return Err(GgufError::Codec { tensor: tensor_name, source }.into());
+            }
+            packed.map_err(refused)?
+        };
+        // What llama.cpp multiplies with when the weights' own scale is 1.
+        let factor_name = format!("{name}.scale");
+        self.take(&factor_name);
+        let scales = match gguf.opt_tensor(&factor_name)? {
+            None => scales,
+            Some(factor) => {
+                factor.expect_dims(&[1])?;
+                let factor = factor.to_f32()?[0];
+                if !(factor.is_finite() && factor > 0.0) {
+                    return Err(Error::NotFiniteWeight { tensor: factor_name, index: 0 });
+                }
+                scales.times(factor)
+            }
+        };
+        Ok(Linear::new(weights, scales, choice))
     }
 }

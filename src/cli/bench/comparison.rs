@@ -174,7 +174,7 @@ impl Rounds {
         baselines: &[Baseline],
         meter: &Meter,
     ) -> Result<(), Failure> {
-        let mut session = test.session(model)?;
+        let mut subject = test.subject(model)?;
         let bar = progress::line();
         let tell = |round: u32, who: &str| {
             bar.set_message(format!("{} {round}/{rounds} {who}", test.name()));
@@ -182,8 +182,8 @@ impl Rounds {
         };
         for round in 1..=rounds {
             tell(round, "trilut");
-            test.warm_up(&mut session)?;
-            self.ours.push(Turn::ours(test, &mut session, meter)?);
+            test.warm_up(&mut subject)?;
+            self.ours.push(Turn::ours(test, &mut subject, meter)?);
             for (baseline, turns) in baselines.iter().zip(&mut self.theirs) {
                 if interrupt::asked() {
                     return Err(Failure::interrupted());

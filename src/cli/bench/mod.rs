@@ -2,7 +2,7 @@
 //! or against other engines.
 //!
 //! A test reads or generates a number of tokens from an empty context; tokenizer and sampling are left
-//! out. Tests of several thread counts run one after the other, each after a warm-up.
+//! out. With `--batch` several texts are generated at once, as llama-batched-bench does. Tests of several thread counts run one after the other, each after a warm-up.
 //!
 //! With `--baseline` other engines of the llama-bench family take turns with ours ([`comparison`] says how
 //! and why that is fair), [`spelling`] reads what they print, [`agreement`] checks that they compute the
@@ -61,6 +61,10 @@ pub(crate) struct Args {
     /// Numbers of tokens to generate, separated by commas; 0 for none.
     #[arg(short = 'n', long, value_delimiter = ',', default_value = "128")]
     n_gen: Vec<usize>,
+    /// Numbers of texts that are generated at once, separated by commas; speeds are of all together.
+    #[arg(short, long, value_delimiter = ',', default_value = "1",
+          value_parser = clap::value_parser!(u16).range(1..=256))]
+    batch: Vec<u16>,
     /// Numbers of threads, separated by commas; every core without it.
     #[arg(short, long, value_delimiter = ',')]
     threads: Vec<usize>,
@@ -105,10 +109,11 @@ enum Output {
 impl Args {
     fn tests(&self) -> Result<Vec<Test>, Failure> {
         let prompts = self.n_prompt.iter().map(|&n| Test::Prompt(n));
-        let tests: Vec<Test> = prompts
-            .chain(self.n_gen.iter().map(|&n| Test::Generate(n)))
-            .filter(|test| test.tokens() > 0)
-            .collect();
+        let generations = self.n_gen.iter().flat_map(|&tokens| {
+            self.batch.iter().map(move |&texts| Test::generate(texts.into(), tokens))
+        });
+        let tests: Vec<Test> =
+            prompts.chain(generations).filter(|test| test.tokens() > 0).collect();
         if tests.is_empty() {
             return Err(
                 Failure::usage("there is nothing to measure").hint("trilut bench -p 512 -n 128")
@@ -138,6 +143,10 @@ pub(crate) fn bench(args: Args) -> Result<(), Failure> {
     let source = Source::new(args.model.clone());
     let meter = Meter::new(Path::new(rapl::ROOT));
     if args.versus.is_asked() {
+        if args.batch != [1] {
+            return Err(Failure::usage("other engines are compared with one text at a time")
+                .hint("trilut bench --batch 1,2,4,8 without --baseline"));
+        }
         return versus::bench(&args, &source, &tests, &threads, &meter);
     }
     let gguf = source.open()?;
@@ -178,7 +187,12 @@ fn tell_kernels(model: &Model) {
     let decode = model.kernels().map(|(layer, choice)| (layer, choice.kernel.kernel().text));
     let prompts = model.prefill_kernels().map(|(stack, pick)| (stack, pick.kernel.kernel().text));
     let threads = count(model.threads(), "thread");
+    let batches = model.kernels().map(|(layer, choice)| {
+        let one_by_one = choice.kernel.kernel().text;
+        (layer, choice.batch.kernel.map_or(one_by_one, |kernel| kernel.kernel().text))
+    });
     eprintln!("tokens with {threads}: {}", by_kernel(decode));
+    eprintln!("small batches with {threads}: {}", by_kernel(batches));
     eprintln!("prompts with {threads}: {}", by_kernel(prompts));
 }
 

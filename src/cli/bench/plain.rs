@@ -27,6 +27,8 @@ pub(super) struct Measured {
     n_threads: usize,
     n_prompt: usize,
     n_gen: usize,
+    /// Texts that run at once; speeds are of all of them together.
+    n_sequences: usize,
     test: String,
     avg_ns: u64,
     stddev_ns: u64,
@@ -69,14 +71,14 @@ pub(super) fn measure(
     bandwidth: Bandwidth,
     meter: &Meter,
 ) -> Result<Measured, Failure> {
-    let mut session = test.session(model)?;
-    test.warm_up(&mut session)?;
+    let mut subject = test.subject(model)?;
+    test.warm_up(&mut subject)?;
     let bar = progress::line();
     let mut turns = Vec::new();
     for repetition in 1..=repetitions {
         bar.set_message(format!("{} {repetition}/{repetitions}", test.name()));
         bar.tick();
-        turns.push(Turn::ours(test, &mut session, meter)?);
+        turns.push(Turn::ours(test, &mut subject, meter)?);
         if interrupt::asked() {
             return Err(Failure::interrupted());
         }
@@ -101,6 +103,7 @@ pub(super) fn measure(
         n_threads: model.threads(),
         n_prompt,
         n_gen,
+        n_sequences: test.sequences(),
         test: test.name(),
         avg_ns: avg_ns as u64,
         stddev_ns: stddev_ns as u64,
@@ -164,6 +167,17 @@ pub(super) fn footer(results: &[Measured], meter: &Meter) {
                 r.bytes_per_token as f64 / 1e6,
                 share * 100.0,
                 r.bandwidth_gbps,
+            );
+        }
+        let alone = results
+            .iter()
+            .find(|one| (one.n_sequences, one.n_threads, one.n_gen) == (1, r.n_threads, r.n_gen));
+        if let Some(one) = alone.filter(|_| r.n_sequences > 1) {
+            eprintln!(
+                "{} with {threads} makes {:.2} times as many tokens per second as {}",
+                r.test,
+                r.median_ts / one.median_ts,
+                one.test,
             );
         }
         if let Some(joules) = r.joules_per_token {

@@ -2,8 +2,7 @@
 
 use super::super::failure::Failure;
 use super::meter::{Cost, Meter, resident_bytes};
-use super::test::Test;
-use trilut_runtime::Session;
+use super::test::{Subject, Test};
 
 /// A turn.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -24,9 +23,9 @@ impl Turn {
     }
 
     /// A turn of ours.
-    pub(super) fn ours(test: Test, session: &mut Session, meter: &Meter) -> Result<Self, Failure> {
+    pub(super) fn ours(test: Test, subject: &mut Subject, meter: &Meter) -> Result<Self, Failure> {
         let before = meter.own();
-        let time = test.run(session)?;
+        let time = test.run(subject)?;
         let cost = meter.cost(&before, &meter.own());
         let ns = u64::try_from(time.as_nanos()).unwrap_or(u64::MAX);
         Ok(Self::new(ns, Some(cost), resident_bytes("self", "VmRSS")))

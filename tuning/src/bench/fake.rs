@@ -10,8 +10,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::rc::Rc;
 use std::time::{Duration, SystemTime};
 use trilut_kernels::{
-    Activation, Cost, Format, Gemm, GemmInfo, GemmKernel, GemmRunnable, Gemv, Isa, Kernel,
-    KernelInfo, Layout, PackedView, PanelForm, Runnable, Shape, Supported, reference,
+    Activation, Batch, BatchInfo, BatchKernel, BatchRunnable, Cost, Format, Gemm, GemmInfo,
+    GemmKernel, GemmRunnable, Gemv, Isa, Kernel, KernelInfo, Layout, PackedView, PanelForm,
+    Runnable, Shape, Supported, reference,
 };
 use trilut_presets::preset::Weights;
 
@@ -92,6 +93,50 @@ pub(crate) fn named(name: &str, cost: Cost, prefetches: bool, exactness: Exactne
     // SAFETY: `run` is a plain function, which the scalar ISA stands for.
     let kernel = Box::leak(Box::new(unsafe { GemmKernel::new(info, run) }));
     AnyKernel::Gemm(GemmRunnable::new(kernel, supported).unwrap())
+}
+
+/// A kernel called `batch_i2s_dot_<micro>_scalar`.
+fn batch(micro: &str, run: fn(&mut Batch<'_>)) -> AnyKernel {
+    let text: &'static str = format!("batch_i2s_dot_{micro}_scalar").leak();
+    let info = BatchInfo {
+        text,
+        name: text.parse().unwrap(),
+        layout: Layout::I2s,
+        activation: Activation::Plain,
+        bounds: &[],
+        prefetches: true,
+        cost: COST,
+        hash: 0x1230 + text.len() as u64,
+    };
+    // SAFETY: `run` is a plain function, which the scalar ISA stands for.
+    let kernel = Box::leak(Box::new(unsafe { BatchKernel::new(info, run) }));
+    AnyKernel::Batch(BatchRunnable::new(kernel, Supported::detect(Isa::Scalar).unwrap()).unwrap())
+}
+
+fn run_batch(call: &mut Batch<'_>) {
+    let weights = PackedView::new(Layout::I2s, call.shape, call.weights).unwrap().unpack();
+    for (token, out) in call.tokens.iter().zip(call.out.chunks_mut(call.rows.len().max(1))) {
+        let q: Vec<i8> = token[..call.shape.k].iter().map(|b| *b as i8).collect();
+        let sums = reference::gemv(call.shape, &weights, &q);
+        out.copy_from_slice(&sums[call.rows.clone()]);
+    }
+}
+
+fn run_wrong_batch(call: &mut Batch<'_>) {
+    run_batch(call);
+    if let Some(sum) = call.out.first_mut() {
+        *sum += 1;
+    }
+}
+
+/// A small-batch kernel that is exact.
+pub(crate) fn exact_batch(micro: &str) -> AnyKernel {
+    batch(micro, run_batch)
+}
+
+/// A small-batch kernel whose first sum is off by one.
+pub(crate) fn wrong_batch(micro: &str) -> AnyKernel {
+    batch(micro, run_wrong_batch)
 }
 
 const COST: Cost = Cost { instructions_per_weight: 0.1, bytes_per_weight: 0.25 };
@@ -366,12 +411,12 @@ mod tests {
     #[test]
     fn a_wrong_kernel_is_named_with_its_first_difference() {
         let shape = Shape { m: 64, k: 128 };
-        for wrong in [wrong("r8u8"), wrong_gemm("r1t8")] {
+        for wrong in [wrong("r8u8"), wrong_batch("r1t8"), wrong_gemm("r1t8")] {
             let error = check(&wrong, shape).unwrap_err();
             assert!(matches!(error, Inexact::Sum { shape: Shape { m: 61, k: 128 }, .. }));
             assert!(error.to_string().contains("must be"), "{error}");
         }
-        for exact in [exact("r1u1"), exact_gemm("r1t8")] {
+        for exact in [exact("r1u1"), exact_batch("r1t8"), exact_gemm("r1t8")] {
             assert_eq!(check(&exact, shape), Ok(()));
         }
     }

@@ -36,7 +36,7 @@ impl Token {
 
 /// Prepares all forms that the layouts need; returns the nanoseconds that each form costs beyond the
 /// plain one. Decoding pays this once per input, so it belongs to the price of lookup kernels.
-fn prepare_times(
+pub(super) fn prepare_times(
     activations: &mut Activations,
     q: &[i8],
     layouts: &[Layout],
@@ -64,7 +64,7 @@ impl Work for Token {
     fn ready(&mut self, candidate: &Candidate) -> Result<Option<Layout>, String> {
         match candidate.kernel {
             AnyKernel::Gemv(kernel) => Ok(Some(kernel.layout())),
-            AnyKernel::Gemm(_) => Err(format!("{candidate} cannot run one token")),
+            _ => Err(format!("{candidate} cannot run one token")),
         }
     }
 
@@ -87,10 +87,7 @@ impl Work for Token {
 
     /// Decoding prepares activations once per input, so it belongs to the price of lookup kernels.
     fn beyond(&self, candidate: &Candidate) -> f64 {
-        match candidate.kernel {
-            AnyKernel::Gemv(kernel) => self.preparing.get(&kernel.activation()).copied(),
-            AnyKernel::Gemm(_) => None,
-        }
-        .unwrap_or(0.0)
+        let form = candidate.kernel.activation();
+        form.and_then(|form| self.preparing.get(&form).copied()).unwrap_or(0.0)
     }
 }

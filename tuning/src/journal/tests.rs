@@ -19,6 +19,7 @@ fn request() -> Request {
         machine: Machine::default(),
         model_bytes: 1 << 40,
         prior: Prior::default(),
+        decoded: Vec::new(),
     }
 }
 

@@ -17,7 +17,7 @@ use crate::second_opinion::{self, Opinion};
 use crate::{AnyKernel, Candidate};
 use crate::{runoff, space};
 use std::collections::BTreeSet;
-use trilut_kernels::{Isa, Layout};
+use trilut_kernels::{Format, Isa, Layout};
 use trilut_presets::preset::Effort;
 
 /// A rival this close behind the leader meets it in pairs.
@@ -76,7 +76,7 @@ pub(super) fn tune_layer(
     notes: &mut Vec<String>,
 ) -> Result<Option<ShapeReport>, TuneError> {
     let (shape, time) = (layer.shape, watch.time);
-    let formats = request.formats_in(layer.phase);
+    let formats = request.formats_of(&layer);
     let stored = lab.layout(formats[0], shape);
     let mut refused = Vec::new();
     let mut gate = Gate::new(shape, stored);
@@ -85,7 +85,7 @@ pub(super) fn tune_layer(
     gate.check(&default.kernel).map_err(|source| TuneError::DefaultInexact { layer, source })?;
     let all = space::kernels(lab, &layer, formats);
     let space = space::fingerprint(&all);
-    let scalar = scalar_kernel(&all, request).filter(|k| gate.check(k).is_ok());
+    let scalar = scalar_kernel(&all, formats[0]).filter(|k| gate.check(k).is_ok());
     let incumbent = incumbent(&all, request, &layer).filter(|c| gate.check(&c.kernel).is_ok());
     let kernels = choose(all, &default, &layer, request, |kernel| {
         let verdict = gate.check(kernel);
@@ -334,8 +334,8 @@ fn incumbent(kernels: &[AnyKernel], request: &Request, layer: &ShapeUse) -> Opti
 }
 
 /// The portable kernel of the model's own format with the least work: the yardstick of reports.
-fn scalar_kernel(kernels: &[AnyKernel], request: &Request) -> Option<AnyKernel> {
-    let own = |k: &&AnyKernel| k.format().is_none_or(|format| format == request.formats[0]);
+fn scalar_kernel(kernels: &[AnyKernel], format: Format) -> Option<AnyKernel> {
+    let own = |k: &&AnyKernel| k.format().is_none_or(|own| own == format);
     kernels
         .iter()
         .filter(|k| k.isa() == Isa::Scalar)

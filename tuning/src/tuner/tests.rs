@@ -13,6 +13,7 @@ fn request(effort: Effort) -> Request {
     Request {
         shapes: vec![layer(64, 128), layer(96, 256)],
         formats: vec![Format::I2S],
+        decoded: vec![],
         threads: 1,
         effort,
         time_limit: Duration::from_secs(60),
@@ -297,9 +298,27 @@ fn phases_share_the_time_alike() {
 }
 
 #[test]
-fn small_batches_are_refused() {
-    let shapes = vec![ShapeUse { phase: Phase::SmallBatch, ..layer(64, 128) }];
-    let bad = Request { shapes, ..request(Effort::Measure) };
-    let error = tune(&bad, &mut crate::Silent).unwrap_err();
-    assert!(matches!(error, TuneError::SmallBatch) && error.hint().is_some());
+fn small_batches_are_tuned_on_what_decoding_reads() {
+    let times = &[("r1u1", 100.0), ("r1t8", 400.0), ("r2t8", 200.0), ("r4t8", 100.0)];
+    let kernels = vec![
+        fake::exact("r1u1"),
+        fake::exact_batch("r1t8"),
+        fake::exact_batch("r2t8"),
+        fake::wrong_batch("r4t8"),
+    ];
+    let mut lab = FakeLab::new(kernels, Script { times, ..Script::default() });
+    let decode = layer(64, 128);
+    let batch = ShapeUse { phase: Phase::SmallBatch, ..decode };
+    let formats = vec![Format::Tl1, Format::I2S];
+    let both = Request { shapes: vec![decode, batch], formats, ..request(Effort::Measure) };
+    let mut notes = Notes::default();
+    let outcome = run(&mut lab, &both, &mut notes);
+    assert_eq!((outcome.shapes.len(), outcome.stopped), (2, None));
+    assert!(notes.refused.iter().any(|kernel| kernel.contains("r4t8")));
+    let record = outcome.preset.record(decode.shape, Phase::SmallBatch, 1).unwrap();
+    assert_eq!((&record.kernel[..], record.tokens), ("batch_i2s_dot_r2t8_scalar", 4));
+    // Decoding raced both formats and reads this one.
+    assert_eq!((record.format, &record.formats[..]), (Format::I2S, &[Format::I2S][..]));
+    let text = outcome.preset.to_text();
+    assert_eq!(Preset::parse(&text, "tuned").unwrap(), outcome.preset);
 }

@@ -116,7 +116,7 @@ pub(super) fn record(
     // Records are whole nanoseconds, and none of them is 0.
     let ns = |ns: f64| (ns.round() as u64).max(1);
     let Candidate { kernel, tile } = winner.candidate;
-    let formats = request.formats_in(found.layer.phase);
+    let formats = request.formats_of(&found.layer);
     let samples = &winner.samples;
     // A check that the challenger did not pass says nothing of the default.
     let is_default = winner.candidate.is(&default.candidate);

@@ -18,6 +18,7 @@ fn the_page_is_whole_and_loads_nothing() {
         machine: Machine { brand: "<script>&".to_owned(), ..Machine::default() },
         model_bytes: 1 << 20,
         prior: Prior::default(),
+        decoded: Vec::new(),
     };
     let mut silent = trilut_tuning::Silent;
     let mut recorder = Recorder::new(&mut silent);

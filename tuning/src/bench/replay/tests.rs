@@ -46,6 +46,7 @@ fn run(table: &Table, spoil: Spoil, effort: Effort) -> Run {
         machine: Machine::default(),
         model_bytes: 1 << 40,
         prior: Prior::default(),
+        decoded: Vec::new(),
     };
     let outcome = tune_in(&mut lab, &request, &mut Silent).unwrap();
     let record = &outcome.preset.records()[0];

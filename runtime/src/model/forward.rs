@@ -1,18 +1,19 @@
-//! The forward pass of `bitnet-b1.58`, to be read from top to bottom.
+//! The forward pass, to be read from top to bottom. What differs between the families of models is in
+//! [`Family`](super::Family) and, with it, in the [`Entry`]s of a block.
 //!
 //! One parallel region per call; inside, every operation is split over the workers by position and
 //! ended by a barrier where the next one reads what others wrote. Rows of a matrix go to the same
-//! worker for all tokens of the batch. One token or a few go through the gemv kernels, a block of rows
-//! at a time, so that weights read once serve every token; more go through a gemm kernel, in tiles, the
-//! layers that share an input stacked into one matrix. Each value is computed by one fixed sequence of
-//! operations, whatever the batch, the threads, the kernels and the ISA.
+//! worker for all tokens of the batch. One token goes through the gemv kernels and a few through those of
+//! small batches, a block of rows at a time, so that weights read once serve every token; more go through
+//! a gemm kernel, in tiles, the layers that share an input stacked into one matrix. Each value is computed
+//! by one fixed sequence of operations, whatever the batch, the threads, the kernels and the ISA.
 
 use super::attention::{attend, heads_per_task};
 use super::linear::Linear;
 use super::passage::{Passage, Token, passages};
 use super::scratch::{Input, ScratchParts};
-use super::stack::{LEAST_TOKENS, Order, Outputs, PrefillChoice, Stack};
-use super::weights::{Block, Weights};
+use super::stack::{Order, Outputs, PrefillChoice, Stack};
+use super::weights::{Block, Entry, Weights};
 use super::{Config, Row};
 use crate::cache::Layout;
 use crate::trace::Trace;
@@ -23,10 +24,11 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use trilut_kernels::float::{elementwise, norm, reduce, rope::Rope};
 use trilut_kernels::pool::{Parts, Worker};
 use trilut_kernels::{Panel, Supported, Tile};
+use trilut_presets::models::Activation;
 
 /// Rows of a ternary matrix that are kept in cache while all tokens of a batch pass over them: the most
 /// that a lookup kernel takes in one pass.
-const BLOCK_ROWS: usize = 4 * Tile::ROW_QUANTUM;
+pub(super) const BLOCK_ROWS: usize = 4 * Tile::ROW_QUANTUM;
 
 /// The same of the head, whose rows are floats.
 const HEAD_BLOCK_ROWS: usize = 32;
@@ -36,7 +38,9 @@ pub(crate) struct Forward<'a, 't> {
     pub(crate) config: &'a Config,
     pub(crate) weights: &'a Weights,
     /// In the order of [`Config::stacks`].
-    pub(crate) stacks: &'a [PrefillChoice; 4],
+    pub(crate) stacks: &'a [PrefillChoice],
+    /// Tokens from which on a batch is run as a prompt.
+    pub(crate) least_prompt: usize,
     pub(crate) rope: &'a Rope,
     pub(crate) isa: Supported,
     pub(crate) rows: &'a [Row],
@@ -45,6 +49,8 @@ pub(crate) struct Forward<'a, 't> {
     pub(crate) values: Parts<'a, f16>,
     pub(crate) scratch: ScratchParts<'a>,
     pub(crate) trace: Option<&'a Mutex<&'t mut Trace>>,
+    /// Whether the wanted rows go through the head; else the normed `h` is what is wanted.
+    pub(crate) head: bool,
     /// Set when a norm, the attention or the logits met a value that is not finite.
     pub(crate) not_finite: AtomicBool,
 }
@@ -63,45 +69,46 @@ impl Forward<'_, '_> {
         self.logits(worker);
     }
 
-    /// h = embedding[token]
+    /// h = embedding[token], scaled where the family does
     fn embed(&self, worker: &Worker) {
         for t in worker.share(self.rows.len(), 1) {
             // SAFETY: an own token.
             let h = unsafe { self.scratch.h.get_mut(at(t, self.config.hidden)) };
             self.weights.embedding.row(self.isa, self.rows[t].token as usize, h);
+            if self.config.family.scaled_embedding {
+                elementwise::scale(self.isa, h, (self.config.hidden as f32).sqrt());
+            }
         }
         worker.barrier();
     }
 
-    /// h += attn_output(norm(attention(rope(q), rope(k), v))) with q, k, v of norm(h)
+    /// h += attn_output(attention(rope(q), rope(k), v)) with q, k, v of norm(h); the heads' outputs, and
+    /// what is added to h, are normed where the family does
     fn attention(&self, worker: &Worker, layer: usize, block: &Block) {
         let (config, scratch) = (self.config, &self.scratch);
         let (heads, kv_heads, head_dim) = (config.heads, config.kv_heads, config.head_dim);
 
-        let linears = [&block.q, &block.k, &block.v];
-        let stack = Stack { linears: &linears, order: Order::OneByOne, choice: &self.stacks[0] };
-        let inputs = self.quantised(worker, &scratch.h, &block.attn_norm, &stack);
-        self.record(worker, || format!("blk.{layer}.attn_qkv"), inputs);
         // n x heads x head_dim, n x kv_heads x head_dim twice
-        let outs = [&scratch.q, &scratch.k, &scratch.v];
-        if self.is_prompt() {
-            self.stack(worker, &stack, |Outputs { layer, rows, token, values }| {
-                // SAFETY: own rows of a token.
-                let out = unsafe { outs[layer].get_mut(within(token, linears[layer].m(), &rows)) };
-                out.copy_from_slice(values);
-            });
-        } else {
-            linears
-                .iter()
-                .zip(outs)
-                .for_each(|(linear, out)| self.linear(worker, linear, inputs, out));
+        let mut outs = &[&scratch.q, &scratch.k, &scratch.v][..];
+        for entry in &block.qkv {
+            let (own_outs, rest) = outs.split_at(entry.linears.len());
+            let stack = self.stack_of(entry, Order::OneByOne);
+            let inputs = self.quantised(worker, &scratch.h, entry, &stack);
+            self.record(worker, layer, entry, inputs);
+            self.write_linears(worker, &stack, inputs, own_outs);
+            worker.barrier();
+            outs = rest;
         }
-        worker.barrier();
 
-        // Queries are turned in place; keys and values go to the cache as f16.
+        // Queries are turned in place; keys and values go to the cache as f16. Heads are normed first where
+        // the family does.
+        let norms = block.head_norms.as_ref();
         for unit in worker.share(self.rows.len() * heads, 1) {
             // SAFETY: an own head of a token's query.
             let q = unsafe { scratch.q.get_mut(at(unit, head_dim)) };
+            if let Some([norm, _]) = norms {
+                self.norm_in_place(worker, norm, q);
+            }
             self.rope.rotate(self.isa, self.rows[unit / heads].position, q);
         }
         for unit in worker.share(self.rows.len() * kv_heads, 1) {
@@ -118,6 +125,9 @@ impl Forward<'_, '_> {
                     self.values.get_mut(place),
                 )
             };
+            if let Some([_, norm]) = norms {
+                self.norm_in_place(worker, norm, k);
+            }
             self.rope.rotate(self.isa, row.position, k);
             elementwise::narrow_f16(self.isa, k, key);
             elementwise::narrow_f16(self.isa, v, value);
@@ -133,12 +143,7 @@ impl Forward<'_, '_> {
         }
         worker.barrier();
 
-        let linears = [&block.attn_output];
-        let stack = Stack { linears: &linears, order: Order::OneByOne, choice: &self.stacks[1] };
-        let inputs = self.quantised(worker, &scratch.heads, &block.attn_sub_norm, &stack);
-        self.record(worker, || format!("blk.{layer}.attn_output"), inputs);
-        self.add_linear(worker, &stack, inputs, &scratch.h); // n x hidden
-        worker.barrier();
+        self.add_entry(worker, layer, &block.attn_output, &scratch.heads, &block.attn_post_norm);
     }
 
     /// heads = attention(q, keys, values), a token at a time
@@ -196,56 +201,89 @@ impl Forward<'_, '_> {
         }
     }
 
-    /// h += ffn_down(norm(relu²(gate) * up)) with gate, up of norm(h)
+    /// h += ffn_down(activation(gate) * up) with gate, up of norm(h); the product, and what is added to h,
+    /// are normed where the family does
     fn feed_forward(&self, worker: &Worker, layer: usize, block: &Block) {
-        let (ffn, scratch) = (self.config.ffn, &self.scratch);
-
-        let linears = [&block.gate, &block.up];
-        let stack = Stack { linears: &linears, order: Order::SideBySide, choice: &self.stacks[2] };
-        let inputs = self.quantised(worker, &scratch.h, &block.ffn_norm, &stack);
-        self.record(worker, || format!("blk.{layer}.ffn_gate_up"), inputs);
-        if self.is_prompt() {
-            self.stack(worker, &stack, |Outputs { layer, rows, token, values }| {
-                // SAFETY: own rows of a token.
-                let gate = unsafe { scratch.gate.get_mut(within(token, ffn, &rows)) }; // n x ffn
-                match layer {
-                    0 => gate.copy_from_slice(values),
-                    _ => elementwise::relu2_mul(self.isa, gate, values),
-                }
-            });
-        } else {
-            self.gate_up(worker, block, inputs);
+        let scratch = &self.scratch;
+        // Whether the entry begins with the gate or with up.
+        let mut first = 0;
+        for entry in &block.gate_up {
+            let stack = self.stack_of(entry, Order::SideBySide);
+            let inputs = self.quantised(worker, &scratch.h, entry, &stack);
+            self.record(worker, layer, entry, inputs);
+            if self.is_prompt() {
+                self.stack(worker, &stack, |Outputs { layer, rows, token, values }| {
+                    // SAFETY: own rows of a token.
+                    let gate =
+                        unsafe { scratch.gate.get_mut(within(token, self.config.ffn, &rows)) };
+                    match first + layer {
+                        0 => gate.copy_from_slice(values),
+                        _ => self.activate(gate, values),
+                    }
+                });
+            } else {
+                self.gate_up(worker, &entry.linears, first, inputs);
+            }
+            worker.barrier();
+            first += entry.linears.len();
         }
-        worker.barrier();
-
-        let linears = [&block.down];
-        let stack = Stack { linears: &linears, order: Order::OneByOne, choice: &self.stacks[3] };
-        let inputs = self.quantised(worker, &scratch.gate, &block.ffn_sub_norm, &stack);
-        self.record(worker, || format!("blk.{layer}.ffn_down"), inputs);
-        self.add_linear(worker, &stack, inputs, &scratch.h); // n x hidden
-        worker.barrier();
+        self.add_entry(worker, layer, &block.down, &scratch.gate, &block.ffn_post_norm);
     }
 
-    /// gate = relu²(gate) * up, n x ffn, by gemv kernels
-    fn gate_up(&self, worker: &Worker, block: &Block, inputs: &[Input]) {
+    /// gate = gate, then gate = activation(gate) * up, n x ffn, for those of the two layers that are
+    /// given, by gemv kernels
+    fn gate_up(&self, worker: &Worker, linears: &[Linear], first: usize, inputs: &[Input]) {
         // SAFETY: the worker's own.
         let own = unsafe { &mut self.scratch.own.get_mut(at(worker.index, 1))[0] };
         // Both have one shape, so one kernel and one division of the rows.
-        for rows in self.row_blocks(worker, &block.gate) {
-            let (sums, up) = (&mut own.sums[..rows.len()], &mut own.floats[..rows.len()]);
+        for rows in self.row_blocks(worker, &linears[0]) {
+            let (n, len) = (inputs.len(), rows.len());
+            let sums = &mut own.sums[..linears.len() * n * len];
+            for (linear, sums) in linears.iter().zip(sums.chunks_exact_mut(n * len)) {
+                linear.sums(inputs, rows.clone(), sums);
+            }
+            let up = &mut own.floats[..len];
             for (t, input) in inputs.iter().enumerate() {
                 // SAFETY: own rows of a token.
-                let gate = unsafe { self.scratch.gate.get_mut(within(t, block.gate.m(), &rows)) };
-                block.gate.rows(&input.activations, input.amax, rows.clone(), sums, gate);
-                block.up.rows(&input.activations, input.amax, rows.clone(), sums, up);
-                elementwise::relu2_mul(self.isa, gate, up);
+                let gate = unsafe { self.scratch.gate.get_mut(within(t, self.config.ffn, &rows)) };
+                let each = (first..).zip(linears).zip(sums.chunks_exact(n * len));
+                for ((layer, linear), sums) in each {
+                    let out = if layer == 0 { &mut *gate } else { &mut *up };
+                    linear.floats(rows.clone(), &sums[at(t, len)], input.amax, out);
+                    if layer == 1 {
+                        self.activate(gate, up);
+                    }
+                }
             }
         }
     }
 
+    /// gate = activation(gate) * up
+    fn activate(&self, gate: &mut [f32], up: &[f32]) {
+        match self.config.family.activation {
+            Activation::Relu2 => elementwise::relu2_mul(self.isa, gate, up),
+            Activation::Silu => elementwise::silu_mul(self.isa, gate, up),
+            Activation::Gelu => elementwise::gelu_mul(self.isa, gate, up),
+        }
+    }
+
+    /// x = norm(x), of a head
+    fn norm_in_place(&self, worker: &Worker, weight: &[f32], x: &mut [f32]) {
+        // SAFETY: the worker's own.
+        let own = unsafe { &mut self.scratch.own.get_mut(at(worker.index, 1))[0] };
+        let normed = &mut own.normed[..x.len()];
+        self.check(norm::rms_norm(self.isa, x, weight, self.config.eps, normed).is_finite());
+        x.copy_from_slice(normed);
+    }
+
+    /// The stack of an entry's layers.
+    fn stack_of<'b>(&'b self, entry: &'b Entry, order: Order) -> Stack<'b> {
+        Stack { linears: &entry.linears, order, choice: &self.stacks[entry.stack] }
+    }
+
     /// Whether the batch is large enough for the gemm kernels.
     fn is_prompt(&self) -> bool {
-        self.rows.len() >= LEAST_TOKENS
+        self.rows.len() >= self.least_prompt
     }
 
     /// Runs this worker's rows of a stack for all tokens.
@@ -278,57 +316,71 @@ impl Forward<'_, '_> {
             self.check(norm::rms_norm(self.isa, h, norm, eps, normed).is_finite());
             h.copy_from_slice(normed);
         }
+        if !self.head {
+            return;
+        }
         worker.barrier();
 
         let head = self.weights.head();
         let share = worker.share(vocab, HEAD_BLOCK_ROWS);
         // One token streams its whole share; several go over a block together.
-        let block = if wanted().count() == 1 { share.len().max(1) } else { HEAD_BLOCK_ROWS };
+        let alone = wanted().count() == 1;
+        let block = if alone { share.len().max(1) } else { HEAD_BLOCK_ROWS };
+        // SAFETY: the normed tokens are complete.
+        let token = |(t, _)| unsafe { scratch.h.get(at(t, hidden)) };
+        let tokens: Vec<&[f32]> = wanted().map(token).collect();
         for start in share.clone().step_by(block) {
             let rows = start..share.end.min(start + block);
-            for (index, (t, _)) in wanted().enumerate() {
-                // SAFETY: the normed token is complete; the output is own rows of a token.
-                let (h, out) = unsafe {
-                    (
-                        scratch.h.get(at(t, hidden)),
-                        scratch.logits.get_mut(within(index, vocab, &rows)),
-                    )
-                };
-                head.rows_times(self.isa, rows.clone(), h, out);
-                self.check(reduce::all_finite(self.isa, out));
+            let out = |index| {
+                // SAFETY: own rows of a token.
+                unsafe { scratch.logits.get_mut(within(index, vocab, &rows)) }
+            };
+            let mut outs: Vec<&mut [f32]> = (0..tokens.len()).map(out).collect();
+            match (&tokens[..], &mut outs[..]) {
+                ([token], [out]) => head.rows_times(self.isa, rows.clone(), token, out),
+                (tokens, outs) => head.rows_times_each(self.isa, rows.clone(), tokens, outs),
             }
+            outs.iter().for_each(|out| self.check(reduce::all_finite(self.isa, out)));
         }
     }
 
-    /// The int8 form of norm(source[t]) for every token, prepared for the stack's kernels. A single token
-    /// is normed by every worker for itself, which is cheaper than a barrier; several are split.
+    /// The int8 form of source[t], behind the entry's norms, for every token, prepared for the stack's
+    /// kernels. A single token is normed by every worker for itself, which is cheaper than a barrier;
+    /// several are split.
     fn quantised(
         &self,
         worker: &Worker,
         source: &Parts<f32>,
-        weight: &[f32],
+        entry: &Entry,
         stack: &Stack<'_>,
     ) -> &[Input] {
-        let (n, scratch) = (self.rows.len(), &self.scratch);
+        let (n, scratch, width) = (self.rows.len(), &self.scratch, entry.linears[0].k());
         let alone = n == 1;
         // SAFETY: the worker's own.
         let own = unsafe { &mut scratch.own.get_mut(at(worker.index, 1))[0] };
-        let normed = &mut own.normed[..weight.len()];
         for t in if alone { 0..1 } else { worker.share(n, 1) } {
             let slot = if alone { worker.index } else { t };
             // SAFETY: the source is complete; the slot is the worker's or an own token's.
-            let (x, input) = unsafe {
-                (source.get(at(t, weight.len())), &mut scratch.inputs.get_mut(at(slot, 1))[0])
-            };
-            self.check(norm::rms_norm(self.isa, x, weight, self.config.eps, normed).is_finite());
-            input.amax = input.activations.quantise(self.isa, normed);
+            let (x, input) =
+                unsafe { (source.get(at(t, width)), &mut scratch.inputs.get_mut(at(slot, 1))[0]) };
+            let (mut from, mut to) = (&mut own.again[..width], &mut own.normed[..width]);
+            for (index, weight) in entry.norms.iter().enumerate() {
+                let x = if index == 0 { x } else { &*from };
+                self.check(norm::rms_norm(self.isa, x, weight, self.config.eps, to).is_finite());
+                std::mem::swap(&mut from, &mut to);
+            }
+            let x = if entry.norms.is_empty() { x } else { &*from };
+            if entry.norms.is_empty() {
+                self.check(reduce::all_finite(self.isa, x));
+            }
+            input.amax = input.activations.quantise(self.isa, x);
             self.check(input.amax.is_finite());
             if self.is_prompt() {
                 // SAFETY: an own token.
                 let amax = unsafe { scratch.amax.get_mut(at(t, 1)) };
                 amax[0] = input.amax;
             } else {
-                stack.linears.iter().for_each(|linear| linear.prepare(&mut input.activations));
+                stack.linears.iter().for_each(|linear| linear.prepare(&mut input.activations, n));
             }
         }
         if alone {
@@ -352,23 +404,71 @@ impl Forward<'_, '_> {
         inputs
     }
 
-    /// out[t] = linear(inputs[t]) for this worker's rows
-    fn linear(&self, worker: &Worker, linear: &Linear, inputs: &[Input], out: &Parts<f32>) {
+    /// out[t] = linear(inputs[t]) for this worker's rows of each layer of a stack
+    fn write_linears(
+        &self,
+        worker: &Worker,
+        stack: &Stack<'_>,
+        inputs: &[Input],
+        outs: &[&Parts<f32>],
+    ) {
+        if self.is_prompt() {
+            return self.stack(worker, stack, |Outputs { layer, rows, token, values }| {
+                let m = stack.linears[layer].m();
+                // SAFETY: own rows of a token.
+                let out = unsafe { outs[layer].get_mut(within(token, m, &rows)) };
+                out.copy_from_slice(values);
+            });
+        }
         // SAFETY: the worker's own.
         let own = unsafe { &mut self.scratch.own.get_mut(at(worker.index, 1))[0] };
-        for rows in self.row_blocks(worker, linear) {
-            let sums = &mut own.sums[..rows.len()];
-            for (t, input) in inputs.iter().enumerate() {
-                // SAFETY: own rows of a token.
-                let out = unsafe { out.get_mut(within(t, linear.m(), &rows)) };
-                linear.rows(&input.activations, input.amax, rows.clone(), sums, out);
+        for (linear, out) in stack.linears.iter().zip(outs) {
+            for rows in self.row_blocks(worker, linear) {
+                let sums = &mut own.sums[..inputs.len() * rows.len()];
+                linear.sums(inputs, rows.clone(), sums);
+                let each = inputs.iter().zip(sums.chunks_exact(rows.len()));
+                for (t, (input, sums)) in each.enumerate() {
+                    // SAFETY: own rows of a token.
+                    let out = unsafe { out.get_mut(within(t, linear.m(), &rows)) };
+                    linear.floats(rows.clone(), sums, input.amax, out);
+                }
             }
         }
     }
 
+    /// h[t] += linear(source[t]), of an entry of one layer, its output normed where there is a norm
+    fn add_entry(
+        &self,
+        worker: &Worker,
+        layer: usize,
+        entry: &Entry,
+        source: &Parts<f32>,
+        post_norm: &Option<Vec<f32>>,
+    ) {
+        let (scratch, hidden) = (&self.scratch, self.config.hidden);
+        let stack = self.stack_of(entry, Order::OneByOne);
+        let inputs = self.quantised(worker, source, entry, &stack);
+        self.record(worker, layer, entry, inputs);
+        let Some(weight) = post_norm else {
+            self.add_linear(worker, &stack, inputs, &scratch.h); // n x hidden
+            worker.barrier();
+            return;
+        };
+        self.write_linears(worker, &stack, inputs, &[&scratch.delta]); // n x hidden
+        worker.barrier();
+        for t in worker.share(self.rows.len(), 1) {
+            // SAFETY: an own token.
+            let (delta, h) =
+                unsafe { (scratch.delta.get_mut(at(t, hidden)), scratch.h.get_mut(at(t, hidden))) };
+            self.norm_in_place(worker, weight, delta);
+            elementwise::add(self.isa, h, delta);
+        }
+        worker.barrier();
+    }
+
     /// out[t] += linear(inputs[t]) for this worker's rows, the linear layer being the stack's only one
     fn add_linear(&self, worker: &Worker, stack: &Stack<'_>, inputs: &[Input], out: &Parts<f32>) {
-        let linear = stack.linears[0];
+        let linear = &stack.linears[0];
         if self.is_prompt() {
             return self.stack(worker, stack, |Outputs { rows, token, values, .. }| {
                 // SAFETY: own rows of a token.
@@ -379,9 +479,11 @@ impl Forward<'_, '_> {
         // SAFETY: the worker's own.
         let own = unsafe { &mut self.scratch.own.get_mut(at(worker.index, 1))[0] };
         for rows in self.row_blocks(worker, linear) {
-            let (sums, floats) = (&mut own.sums[..rows.len()], &mut own.floats[..rows.len()]);
-            for (t, input) in inputs.iter().enumerate() {
-                linear.rows(&input.activations, input.amax, rows.clone(), sums, floats);
+            let sums = &mut own.sums[..inputs.len() * rows.len()];
+            let floats = &mut own.floats[..rows.len()];
+            linear.sums(inputs, rows.clone(), sums);
+            for (t, (input, sums)) in inputs.iter().zip(sums.chunks_exact(rows.len())).enumerate() {
+                linear.floats(rows.clone(), sums, input.amax, floats);
                 // SAFETY: own rows of a token.
                 let out = unsafe { out.get_mut(within(t, linear.m(), &rows)) };
                 elementwise::add(self.isa, out, floats);
@@ -392,7 +494,8 @@ impl Forward<'_, '_> {
     /// This worker's rows of a linear layer: whole tasks for one token, small blocks for several.
     fn row_blocks(&self, worker: &Worker, linear: &Linear) -> impl Iterator<Item = Range<usize>> {
         let block = if self.rows.len() == 1 { usize::MAX } else { BLOCK_ROWS };
-        let tasks = worker.tasks(linear.m(), linear.tile().rows_per_task, Tile::ROW_QUANTUM);
+        let rows_per_task = linear.tile(self.rows.len()).rows_per_task;
+        let tasks = worker.tasks(linear.m(), rows_per_task, Tile::ROW_QUANTUM);
         tasks.flat_map(move |task| {
             let end = task.end;
             task.step_by(block).map(move |start| start..end.min(start.saturating_add(block)))
@@ -405,11 +508,11 @@ impl Forward<'_, '_> {
         }
     }
 
-    /// Gives a linear layer's inputs to the trace, if there is one.
-    fn record(&self, worker: &Worker, name: impl Fn() -> String, inputs: &[Input]) {
+    /// Gives an entry's inputs to the trace, if there is one.
+    fn record(&self, worker: &Worker, layer: usize, entry: &Entry, inputs: &[Input]) {
         if let Some(trace) = self.trace.filter(|_| worker.index == 0) {
             let mut trace = trace.lock().unwrap_or_else(|e| e.into_inner());
-            let name = name();
+            let name = format!("blk.{layer}.{}", entry.name);
             for input in inputs {
                 trace.i8s(&format!("{name}.q"), input.activations.q());
                 trace.f32s(&format!("{name}.amax"), &[input.amax]);
