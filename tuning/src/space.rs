@@ -136,9 +136,7 @@ pub fn grid(
         let mut points = vec![*candidate];
         let varied = match candidate.kernel {
             AnyKernel::Gemm(_) => panel_variants(*candidate, shape, threads),
-            _ => {
-                split_variants(*candidate, shape, threads).flat_map(prefetch_variants).collect()
-            }
+            _ => split_variants(*candidate, shape, threads).flat_map(prefetch_variants).collect(),
         };
         points.extend(varied.into_iter().filter(|point| !point.is(candidate)));
         points
