@@ -202,6 +202,7 @@ fn tune(cpu: &Cpu, shape: Shape) -> (Runnable, Tile) {
         cpu: cpu.clone(),
         machine: Machine::detect(),
         model_bytes: u64::MAX,
+        prior: Default::default(),
     };
     let outcome = trilut::tuning::tune(&request, &mut Silent).expect("a shape that can be tuned");
     let record = outcome.preset.record(shape, Phase::Decode, 1).expect("a record of the shape");

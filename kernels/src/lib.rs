@@ -29,6 +29,7 @@
 extern crate self as trilut_kernels;
 
 mod activations;
+mod affinity;
 mod aligned;
 mod any_kernel;
 mod batch;

@@ -5,27 +5,35 @@
 //! operations. Waiting spins for a few tens of microseconds and then sleeps, so that a core taken away
 //! by the host or by another process stalls nobody for ever and an idle pool costs nothing.
 //!
-//! Work is divided by position, never by timing ([`Worker::share`], [`Worker::tasks`]).
+//! Work is divided by position, never by timing ([`Worker::share`], [`Worker::tasks`]); on machines whose
+//! cores differ, in proportion to their speed, and each thread is kept on its own core. Threads of one memory
+//! node have neighbouring parts.
 
 use std::any::Any;
 use std::cell::{Cell, UnsafeCell};
 use std::ops::Range;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
+use trilut_presets::machine::Cores;
+use trilut_presets::machine::cores::Seat;
 
 /// How long a waiting thread spins before it sleeps.
 const SPIN: Duration = Duration::from_micros(40);
 
-/// The number of threads used where nobody says otherwise: one for each physical core of what the
-/// operating system lends us, since sibling threads of a core share the units that kernels keep busy.
+/// The cores of this process, looked up once: files are read for it.
+fn cores() -> &'static Cores {
+    static CORES: OnceLock<Cores> = OnceLock::new();
+    CORES.get_or_init(Cores::detect)
+}
+
+/// The number of threads used where nobody says otherwise: one for each fast physical core that this
+/// process may use, within the quota of its container. Sibling threads of a core share the units that
+/// kernels keep busy, and slow cores would hold up the others at every barrier.
 pub fn default_threads() -> usize {
-    let lent = std::thread::available_parallelism().map_or(1, |n| n.get());
-    let machine = trilut_presets::Machine::detect();
-    let siblings = machine.logical_cpus / machine.physical_cores.max(1);
-    lent.div_ceil(siblings.max(1))
+    cores().threads().unwrap_or_else(|| std::thread::available_parallelism().map_or(1, |n| n.get()))
 }
 
 /// A value with a cache line (and its prefetched neighbour) to itself.
@@ -90,6 +98,8 @@ type Job = *const (dyn Fn(&Worker) + Sync);
 
 struct Shared {
     threads: usize,
+    /// Where the share of each worker begins, and after the last the sum of all.
+    cuts: Vec<usize>,
     spin: Duration,
     /// Counts regions; a change starts one.
     start: Gate,
@@ -186,11 +196,27 @@ impl Pool {
     /// # Panics
     /// When the operating system refuses a thread.
     pub fn new(threads: usize) -> Self {
-        let threads = threads.max(1);
+        Self::seated(&cores().seats(threads.max(1)))
+    }
+
+    /// A pool with a thread for each seat, the caller's thread taking the first. It stays where the
+    /// operating system has it; the others are kept on the CPUs of their seats.
+    ///
+    /// # Panics
+    /// When there is no seat, and as [`Pool::new`].
+    pub fn seated(seats: &[Seat]) -> Self {
+        assert!(!seats.is_empty(), "somebody must do the work");
+        let threads = seats.len();
+        let mut cuts = vec![0];
+        cuts.extend(seats.iter().scan(0, |sum, seat| {
+            *sum += seat.weight.max(1) as usize;
+            Some(*sum)
+        }));
         // With more threads than cores somebody's core is needed by somebody else: do not spin.
         let spin = if threads <= default_threads() { SPIN } else { Duration::ZERO };
         let shared = Arc::new(Shared {
             threads,
+            cuts,
             spin,
             start: Gate::default(),
             job: UnsafeCell::new(None),
@@ -201,11 +227,14 @@ impl Pool {
             broken: AtomicBool::new(false),
             panic: Mutex::new(None),
         });
-        let spawn = |index| {
-            let shared = Arc::clone(&shared);
+        let spawn = |index: usize| {
+            let (shared, cpus) = (Arc::clone(&shared), seats[index].cpus.clone());
             std::thread::Builder::new()
                 .name(format!("trilut-{index}"))
-                .spawn(move || serve(&shared, index))
+                .spawn(move || {
+                    crate::affinity::bind(&cpus);
+                    serve(&shared, index);
+                })
                 .expect("the operating system starts a thread")
         };
         let handles = (1..threads).map(spawn).collect();
@@ -307,10 +336,13 @@ impl Worker<'_> {
         self.shared.barrier();
     }
 
-    /// This worker's part of `0..n`: contiguous, even to within one `quantum`, beginning at a multiple
-    /// of it. Depends on the worker's number alone.
+    /// This worker's part of `0..n`: contiguous, beginning at a multiple of `quantum`, to within one of
+    /// them in proportion to the speed of its core. Depends on the worker's number alone.
     pub fn share(&self, n: usize, quantum: usize) -> Range<usize> {
-        share(n, quantum, self.index, self.threads)
+        let cuts = &self.shared.cuts;
+        let (units, all) = (n.div_ceil(quantum), cuts[self.threads]);
+        let cut = |i: usize| (units * cuts[i] / all * quantum).min(n);
+        cut(self.index)..cut(self.index + 1)
     }
 
     /// This worker's parts of `0..n` when it is dealt out in pieces of `size` in turn; with a size of
@@ -337,7 +369,8 @@ impl Worker<'_> {
     }
 }
 
-/// Part `index` of `0..n` cut into `parts` even pieces at multiples of `quantum`.
+/// Part `index` of `0..n` cut into `parts` even pieces at multiples of `quantum`: the share of a worker
+/// among workers on cores that are alike.
 pub fn share(n: usize, quantum: usize, index: usize, parts: usize) -> Range<usize> {
     let units = n.div_ceil(quantum);
     let cut = |i: usize| (units * i / parts * quantum).min(n);
@@ -469,7 +502,8 @@ mod tests {
                 for quantum in [1, 32] {
                     for size in [0, 32, 64, 1000, 1 << 62, usize::MAX & !31] {
                         let mut taken = vec![0; n];
-                        let shared = Pool::new(1).shared.clone();
+                        let seat = Seat { cpus: vec![], weight: 1 };
+                        let shared = Pool::seated(&vec![seat; threads]).shared.clone();
                         for index in 0..threads {
                             let worker = Worker { index, threads, shared: &shared };
                             assert!(
@@ -485,6 +519,24 @@ mod tests {
                 }
             }
         }
+    }
+
+    #[test]
+    fn shares_follow_the_speed_of_the_cores() {
+        let seat = |weight| Seat { cpus: vec![], weight };
+        let pool = Pool::seated(&[seat(1024), seat(1024), seat(512)]);
+        let shares = Mutex::new(vec![0..0; 3]);
+        pool.run(|worker| locked(&shares)[worker.index] = worker.share(1000, 32));
+        assert_eq!(*locked(&shares), [0..384, 384..800, 800..1000]);
+        for n in [0, 1, 31, 33, 640, 12_345] {
+            pool.run(|worker| locked(&shares)[worker.index] = worker.share(n, 32));
+            let shares = locked(&shares);
+            assert_eq!((shares[0].start, shares[2].end), (0, n));
+            assert!(shares.windows(2).all(|pair| pair[0].end == pair[1].start));
+        }
+        // A CPU that does not exist is no reason to fail.
+        let far = Seat { cpus: vec![9999], weight: 1 };
+        Pool::seated(&[far.clone(), far]).run(|worker| worker.barrier());
     }
 
     #[test]

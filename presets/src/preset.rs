@@ -5,15 +5,21 @@
 //! speed, not correctness. [`Preset::parse`] refuses what it does not understand and says in which
 //! line; [`Preset::to_plan`] turns records into picks and says which ones it had to drop.
 
+mod compare;
 mod date;
 mod error;
+mod evidence;
 mod file;
+#[cfg(test)]
+mod schema;
 #[cfg(test)]
 mod tests;
 mod text;
 
+pub use compare::{Change, Combined, Difference};
 pub use date::rfc3339;
 pub use error::{PresetError, Rule};
+pub use evidence::Evidence;
 pub use file::{MAX_BYTES, Saved};
 
 use crate::machine::Likeness;
@@ -33,17 +39,24 @@ pub enum Effort {
     Estimate,
     /// Races of all plausible candidates and a paired check of the winners: a minute.
     Measure,
+    /// As `measure` with more samples, all finalists in pairs, and a second opinion of another harness:
+    /// minutes.
+    Patient,
+    /// Every kernel with every value of every knob, nothing ruled out by the estimate.
+    Exhaustive,
 }
 
 impl Effort {
     /// Every effort, least first.
-    pub const ALL: &[Self] = &[Self::Estimate, Self::Measure];
+    pub const ALL: &[Self] = &[Self::Estimate, Self::Measure, Self::Patient, Self::Exhaustive];
 
     /// The name in files and on the command line.
     pub const fn name(self) -> &'static str {
         match self {
             Self::Estimate => "estimate",
             Self::Measure => "measure",
+            Self::Patient => "patient",
+            Self::Exhaustive => "exhaustive",
         }
     }
 }
@@ -76,6 +89,7 @@ crate::named!(Weights, "state of the weights");
 
 /// Who made the newest records, when and how well.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct Provenance {
     /// The version of trilut.
@@ -94,6 +108,7 @@ pub struct Provenance {
 
 /// What was measured for one (shape, phase, threads).
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct Record {
     /// The linear layer's size; in prefill that of a stack of layers with one input.
@@ -112,11 +127,13 @@ pub struct Record {
     /// Fingerprint of all kernels that there were to choose from: with another one, a new race may have
     /// another winner.
     #[serde(with = "hex")]
+    #[cfg_attr(test, schemars(with = "String"))]
     pub space: u64,
     /// The winner's name.
     pub kernel: String,
     /// The hash of the winner's emitted text.
     #[serde(with = "hex")]
+    #[cfg_attr(test, schemars(with = "String"))]
     pub hash: u64,
     /// The winner's loop bounds.
     pub tile: Tile,
@@ -139,6 +156,9 @@ pub struct Record {
     /// absent where there was no such check.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub confidence: Option<f64>,
+    /// Where the record comes from; absent in records of early versions.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub evidence: Option<Evidence>,
 }
 
 /// A preset file's contents. Records are sorted by (shape, phase, threads) and unique in them.
@@ -209,6 +229,9 @@ impl Record {
         }
         if self.confidence.is_some_and(|c| !c.is_finite() || c < 0.0) {
             return Some("confidence must be a number of at least 0".to_owned());
+        }
+        if let Some(rule) = self.evidence.as_ref().and_then(Evidence::broken_rule) {
+            return Some(rule.to_owned());
         }
         if self.tokens == 0 {
             return Some("tokens must be at least 1".to_owned());
@@ -286,10 +309,26 @@ impl Preset {
 
     /// Takes over the newer run's provenance and machine, and its records in place of those with the
     /// same (shape, phase, threads); other records stay.
+    ///
+    /// The provenance is of the file; what an earlier record owes to it is written into the record, so
+    /// that it does not take on the newer machine's microcode or number of cores.
     pub fn merge(&mut self, newer: Self) {
-        let older = std::mem::take(&mut self.records);
+        let mut older = std::mem::take(&mut self.records);
+        let own = self.evidence();
+        older.iter_mut().for_each(|record| _ = record.evidence.get_or_insert_with(|| own.clone()));
         let records = older.into_iter().chain(newer.records).collect();
         *self = Self::new(newer.provenance, newer.machine, records);
+    }
+
+    /// What is known of records that say nothing of themselves.
+    pub fn evidence(&self) -> Evidence {
+        Evidence {
+            date: self.provenance.date.clone(),
+            trilut: self.provenance.trilut.clone(),
+            microcode: self.machine.microcode.clone(),
+            cores: self.machine.physical_cores,
+            ..Evidence::default()
+        }
     }
 
     /// How closely the preset's machine resembles `machine`, for which `isa` is the best.

@@ -5,6 +5,7 @@ use serde::{Deserialize, Serialize};
 
 /// The loop bounds that a micro-kernel is called with. They change speed, never results.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct Tile {
     /// Rows that one thread takes at a time; a multiple of [`Tile::ROW_QUANTUM`] up to

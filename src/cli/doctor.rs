@@ -2,14 +2,16 @@
 
 use super::environment::VARIABLES;
 use super::failure::Failure;
-use super::output::outln;
+use super::output::{count, outln};
 use super::planning::Here;
 use super::table::Table;
 use serde_json::json;
+use std::collections::BTreeSet;
 use trilut_kernels::pool::{Pool, default_threads};
 use trilut_kernels::{batch_registry, gemm_registry, registry};
 use trilut_presets::Isa;
 use trilut_presets::ladder::Verdict;
+use trilut_presets::machine::Cores;
 use trilut_tuning::bandwidth;
 
 /// Passes over the memory; the best one counts.
@@ -64,6 +66,7 @@ pub(crate) fn doctor(args: &Args) -> Result<(), Failure> {
     for cache in &here.machine.caches {
         outln!("  L{} {} KiB, shared by {}", cache.level, cache.bytes >> 10, cache.shared_by);
     }
+    outln!("{}", threads_line(&Cores::detect()));
     outln!("\nkernels\n{}", indent(&kernels(&here).plain()));
     let mut ladder = Table::new(&["preset from", "", "looked at", "found"], 4);
     for rung in &here.found.rungs {
@@ -103,6 +106,25 @@ pub(crate) fn cpu_line(here: &Here) -> String {
         machine.logical_cpus,
         here.cpu.best().isa(),
     )
+}
+
+/// How many threads are used without -t, and why.
+fn threads_line(cores: &Cores) -> String {
+    let usable = cores.cores.len();
+    let mut why = vec![count(usable, "usable core")];
+    let fast = Cores { quota: None, ..cores.clone() }.threads().unwrap_or(usable);
+    let slow = usable - fast;
+    if slow > 0 {
+        why.push(format!("{slow} of them slow"));
+    }
+    let nodes: BTreeSet<usize> = cores.cores.iter().map(|core| core.node).collect();
+    if nodes.len() > 1 {
+        why.push(format!("{} memory nodes", nodes.len()));
+    }
+    if let Some(quota) = cores.quota {
+        why.push(format!("the container may use {quota:.1} CPUs"));
+    }
+    format!("  {} by default: {}", count(default_threads(), "thread"), why.join(", "))
 }
 
 /// Compiled kernels by ISA, and whether this CPU runs them.

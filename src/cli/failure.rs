@@ -139,6 +139,7 @@ hinted!(
     trilut_runtime::gguf::GgufError,
     trilut_presets::preset::PresetError,
     trilut_server::ServeError,
+    trilut_tuning::JournalError,
     trilut_tuning::TuneError
 );
 

@@ -11,7 +11,7 @@ use trilut_presets::machine::Likeness;
 use trilut_presets::preset::Effort;
 use trilut_presets::{Format, Machine, Phase, Plan, Preset};
 use trilut_runtime::Config;
-use trilut_tuning::{Request, ShapeUse};
+use trilut_tuning::{Prior, Request, ShapeUse};
 
 /// The longest that a first run waits for an estimate.
 const FIRST_RUN_LIMIT: Duration = Duration::from_secs(5);
@@ -93,6 +93,7 @@ impl Here {
             cpu: self.cpu.clone(),
             machine: self.machine.clone(),
             model_bytes,
+            prior: Prior::default(),
         }
     }
 

@@ -1,13 +1,18 @@
-//! `trilut presets`: what presets there are and what they say.
+//! `trilut presets`: what presets there are, what they say, and whether it is true.
+
+mod table;
+mod verify;
 
 use super::failure::Failure;
-use super::output::out;
+use super::output::{self, out, outln};
 use super::planning::Here;
 use super::table::Table;
-use std::path::Path;
-use trilut_presets::{Phase, Preset};
+use std::path::{Path, PathBuf};
+use trilut_presets::Preset;
+use trilut_presets::machine::Likeness;
+use trilut_presets::preset::Change;
 
-/// List presets, or show one.
+/// List, show, compare, check and pass on presets.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
     #[command(subcommand)]
@@ -23,26 +28,52 @@ enum Action {
         /// A file or the name of a shipped preset; the one in use without it.
         preset: Option<String>,
     },
+    /// What differs from one preset to another.
+    Diff {
+        /// A file or the name of a shipped preset.
+        a: String,
+        /// The other one.
+        b: String,
+        /// Leave out records that pick the same and differ in their times alone.
+        #[arg(long)]
+        picks: bool,
+    },
+    /// Check a preset's kernels for exactness again, and take some of its times again. Exit code 3 when a
+    /// claim does not hold.
+    Verify {
+        /// A file or the name of a shipped preset.
+        preset: String,
+        /// Records that are timed at most, evenly taken from all; 0 for none.
+        #[arg(long, value_name = "N", default_value_t = 8)]
+        sample: usize,
+    },
+    /// Write the presets tuned here to a directory, one file for each CPU and instruction set, as they
+    /// are contributed: ARCH/MICROARCHITECTURE-ISA.toml.
+    Export {
+        /// The directory; made if missing.
+        directory: PathBuf,
+        /// Replace files that are there already.
+        #[arg(long)]
+        force: bool,
+    },
+    /// One preset of two for the same CPU: where they disagree, the greater effort counts, then the later.
+    Merge {
+        /// A file or the name of a shipped preset.
+        a: String,
+        /// The other one.
+        b: String,
+        /// File to write in place of the standard output.
+        #[arg(short, long, value_name = "FILE")]
+        output: Option<PathBuf>,
+    },
+    /// The file in which tuning here is remembered.
+    Path,
 }
 
 pub(crate) fn presets(args: &Args) -> Result<(), Failure> {
     let here = Here::find(None)?;
     match &args.action {
-        Action::List => {
-            let mut table =
-                Table::new(&["preset", "from", "machine", "date", "decode", "batch", "prefill"], 4);
-            for usable in &here.found.usable {
-                let from = usable.place.to_string();
-                table.row(row(&usable.origin, &from, &usable.preset));
-            }
-            for (name, text) in trilut_shipped::SHIPPED {
-                if here.found.usable.iter().all(|usable| usable.origin != format!("shipped {name}"))
-                {
-                    table.row(row(name, "shipped, other CPU", &Preset::parse(text, name)?));
-                }
-            }
-            out!("{}", table.plain());
-        }
+        Action::List => out!("{}", table::list(&here)?.plain()),
         Action::Show { preset: Some(name) } => out!("{}", named(name)?.to_text()),
         Action::Show { preset: None } => match here.found.winner() {
             Some(usable) => {
@@ -53,10 +84,25 @@ pub(crate) fn presets(args: &Args) -> Result<(), Failure> {
                 return Err(Failure::new("no preset fits this machine").hint("trilut tune"));
             }
         },
+        Action::Diff { a, b, picks } => diff(&named(a)?, &named(b)?, *picks)?,
+        Action::Verify { preset, sample } => verify::verify(&here, &named(preset)?, *sample)?,
+        Action::Export { directory, force } => export(&here, directory, *force)?,
+        Action::Merge { a, b, output } => merge(named(a)?, named(b)?, output.as_deref())?,
+        Action::Path => {
+            let path = cache_file(&here)?;
+            let is_there = if path.exists() { "" } else { ", which does not exist yet" };
+            eprintln!("`trilut tune` writes this file{is_there}");
+            outln!("{}", path.display());
+        }
     }
     Ok(())
 }
 
+fn cache_file(here: &Here) -> Result<PathBuf, Failure> {
+    here.cache_file().ok_or_else(|| Failure::new("this user has no cache directory"))
+}
+
+/// A preset by the name that it ships under, or by its file.
 fn named(name: &str) -> Result<Preset, Failure> {
     match trilut_shipped::SHIPPED.iter().find(|(shipped, _)| *shipped == name) {
         Some((name, text)) => Ok(Preset::parse(text, name)?),
@@ -64,16 +110,87 @@ fn named(name: &str) -> Result<Preset, Failure> {
     }
 }
 
-fn row(origin: &str, from: &str, preset: &Preset) -> [String; 7] {
-    let records = preset.records();
-    let count = |phase| records.iter().filter(|record| record.phase == phase).count().to_string();
-    [
-        origin.to_owned(),
-        from.to_owned(),
-        preset.machine.key(),
-        preset.provenance.date.clone(),
-        count(Phase::Decode),
-        count(Phase::SmallBatch),
-        count(Phase::Prefill),
-    ]
+fn diff(a: &Preset, b: &Preset, picks: bool) -> Result<(), Failure> {
+    let mut differences = a.differences(b);
+    differences.retain(|d| !(picks && matches!(d.change, Change::Time(_))));
+    if differences.is_empty() {
+        eprintln!("the presets say the same");
+        return Ok(());
+    }
+    let headings = ["phase", "shape", "threads", "", "kernel", "time"];
+    let mut table = Table::new(&headings, 6);
+    for difference in &differences {
+        let layer = [
+            difference.phase.to_string(),
+            difference.shape.to_string(),
+            difference.threads.to_string(),
+        ];
+        table.row(layer.into_iter().chain(table::change(&difference.change)));
+    }
+    out!("{}", table.plain());
+    Ok(())
+}
+
+fn merge(a: Preset, b: Preset, output: Option<&Path>) -> Result<(), Failure> {
+    if b.likeness(&a.machine, a.provenance.isa) != Likeness::SameCpu {
+        return Err(Failure::new("the presets are for different CPUs or instruction sets")
+            .because(format!("{}, {}", a.machine, a.provenance.isa))
+            .because(format!("{}, {}", b.machine, b.provenance.isa))
+            .hint("keep both files: `trilut doctor` shows which one is used"));
+    }
+    let combined = a.combine(b);
+    for (difference, is_first) in &combined.disagreements {
+        let [_, kernel, _] = table::change(&difference.change);
+        let believed = if *is_first { "first" } else { "second" };
+        eprintln!(
+            "note: {} {}, threads {}: {kernel}: the {believed} is believed",
+            difference.phase, difference.shape, difference.threads
+        );
+    }
+    match output {
+        None => out!("{}", combined.preset.to_text()),
+        Some(path) => {
+            output::check_file(path)?;
+            combined.preset.save(path)?;
+            eprintln!("saved to {}", path.display());
+        }
+    }
+    Ok(())
+}
+
+/// Copies what was tuned here, under the names by which presets are shipped.
+fn export(here: &Here, directory: &Path, force: bool) -> Result<(), Failure> {
+    let cache = cache_file(here)?;
+    let cache = cache.parent().unwrap_or(Path::new("."));
+    let mut files: Vec<PathBuf> = std::fs::read_dir(cache)
+        .map(|entries| entries.flatten().map(|entry| entry.path()).collect())
+        .unwrap_or_default();
+    files.retain(|file| file.extension().is_some_and(|e| e == "toml") && file.is_file());
+    files.sort_unstable();
+    let mut exported = 0;
+    for file in files {
+        let preset = match Preset::load(&file) {
+            Ok(preset) => preset,
+            Err(error) => {
+                eprintln!("note: {}", Failure::from(error).summary());
+                continue;
+            }
+        };
+        let machine = &preset.machine;
+        let name = format!("{}-{}.toml", machine.microarchitecture, preset.provenance.isa);
+        let target = directory.join(&machine.arch).join(name);
+        let is_same = std::fs::read_to_string(&target).is_ok_and(|old| old == preset.to_text());
+        if target.exists() && !force && !is_same {
+            return Err(Failure::new(format!("{} is there already", target.display()))
+                .hint("name another directory, or replace it with --force"));
+        }
+        preset.save(&target)?;
+        outln!("{}", target.display());
+        exported += 1;
+    }
+    if exported == 0 {
+        return Err(Failure::new(format!("nothing was tuned here: {}", cache.display()))
+            .hint("trilut tune -m MODEL"));
+    }
+    Ok(())
 }

@@ -42,7 +42,11 @@ impl Observer for Bar {
             Event::Refused(refused) => {
                 self.bar.suspend(|| eprintln!("refused {}: {}", refused.kernel, refused.reason));
             }
-            Event::Begin { .. } | Event::Note(_) | Event::Dropped { .. } | Event::Done(_) => {}
+            Event::Begin { .. }
+            | Event::Note(_)
+            | Event::Dropped { .. }
+            | Event::Trial { .. }
+            | Event::Done(_) => {}
         }
     }
 

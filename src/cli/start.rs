@@ -22,7 +22,7 @@ pub(crate) fn start() -> Result<(), Failure> {
     let (shapes, bytes) = (model::shapes(&config, &[Phase::Decode]), model::bytes(&config));
     // One thread: layers this small say more about the kernels when no other thread is waited for.
     let request = here.request(shapes, bytes, Format::ALL.to_vec(), 1, Effort::Measure, LIMIT);
-    let tuned = tune::tuned(&request, here.cache_file().as_deref(), false)?;
+    let tuned = tune::tuned(&request, here.cache_file().as_deref())?;
     outln!("\n{}", tuned.table(&request).plain());
     outln!("times of one thread; the story is told by {threads}\n");
     if let Some(outcome) = tuned.outcome {

@@ -1,5 +1,9 @@
 //! `trilut tune`: finds the fastest exact kernels for this CPU and writes a preset.
 
+mod gate;
+mod recording;
+mod report;
+
 use super::failure::Failure;
 use super::model::{self, Source};
 use super::output::{self, count, out, outln};
@@ -8,12 +12,17 @@ use super::progress::Bar;
 use super::table::Table;
 use super::{environment, interrupt};
 use std::path::{Path, PathBuf};
-use std::time::Duration;
+use std::time::{Duration, Instant};
+use trilut_kernels::pool::Pool;
 use trilut_presets::machine::Likeness;
 use trilut_presets::preset::{Effort, Record};
 use trilut_presets::{Format, Phase, Preset, Shape, models};
 use trilut_runtime::Config;
-use trilut_tuning::{BATCH_TOKENS, Outcome, PROMPT_TOKENS, Request, ShapeUse, Stopped, space};
+use trilut_runtime::gguf::Gguf;
+use trilut_tuning::{
+    BATCH_TOKENS, Journal, JournalError, Logged, Observer, Outcome, PROMPT_TOKENS, Prior,
+    Recovered, Request, ShapeUse, Stopped, bandwidth, effort, end_to_end, space,
+};
 
 /// Find the fastest exact kernels for a model's layers on this CPU, and remember them.
 #[derive(Debug, clap::Args)]
@@ -30,21 +39,40 @@ pub(crate) struct Args {
     /// Weight format: i2_s, tl1, tl2, base3; all are raced without it. Repeatable; prompts read the first.
     #[arg(long)]
     format: Vec<Format>,
-    /// How much to do: estimate (seconds) or measure.
+    /// How much to do: estimate (seconds), measure (a minute), patient (with a second opinion) or
+    /// exhaustive (every kernel with every value of every knob).
     #[arg(long, default_value = "measure")]
     effort: Effort,
-    /// When to stop; what is finished is kept.
-    #[arg(long, value_name = "TIME", default_value = "60s", value_parser = humantime::parse_duration)]
-    time_limit: Duration,
-    /// Number of threads; every core without it.
-    #[arg(short, long)]
-    threads: Option<usize>,
+    /// When to stop; what is finished is kept, and the next run goes on from there. By the effort without
+    /// it: a minute, ten, an hour.
+    #[arg(long, value_name = "TIME", value_parser = humantime::parse_duration)]
+    time_limit: Option<Duration>,
+    /// Numbers of threads, separated by commas; every fast core without it. All candidates are raced with
+    /// the first, only the finalists with the others.
+    #[arg(short, long, value_delimiter = ',')]
+    threads: Vec<usize>,
     /// Preset file to write or add to, in place of the user's cache.
     #[arg(short, long, value_name = "FILE")]
     output: Option<PathBuf>,
     /// Tune even what has been tuned already.
     #[arg(long)]
     force: bool,
+    /// Measure every candidate of each shape and write the times to a directory, a table for each shape:
+    /// what the tests of the search are run on. Nothing is tuned.
+    #[arg(long, value_name = "DIR")]
+    record: Option<PathBuf>,
+    /// Samples of each candidate with --record; the nine least are kept.
+    #[arg(long, value_name = "N", default_value_t = 9, value_parser = clap::value_parser!(u32).range(3..1000))]
+    rounds: u32,
+    /// Write a page of what was found, with pictures, to DIR/index.html.
+    #[arg(long, value_name = "DIR")]
+    report: Option<PathBuf>,
+    /// Tokens of prompts and tokens generated in use: what counts where one phase gains and the other loses.
+    #[arg(long, value_name = "P:G", default_value = "1:1")]
+    mix: end_to_end::Mix,
+    /// Do not check at the end whether the model as a whole is faster than by default.
+    #[arg(long)]
+    no_gate: bool,
     /// Print what is searched, and do nothing else.
     #[arg(long)]
     list_space: bool,
@@ -77,10 +105,18 @@ pub(crate) fn tune(args: Args) -> Result<(), Failure> {
     if args.list_space {
         return list_space();
     }
-    let threads = environment::threads(args.threads)?;
-    let (shapes, bytes) = shapes(&args)?;
+    let threads = match &args.threads[..] {
+        [] => vec![environment::threads(None)?],
+        given => given.iter().map(|&n| environment::threads(Some(n))).collect::<Result<_, _>>()?,
+    };
+    let Work { shapes, bytes, gguf } = work(&args)?;
     let formats = if args.format.is_empty() { Format::ALL.to_vec() } else { args.format };
     let here = Here::find(None)?;
+    if let Some(directory) = &args.record {
+        let request =
+            here.request(shapes, bytes, formats, threads[0], Effort::Exhaustive, Duration::MAX);
+        return recording::record(&request, directory, args.rounds as usize);
+    }
     let path = match args.output {
         Some(path) => path,
         None => here.cache_file().ok_or_else(|| {
@@ -89,28 +125,154 @@ pub(crate) fn tune(args: Args) -> Result<(), Failure> {
         })?,
     };
     output::check_file(&path)?;
-    let request = here.request(shapes, bytes, formats, threads, args.effort, args.time_limit);
-    let tuned = tuned(&request, Some(&path), args.force)?;
-    out!("{}", tuned.table(&request).plain());
-    match tuned.outcome {
-        None => {
-            eprintln!("nothing to do: {} is up to date (--force tunes again)", path.display());
-            Ok(())
+    let limit = args.time_limit.unwrap_or(match args.effort {
+        Effort::Estimate | Effort::Measure => Duration::from_secs(60),
+        Effort::Patient => Duration::from_secs(600),
+        Effort::Exhaustive => Duration::from_secs(3600),
+    });
+    // Part of the time is for the model as a whole.
+    let gguf = gguf.filter(|_| args.effort > Effort::Estimate && !args.no_gate);
+    let for_gate = gguf.as_ref().map_or(Duration::ZERO, |_| end_to_end::share_of(limit));
+    let search = limit.saturating_sub(for_gate);
+    let base = here.request(shapes, bytes, formats, threads[0], args.effort, search);
+    let mut log = Log::open(&path, &base, args.force)?;
+    let mut is_done = true;
+    for (index, &threads) in threads.iter().enumerate() {
+        let prior = Prior { finalists_only: index > 0, ..log.prior() };
+        let request = Request { threads, prior, ..base.clone() };
+        let mut bar = Bar::new();
+        let mut recorder = report::Recorder::new(&mut bar);
+        let tuned =
+            tuned_with(&mut recorder, &request, Some(&path), args.force, log.journal.as_mut())?;
+        let moments = std::mem::take(&mut recorder.moments);
+        drop(bar);
+        out!("{}", tuned.table(&request).plain());
+        let Some(outcome) = tuned.outcome else { continue };
+        is_done = false;
+        if !outcome.preset.records().is_empty() {
+            planning::save(outcome.preset.clone(), &path)?;
+            eprintln!("saved to {}", path.display());
+            log.saved();
         }
-        Some(outcome) => {
-            if !outcome.preset.records().is_empty() {
-                planning::save(outcome.preset.clone(), &path)?;
-                eprintln!("saved to {}", path.display());
+        // Of the run that searched everything.
+        if let Some(directory) = args.report.as_ref().filter(|_| index == 0) {
+            let bandwidth = {
+                let bytes = bandwidth::sensible_bytes(&request.machine);
+                bandwidth::measure(&Pool::new(threads), bytes, 5)
+            };
+            let page = report::write(directory, &request, &outcome, &moments, bandwidth)?;
+            eprintln!("report: {}", page.display());
+        }
+        finish(&outcome)?;
+        let is_whole = outcome.unfinished.is_empty() && !interrupt::asked();
+        if let Some(gguf) = gguf.as_ref().filter(|_| is_whole) {
+            let deadline = Instant::now() + for_gate;
+            let gate = gate::Gate { here: &here, gguf, threads, deadline, mix: args.mix };
+            let checked = gate.check(&tuned.preset, &path)?;
+            if checked != tuned.preset {
+                planning::save(checked, &path)?;
             }
-            finish(&outcome)
+        }
+    }
+    if is_done {
+        eprintln!("nothing to do: {} is up to date (--force tunes again)", path.display());
+    }
+    if threads.len() > 1 {
+        compare_threads(&Preset::load(&path)?, &base.shapes, &threads)?;
+    }
+    Ok(())
+}
+
+/// The trial log of a run, if one can be kept, and what it took over from an interrupted one.
+struct Log {
+    journal: Option<Journal>,
+    recovered: Recovered,
+}
+
+impl Log {
+    /// Opens the log beside the preset, and saves what an interrupted run had finished.
+    fn open(path: &Path, request: &Request, force: bool) -> Result<Self, Failure> {
+        let opened = Journal::open(&Journal::path_for(path), request);
+        let (mut journal, mut recovered) = match opened {
+            Ok((journal, recovered)) => (Some(journal), recovered),
+            Err(error @ JournalError::Busy { .. }) => return Err(error.into()),
+            Err(error) => {
+                eprintln!("note: {}", Failure::from(error).summary());
+                (None, Recovered::default())
+            }
+        };
+        if recovered.unreadable > 0 {
+            let lines = output::count(recovered.unreadable, "line");
+            eprintln!("note: {lines} of the trial log could not be read and were passed over");
+        }
+        let found = recovered.preset.take();
+        if force {
+            recovered = Recovered::default();
+        } else if let Some(preset) = found {
+            let records = output::count(preset.records().len(), "shape");
+            planning::save(preset, path)?;
+            eprintln!("resumed: {records} finished by an interrupted run");
+            if let Some(journal) = &mut journal {
+                journal.saved()?;
+            }
+        }
+        Ok(Self { journal, recovered })
+    }
+
+    /// What the interrupted run leaves to this one.
+    fn prior(&self) -> Prior {
+        Prior { fallen: self.recovered.fallen.clone(), ..Prior::default() }
+    }
+
+    /// All that was found is in the preset. A log that does not say so costs nothing but being read again.
+    fn saved(&mut self) {
+        if let Some(Err(error)) = self.journal.as_mut().map(Journal::saved) {
+            eprintln!("note: the trial log cannot be written: {error}");
         }
     }
 }
 
+/// One row for each number of threads: what a token costs in the tuned layers.
+fn compare_threads(preset: &Preset, shapes: &[ShapeUse], threads: &[usize]) -> Result<(), Failure> {
+    let mut table = Table::new(&["threads", "decode ms/token", "prefill ms/token"], 0);
+    let mut best: Option<(f64, usize)> = None;
+    for &n in threads {
+        let sum = |phase: Phase| -> Option<f64> {
+            let uses = shapes.iter().filter(|used| used.phase == phase);
+            let times: Option<Vec<f64>> = uses
+                .map(|used| {
+                    let record = preset.record(used.shape, phase, n)?;
+                    let runs = used.count_per_token as f64 / record.tokens as f64;
+                    Some(runs * record.median_ns as f64 / 1e6)
+                })
+                .collect();
+            times.filter(|times| !times.is_empty()).map(|times| times.iter().sum())
+        };
+        let (decode, prefill) = (sum(Phase::Decode), sum(Phase::Prefill));
+        let text = |time: Option<f64>| time.map_or("-".to_owned(), |ms| format!("{ms:.3}"));
+        table.row([n.to_string(), text(decode), text(prefill)]);
+        if let Some(time) = decode.or(prefill)
+            && best.is_none_or(|(least, _)| time < least)
+        {
+            best = Some((time, n));
+        }
+    }
+    outln!("\n{}", table.plain().trim_end());
+    if let Some((_, n)) = best {
+        outln!("fastest with {}", count(n, "thread"));
+    }
+    Ok(())
+}
+
 /// Every knob with its values.
 fn list_space() -> Result<(), Failure> {
-    let mut table = Table::new(&["phase", "knob", "values", "meaning"], 4);
-    let kernels = "those that are exact and accept the shape";
+    let cpu = trilut_kernels::Cpu::detect();
+    let mut table = Table::new(&["phase", "knob", "values", "meaning", "reason"], 5);
+    // Of any shape: kernels for one size alone are not counted.
+    let shape = Shape { m: 1, k: 1 };
+    let gemv = Format::ALL.iter().map(|&format| cpu.candidates(format, shape).count()).sum();
+    let gemm = cpu.gemm_candidates().count();
+    let batch: usize = Format::ALL.iter().map(|&f| cpu.batch_candidates(f).count()).sum();
     for &phase in Phases::All.list() {
         let meaning = match phase {
             Phase::Prefill => "gemm kernels, for layers that share an input; named likewise",
@@ -119,23 +281,55 @@ fn list_space() -> Result<(), Failure> {
             }
             Phase::Decode => "gemv kernels; `trilut codegen --isa ISA --emit list` names them",
         };
-        table.row([phase.name(), "kernel", kernels, meaning]);
+        let kernels = match phase {
+            Phase::Prefill => gemm,
+            Phase::SmallBatch => batch,
+            Phase::Decode => gemv,
+        };
+        let (kernels, reason) = (
+            format!("{kernels} here"),
+            "all that this CPU runs and that accept the shape; only exact ones are timed",
+        );
+        table.row([phase.name(), "kernel", &kernels, meaning, reason]);
         for knob in space::KNOBS.iter().filter(|knob| knob.phases.contains(&phase)) {
             let values: Vec<String> = knob.values.iter().map(usize::to_string).collect();
-            table.row([phase.name(), knob.name, &values.join(" "), knob.help]);
+            let values = values.join(" ");
+            table.row([phase.name(), knob.name, &values, knob.help, knob.reason]);
         }
     }
     out!("{}", table.plain());
     outln!("batch is timed with {BATCH_TOKENS} tokens, prefill with prompts of {PROMPT_TOKENS}");
+    outln!(
+        "formats ({}) and threads (-t N,N) are chosen as well; exhaustive tries {} points at most",
+        Format::ALL.iter().map(|f| f.name()).collect::<Vec<_>>().join(", "),
+        effort::GRID,
+    );
     Ok(())
 }
 
-/// The shapes to tune, and the bytes of the weights of their model.
-fn shapes(args: &Args) -> Result<(Vec<ShapeUse>, u64), Failure> {
+/// What there is to tune.
+struct Work {
+    shapes: Vec<ShapeUse>,
+    /// Bytes of the weights of the model that they are of.
+    bytes: u64,
+    /// That model, if there is more of it than its sizes.
+    gguf: Option<Gguf>,
+}
+
+fn work(args: &Args) -> Result<Work, Failure> {
     let phases = args.phase.list();
     if args.shape.is_empty() {
-        let config = config(args.model.clone())?;
-        return Ok((model::shapes(&config, phases), model::bytes(&config)));
+        let known = args.model.as_deref().filter(|path| !path.exists()).and_then(Path::to_str);
+        let (config, gguf) = match known.and_then(models::find) {
+            // A known model, for which there need be no file.
+            Some(spec) => (Config::from_spec(spec)?, None),
+            None => {
+                let gguf = Source::new(args.model.clone()).open()?;
+                (Config::from_gguf(&gguf)?, Some(gguf))
+            }
+        };
+        let shapes = model::shapes(&config, phases);
+        return Ok(Work { shapes, bytes: model::bytes(&config), gguf });
     }
     let mut uses: Vec<ShapeUse> = Vec::new();
     for (&phase, &shape) in phases.iter().flat_map(|p| args.shape.iter().map(move |s| (p, s))) {
@@ -145,16 +339,7 @@ fn shapes(args: &Args) -> Result<(Vec<ShapeUse>, u64), Failure> {
         }
     }
     // A shape by itself is taken for a layer of a model that is larger than the caches.
-    Ok((uses, u64::MAX))
-}
-
-/// The sizes of a model file, or of a known model for which there need be no file.
-fn config(model: Option<PathBuf>) -> Result<Config, Failure> {
-    let known = model.as_deref().filter(|path| !path.exists()).and_then(Path::to_str);
-    match known.and_then(models::find) {
-        Some(spec) => Ok(Config::from_spec(spec)?),
-        None => Ok(Config::from_gguf(&Source::new(model).open()?)?),
-    }
+    Ok(Work { shapes: uses, bytes: u64::MAX, gguf: None })
 }
 
 /// What is known of a request's shapes, measured now or earlier.
@@ -166,7 +351,19 @@ pub(crate) struct Tuned {
 }
 
 /// Tunes the shapes that have no current record in the file. With nothing to do, nothing is run.
-pub(crate) fn tuned(request: &Request, path: Option<&Path>, force: bool) -> Result<Tuned, Failure> {
+/// Earlier picks are raced with the others and stay unless something is faster beyond the noise.
+pub(crate) fn tuned(request: &Request, path: Option<&Path>) -> Result<Tuned, Failure> {
+    tuned_with(&mut Bar::new(), request, path, false, None)
+}
+
+/// The same under an observer, with a log, and again what is current already.
+fn tuned_with(
+    observer: &mut dyn Observer,
+    request: &Request,
+    path: Option<&Path>,
+    force: bool,
+    journal: Option<&mut Journal>,
+) -> Result<Tuned, Failure> {
     let earlier = path.filter(|path| path.exists()).and_then(|path| match Preset::load(path) {
         Ok(preset) => Some(preset),
         // Saving sets an unreadable file aside; the run goes on.
@@ -185,8 +382,10 @@ pub(crate) fn tuned(request: &Request, path: Option<&Path>, force: bool) -> Resu
     match earlier {
         Some(preset) if needed.is_empty() => Ok(Tuned { preset, outcome: None }),
         earlier => {
+            let prior = Prior { incumbents: earlier.clone(), ..request.prior.clone() };
             let known = earlier.as_ref().map_or(request.clone(), |preset| request.knowing(preset));
-            let outcome = run(&Request { shapes: needed, ..known })?;
+            let request = Request { shapes: needed, prior, ..known };
+            let outcome = run(observer, &request, journal)?;
             let mut preset = outcome.preset.clone();
             if let Some(mut earlier) = earlier {
                 earlier.merge(preset);
@@ -219,8 +418,12 @@ impl Tuned {
     }
 }
 
-/// Runs the tuner under a progress bar, and tells what it says about the run as a whole.
-fn run(request: &Request) -> Result<Outcome, Failure> {
+/// Runs the tuner, and tells what it says about the run as a whole.
+fn run(
+    observer: &mut dyn Observer,
+    request: &Request,
+    journal: Option<&mut Journal>,
+) -> Result<Outcome, Failure> {
     eprintln!(
         "tuning {} for {} on {} ({}), at most {}",
         count(request.shapes.len(), "shape"),
@@ -229,9 +432,18 @@ fn run(request: &Request) -> Result<Outcome, Failure> {
         request.isa(),
         humantime::format_duration(request.limit()),
     );
-    let mut bar = Bar::new();
-    let outcome = trilut_tuning::tune(request, &mut bar)?;
-    drop(bar);
+    let outcome = match journal {
+        Some(journal) => {
+            let path = journal.path().display().to_string();
+            let mut logged = Logged::new(observer, journal, request);
+            let outcome = trilut_tuning::tune(request, &mut logged)?;
+            if let Some(why) = logged.failure() {
+                eprintln!("note: the trial log {path} ended before the run did: {why}");
+            }
+            outcome
+        }
+        None => trilut_tuning::tune(request, observer)?,
+    };
     outcome.notes.iter().for_each(|note| eprintln!("note: {note}"));
     for (phase, what) in [
         (Phase::Decode, "decoded token"),

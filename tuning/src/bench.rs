@@ -5,7 +5,10 @@
 
 #[cfg(test)]
 pub(crate) mod fake;
+#[cfg(test)]
+mod replay;
 
+use crate::disturbance::Snapshot;
 use crate::noise::CpuTimes;
 use crate::request::{ShapeUse, TuneError};
 use crate::{AnyKernel, Candidate};
@@ -52,6 +55,16 @@ pub trait Lab {
 
     /// What the CPUs did so far, if the system tells.
     fn cpu_times(&self) -> Option<CpuTimes>;
+
+    /// What may disturb the times, counted up to now.
+    fn disturbance(&self) -> Snapshot {
+        Snapshot::default()
+    }
+
+    /// Whether the times are real, so that another harness can be asked for them.
+    fn is_real(&self) -> bool {
+        false
+    }
 
     /// Makes a layer ready to be timed, in these layouts; panels are filled from the first.
     ///

@@ -31,9 +31,15 @@ pub struct Confirmation {
 }
 
 impl Confirmation {
-    fn of(winner: Vec<f64>, default: Vec<f64>) -> Self {
+    /// What these pairs show.
+    pub(crate) fn of(winner: Vec<f64>, default: Vec<f64>) -> Self {
+        Self::of_interval(winner, default, TAIL)
+    }
+
+    /// The same with an interval that errs with so small a probability on each side.
+    pub(crate) fn of_interval(winner: Vec<f64>, default: Vec<f64>, tail: f64) -> Self {
         let ratios = ratios(&winner, &default);
-        let (low, high) = median_interval(&ratios, TAIL);
+        let (low, high) = median_interval(&ratios, tail);
         Self { ratio: median(&ratios), low, high, winner, default }
     }
 

@@ -5,7 +5,9 @@ mod prompt;
 mod token;
 
 use crate::bench::{Lab, Runner, Stage};
+use crate::clock;
 use crate::cold::{self, Copies, Rotation};
+use crate::disturbance::Snapshot;
 use crate::exactness::Random;
 use crate::noise::CpuTimes;
 use crate::request::{Request, ShapeUse, TuneError};
@@ -45,6 +47,8 @@ pub struct Hardware {
     pool: Pool,
     model_bytes: u64,
     sample_time: Duration,
+    /// What is to be said about the clock.
+    clock_note: Option<String>,
     zero: Instant,
 }
 
@@ -53,14 +57,17 @@ impl Hardware {
     pub fn new(request: &Request) -> Self {
         let sample_time = match request.effort {
             Effort::Estimate => Duration::from_micros(1500),
-            Effort::Measure => Duration::from_millis(6),
+            Effort::Measure | Effort::Exhaustive => Duration::from_millis(6),
+            Effort::Patient => Duration::from_millis(10),
         };
+        let (sample_time, clock_note) = clock::sample_time(sample_time, clock::own_step());
         Self {
             cpu: request.cpu.clone(),
             machine: request.machine.clone(),
             pool: Pool::new(request.threads),
             model_bytes: request.model_bytes,
             sample_time,
+            clock_note,
             zero: Instant::now(),
         }
     }
@@ -111,6 +118,14 @@ impl Lab for Hardware {
         CpuTimes::read(Path::new("/proc/stat"))
     }
 
+    fn is_real(&self) -> bool {
+        true
+    }
+
+    fn disturbance(&self) -> Snapshot {
+        Snapshot::read(Path::new("/"))
+    }
+
     fn open(&mut self, layer: &ShapeUse, layouts: &[Layout]) -> Result<Stage<'_>, TuneError> {
         let shape = layer.shape;
         let available = meminfo(Path::new("/proc/meminfo"), "MemAvailable").unwrap_or(UNKNOWN_FREE);
@@ -128,7 +143,8 @@ impl Lab for Hardware {
         let rows = shape.m.min(RANDOM_ROWS);
         let plain = random.ternary(rows * shape.k);
         let ternary: Vec<i8> = plain.iter().copied().cycle().take(shape.weights()).collect();
-        let (mut copies, mut notes) = (Vec::new(), Vec::new());
+        let mut copies = Vec::new();
+        let mut notes: Vec<String> = self.clock_note.iter().cloned().collect();
         for &layout in layouts {
             let needed = layout.bytes(shape) as u64;
             let memory = TuneError::Memory { shape, needed, free };
@@ -272,6 +288,7 @@ mod tests {
             machine: Machine::default(),
             // Small, so that one megabyte of copies is enough.
             model_bytes: 1 << 20,
+            prior: crate::Prior::default(),
         }
     }
 

@@ -12,7 +12,7 @@ use trilut_presets::preset::Record;
 ///
 /// A record is current when it was made on this CPU with the same best ISA and number of threads, with
 /// at least the effort asked for, in a race of at least the formats asked for, and when the kernels that
-/// there are to choose from are still the same.
+/// there are to choose from, the microcode and the number of cores are still the same.
 pub fn needed(preset: &Preset, request: &Request) -> Vec<ShapeUse> {
     needed_by(preset, request, |formats, layer| {
         let kernels = formats.iter().flat_map(|&f| hardware::kernels(&request.cpu, layer, f));
@@ -29,7 +29,15 @@ fn needed_by(
     let same_machine = preset.likeness(&request.machine, request.isa()) == Likeness::SameCpu;
     let current = |record: &Record, layer: &ShapeUse| {
         let formats = request.formats_of(layer);
-        record.effort >= request.effort
+        let made = record.evidence.clone().unwrap_or_else(|| preset.evidence());
+        let here = &request.machine;
+        // Where the system tells no microcode there is nothing to compare.
+        let is_same_microcode = made.microcode.is_none()
+            || here.microcode.is_none()
+            || made.microcode == here.microcode;
+        is_same_microcode
+            && made.cores == here.physical_cores
+            && record.effort >= request.effort
             && record.tokens == layer.tokens()
             && formats.contains(&record.format)
             && formats.iter().all(|f| record.formats.contains(f))
@@ -53,6 +61,7 @@ fn needed_by(
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::prior::Prior;
     use std::time::Duration;
     use trilut_kernels::{Cpu, Shape, Tile};
     use trilut_presets::Machine;
@@ -73,6 +82,7 @@ mod tests {
             cpu: Cpu::capped(Some(trilut_kernels::Isa::Scalar)),
             machine: Machine { vendor: "amd".into(), ..Machine::default() },
             model_bytes: 0,
+            prior: Prior::default(),
         }
     }
 
@@ -96,6 +106,7 @@ mod tests {
             default_ns: 1,
             scalar_ns: None,
             confidence: None,
+            evidence: None,
         };
         change(&mut record);
         let provenance = Provenance {
@@ -134,6 +145,33 @@ mod tests {
         let moved = Request { machine: Machine::default(), ..request() };
         assert_eq!(needed_by(&preset(&request(), |_| {}), &moved, |_, _| 7).len(), 1);
         assert_eq!(needed_by(&preset(&request(), |_| {}), &request(), |_, _| 8).len(), 1);
+    }
+
+    #[test]
+    fn a_new_microcode_or_another_number_of_cores_makes_stale_what_was_made_before() {
+        let here = |microcode: &str, cores| {
+            let machine = request().machine;
+            let microcode = Some(microcode.into());
+            Request {
+                machine: Machine { microcode, physical_cores: cores, ..machine },
+                ..request()
+            }
+        };
+        let (old, new) = (here("0x1", 2), here("0x2", 2));
+        let mut file = preset(&old, |_| {});
+        assert_eq!(needed_by(&file, &old, |_, _| 7), []);
+        assert_eq!(needed_by(&file, &new, |_, _| 7).len(), 1);
+        assert_eq!(needed_by(&file, &here("0x1", 4), |_, _| 7).len(), 1);
+        // Another layer is tuned with the new one: the earlier record does not become current by it.
+        file.merge(preset(&new, |r| r.shape.m = 128));
+        let both = Request {
+            shapes: vec![
+                old.shapes[0],
+                ShapeUse { shape: Shape { m: 128, k: 128 }, ..old.shapes[0] },
+            ],
+            ..new
+        };
+        assert_eq!(needed_by(&file, &both, |_, _| 7), [old.shapes[0]]);
     }
 
     #[test]

@@ -1,5 +1,6 @@
 //! How far the machine's times can be trusted.
 
+use crate::disturbance::Disturbance;
 use crate::statistics::{median, spread};
 use std::path::Path;
 
@@ -15,6 +16,8 @@ pub struct Noise {
     pub drift: f64,
     /// The share of CPU time that the host took away meanwhile, if the system tells.
     pub steal: Option<f64>,
+    /// What else happened meanwhile.
+    pub disturbance: Disturbance,
 }
 
 impl Noise {
@@ -27,7 +30,13 @@ impl Noise {
             _ => 0.0,
         };
         let steal = before.zip(after).and_then(|(before, after)| after.steal_since(before));
-        Self { spread: spread(samples), drift, steal }
+        Self { spread: spread(samples), drift, steal, disturbance: Disturbance::default() }
+    }
+
+    /// The same with what else happened meanwhile.
+    #[must_use]
+    pub fn with(self, disturbance: Disturbance) -> Self {
+        Self { disturbance, ..self }
     }
 
     /// Whether times taken under this noise are to be believed rather than those under the other.
@@ -38,6 +47,7 @@ impl Noise {
                 .unwrap_or(f64::INFINITY)
                 .max(noise.drift.abs())
                 .max(noise.steal.unwrap_or(0.0))
+                .max(noise.disturbance.share())
         };
         disorder(self) < disorder(other)
     }
@@ -47,6 +57,9 @@ impl Noise {
         let percent = |share: f64| format!("{:.0} %", share * 100.0);
         if let Some(steal) = self.steal.filter(|s| *s > BUSY) {
             return Some(format!("the host took away {} of the CPU time", percent(steal)));
+        }
+        if let Some(what) = self.disturbance.warning(2.0 * BUSY) {
+            return Some(what);
         }
         // Before the spread, which drift widens too.
         if self.drift.abs() > 2.0 * BUSY {
@@ -114,8 +127,17 @@ mod tests {
         assert_eq!(quiet.warning(), None);
         let wild = Noise::of(&[100.0, 140.0, 90.0, 95.0, 150.0, 100.0], None, None);
         assert!(wild.warning().unwrap().contains("differ"));
-        let slower = Noise { spread: Some(0.01), drift: 0.2, steal: None };
+        let slower = Noise { spread: Some(0.01), drift: 0.2, ..Noise::default() };
         assert!(slower.warning().unwrap().contains("20 % slower"));
         assert_eq!(Noise::of(&[], None, None), Noise::default());
+    }
+
+    #[test]
+    fn a_disturbed_race_is_told_and_believed_less() {
+        let busy = Disturbance { others: Some(0.4), ..Disturbance::default() };
+        let (calm, noisy) =
+            (Noise::of(&[1.0; 8], None, None), Noise::of(&[1.0; 8], None, None).with(busy));
+        assert!(calm.is_calmer_than(&noisy) && !noisy.is_calmer_than(&calm));
+        assert!(noisy.warning().unwrap().contains("40 %"));
     }
 }

@@ -1,6 +1,6 @@
 //! What a tuning run tells while it works, and how it is asked to stop.
 
-use crate::record::{Refused, ShapeReport};
+use crate::record::{Refused, ShapeReport, Trial};
 use crate::request::ShapeUse;
 use std::time::Duration;
 
@@ -26,6 +26,8 @@ pub enum Event<'a> {
         layer: ShapeUse,
         /// The number of kernels that will be timed.
         kernels: usize,
+        /// Fingerprint of the kernels that there are to choose from.
+        space: u64,
     },
     /// A kernel was refused: it will not be timed, or could not be.
     Refused(&'a Refused),
@@ -43,9 +45,16 @@ pub enum Event<'a> {
         /// Its median in nanoseconds.
         ns: f64,
     },
+    /// How a candidate fared in a race that is over.
+    Trial {
+        /// The layer.
+        layer: ShapeUse,
+        /// Its times.
+        trial: &'a Trial,
+    },
     /// The part of the run that is over, from 0 to 1. It never falls.
     Progress(f64),
-    /// A shape is done.
+    /// A shape is done; for the second time when it was measured again in a calmer moment.
     Done(&'a ShapeReport),
 }
 

@@ -3,11 +3,15 @@
 use crate::candidate::Candidate;
 use crate::confirm::Confirmation;
 use crate::noise::Noise;
+use crate::race::Lane;
 use crate::request::ShapeUse;
+use crate::second_opinion::Opinion;
+use crate::statistics::least;
+use serde::{Deserialize, Serialize};
 use std::time::Duration;
-use trilut_kernels::Phase;
+use trilut_kernels::{Phase, Tile};
 use trilut_presets::Preset;
-use trilut_presets::preset::Weights;
+use trilut_presets::preset::{Record, Weights};
 
 /// A candidate that was never timed, or whose timing failed.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -16,6 +20,36 @@ pub struct Refused {
     pub kernel: String,
     /// Why, for a person.
     pub reason: String,
+}
+
+/// How one candidate fared in one race.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Trial {
+    /// The kernel's name.
+    pub kernel: String,
+    /// Its loop bounds.
+    pub tile: Tile,
+    /// The median of its samples in nanoseconds.
+    pub median_ns: f64,
+    /// The least of its samples in nanoseconds.
+    pub least_ns: f64,
+    /// The number of its samples.
+    pub samples: usize,
+    /// When the race was over, in seconds of the run's clock.
+    pub at: f64,
+}
+
+impl Trial {
+    pub(crate) fn of(lane: &Lane, now: Duration) -> Self {
+        Self {
+            kernel: lane.candidate.name().to_owned(),
+            tile: lane.candidate.tile,
+            median_ns: lane.median(),
+            least_ns: least(&lane.samples),
+            samples: lane.samples.len(),
+            at: now.as_secs_f64(),
+        }
+    }
 }
 
 /// The samples of one candidate, in nanoseconds per product with one token or one prompt.
@@ -44,6 +78,8 @@ pub struct ShapeReport {
     pub weights: Weights,
     /// The number of candidates that were timed.
     pub tried: usize,
+    /// How each of them fared, race by race.
+    pub trials: Vec<Trial>,
     /// Fingerprint of the kernels that there were to choose from.
     pub space: u64,
     /// Kernels that were not timed, with reasons.
@@ -52,8 +88,12 @@ pub struct ShapeReport {
     pub noise: Noise,
     /// The paired check of the fastest candidate against the default, if there was one.
     pub confirmation: Option<Confirmation>,
+    /// The second opinion on a winner that passed it, if one was asked for.
+    pub opinion: Option<Opinion>,
     /// Why the winner won, for a person.
     pub reason: String,
+    /// What is kept of all this.
+    pub record: Record,
 }
 
 impl ShapeReport {

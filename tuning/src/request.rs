@@ -1,6 +1,7 @@
 //! What the tuner is asked to do, and what can stop it from beginning.
 
 use crate::exactness::Inexact;
+use crate::prior::Prior;
 use std::time::Duration;
 use trilut_kernels::{Cpu, Format, Isa, Phase, Shape};
 use trilut_presets::preset::Effort;
@@ -69,6 +70,8 @@ pub struct Request {
     pub machine: Machine,
     /// Bytes of weights that one token reads, over all layers: decides whether they are cold.
     pub model_bytes: u64,
+    /// What earlier runs leave to this one.
+    pub prior: Prior,
 }
 
 impl Request {
@@ -79,7 +82,7 @@ impl Request {
     pub fn limit(&self) -> Duration {
         match self.effort {
             Effort::Estimate => self.time_limit.min(Self::ESTIMATE_LIMIT),
-            Effort::Measure => self.time_limit,
+            _ => self.time_limit,
         }
     }
 
@@ -150,6 +153,14 @@ pub enum TuneError {
         /// What differed.
         source: Inexact,
     },
+    /// A pick that is to be compared is no exact kernel of this CPU.
+    #[error("the pick {kernel} for {layer} cannot be run here")]
+    Pick {
+        /// The kernel's name.
+        kernel: String,
+        /// The layer's size and phase.
+        layer: ShapeUse,
+    },
     /// The memory for cold weights is not there.
     #[error("{needed} bytes of memory are needed to time {shape}, {free} are free")]
     Memory {
@@ -171,6 +182,9 @@ impl TuneError {
             Self::Threads { .. } => Some("run `trilut tune --threads 2`".into()),
             Self::DefaultInexact { .. } => {
                 Some("run with TRILUT_ISA=scalar and report `trilut doctor --json`".into())
+            }
+            Self::Pick { .. } => {
+                Some("run `trilut doctor` to see where the pick comes from".into())
             }
             Self::Memory { .. } => Some("close other programs, or tune a smaller model".into()),
         }

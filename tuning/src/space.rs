@@ -17,6 +17,8 @@ pub struct Knob {
     pub values: &'static [usize],
     /// What it does.
     pub help: &'static str,
+    /// Why these values, and when some are left out.
+    pub reason: &'static str,
 }
 
 /// How far ahead of the loads weights are prefetched.
@@ -25,6 +27,8 @@ pub const PREFETCH: Knob = Knob {
     phases: &[Phase::Decode, Phase::SmallBatch],
     values: &[0, 256, 512, 1024, 2048, 4096, 8192],
     help: "bytes ahead of the load at which weights are prefetched, 0 for none",
+    reason: "below a few lines it comes too late; hardware prefetchers stop at pages of 4096; kernels that \
+             do not prefetch are tried with 0 alone",
 };
 
 /// How many rows a thread takes at a time.
@@ -33,6 +37,8 @@ pub const ROWS_PER_TASK: Knob = Knob {
     phases: &[Phase::Decode, Phase::SmallBatch],
     values: &[0, 32, 64, 128, 256, 512],
     help: "rows that a thread takes at a time, 0 for one even share per thread",
+    reason: "formats group 32 rows; a task as large as a share would leave threads idle; with one thread \
+             the split changes nothing",
 };
 
 /// How many rows a panel has: multiples of the row quanta of tiles and of panels alike.
@@ -41,6 +47,8 @@ pub const ROWS_PER_PANEL: Knob = Knob {
     phases: &[Phase::Prefill],
     values: &[0, 192, 480, 960, 1920, 3840],
     help: "rows of a panel at most, 0 for what the kernel takes by itself",
+    reason: "multiples of every kernel's own quantum; panels beyond 32 MiB leave the caches; those that \
+             cut a thread's share alike are tried once",
 };
 
 /// Every knob.
@@ -115,6 +123,39 @@ pub fn panel_variants(candidate: Candidate, shape: Shape, threads: usize) -> Vec
     variants
 }
 
+/// Every kernel with every value of every knob that is of use to the shape, `most` points at most: where
+/// there are more, each kernel keeps as many of its points, evenly taken from all, with its usual bounds
+/// among them. Also the number of points that are left out.
+pub fn grid(
+    kernels: &[Candidate],
+    shape: Shape,
+    threads: usize,
+    most: usize,
+) -> (Vec<Candidate>, usize) {
+    let points = |candidate: &Candidate| -> Vec<Candidate> {
+        let mut points = vec![*candidate];
+        let varied = match candidate.kernel {
+            AnyKernel::Gemm(_) => panel_variants(*candidate, shape, threads),
+            _ => split_variants(*candidate, shape, threads).flat_map(prefetch_variants).collect(),
+        };
+        points.extend(varied.into_iter().filter(|point| !point.is(candidate)));
+        points
+    };
+    let all: Vec<Vec<Candidate>> = kernels.iter().map(points).collect();
+    let count: usize = all.iter().map(Vec::len).sum();
+    let share = (most / kernels.len().max(1)).max(1);
+    let mut kept: Vec<Candidate> = all
+        .into_iter()
+        .flat_map(|points| match count > most {
+            true => points.iter().copied().step_by(points.len().div_ceil(share)).collect(),
+            false => points,
+        })
+        .collect();
+    kept.truncate(most);
+    let left_out = count - kept.len();
+    (kept, left_out)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -168,5 +209,23 @@ mod tests {
             panel_variants(Candidate::untuned(fake::exact("r1u1")), shape(9, 9), 1).len(),
             1
         );
+    }
+
+    #[test]
+    fn the_grid_has_every_point_or_says_how_many_it_leaves_out() {
+        let shape = Shape { m: 1024, k: 128 };
+        let gemv = ["r1u1", "r2u1"].map(|micro| Candidate::untuned(fake::exact(micro)));
+        let (all, none) = grid(&gemv, shape, 2, 400);
+        // 0 and four splits below the share of 512 rows, seven distances each.
+        assert_eq!((all.len(), none), (2 * 5 * 7, 0));
+        for (at, point) in all.iter().enumerate() {
+            assert!(all[..at].iter().all(|other| !other.is(point)), "{point} twice");
+        }
+        let (few, left_out) = grid(&gemv, shape, 2, 10);
+        assert_eq!((few.len(), left_out), (10, 60));
+        assert!(gemv.iter().all(|usual| few.iter().any(|point| point.is(usual))));
+        let gemm = [Candidate::untuned(fake::exact_gemm("r1t4"))];
+        assert_eq!(grid(&gemm, Shape { m: 4096, k: 128 }, 1, 400).0.len(), 5);
+        assert!(grid(&[], shape, 1, 400).0.is_empty());
     }
 }

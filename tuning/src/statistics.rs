@@ -1,5 +1,7 @@
 //! The few robust statistics that the tuner decides by.
 
+use crate::exactness::Random;
+
 /// The median; 0 of nothing.
 pub fn median(samples: &[f64]) -> f64 {
     let mut sorted = samples.to_vec();
@@ -52,6 +54,31 @@ pub(crate) fn median_interval(samples: &[f64], tail: f64) -> (f64, f64) {
     (sorted[skip], sorted[n - 1 - skip])
 }
 
+/// Bootstrap samples: enough for a share to two places.
+const RESAMPLES: usize = 400;
+
+/// The share of bootstrap samples in which the pick's median is below that of every rival; ties count for
+/// the pick. Each one's samples are drawn anew, with replacement, by a generator whose seed is fixed.
+pub(crate) fn win_share(pick: &[f64], rivals: &[&[f64]]) -> f64 {
+    let mut random = Random::new(0x7e57);
+    let mut drawn = |samples: &[f64]| {
+        let draw =
+            |_| samples[((u64::from(random.next_u32()) * samples.len() as u64) >> 32) as usize];
+        median(&(0..samples.len()).map(draw).collect::<Vec<f64>>())
+    };
+    let rivals: Vec<&[f64]> = rivals.iter().copied().filter(|r| !r.is_empty()).collect();
+    if pick.is_empty() {
+        return 0.0;
+    }
+    let wins = (0..RESAMPLES).filter(|_| {
+        let own = drawn(pick);
+        // Every rival draws, so that the sequence does not depend on who is ahead.
+        let medians: Vec<f64> = rivals.iter().map(|rival| drawn(rival)).collect();
+        medians.iter().all(|median| own <= *median)
+    });
+    wins.count() as f64 / RESAMPLES as f64
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -75,5 +102,18 @@ mod tests {
             assert_eq!(median_interval(&ordered(n), 0.025), (low, high), "{n}");
         }
         assert_eq!(median_interval(&[2.0, 1.0], 0.025), (1.0, 2.0));
+    }
+
+    #[test]
+    fn the_share_of_wins_tells_sure_picks_from_lucky_ones() {
+        let near =
+            |middle: f64| (0..9).map(|i| middle + f64::from(i % 3) - 1.0).collect::<Vec<_>>();
+        assert_eq!(win_share(&near(100.0), &[&near(110.0), &near(120.0)]), 1.0);
+        assert_eq!(win_share(&near(100.0), &[&near(90.0)]), 0.0);
+        let even = win_share(&near(100.0), &[&near(100.2)]);
+        assert!((0.3..1.0).contains(&even), "{even}");
+        assert_eq!(even, win_share(&near(100.0), &[&near(100.2)]), "the same each time");
+        assert_eq!(win_share(&[5.0], &[]), 1.0);
+        assert_eq!(win_share(&[], &[&near(1.0)]), 0.0);
     }
 }

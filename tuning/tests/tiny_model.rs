@@ -5,7 +5,7 @@ use std::time::Duration;
 use trilut_kernels::{Cpu, Format, Phase, Shape, find, find_batch, find_gemm};
 use trilut_presets::preset::Effort;
 use trilut_presets::{Machine, Preset};
-use trilut_tuning::{BATCH_TOKENS, PROMPT_TOKENS, Request, ShapeUse, Silent, needed, tune};
+use trilut_tuning::{BATCH_TOKENS, PROMPT_TOKENS, Prior, Request, ShapeUse, Silent, needed, tune};
 
 const SHAPE: Shape = Shape { m: 96, k: 200 };
 
@@ -22,6 +22,7 @@ fn request() -> Request {
         machine: Machine::detect(),
         // In the cache, so that few copies are made.
         model_bytes: 1 << 20,
+        prior: Prior::default(),
     }
 }
 

@@ -4,12 +4,14 @@
 //! feature detection that also asks the operating system; a wrong description here costs speed, never
 //! correctness.
 
+pub mod cores;
 #[cfg(target_arch = "x86_64")]
 mod cpuid;
 mod microarchitecture;
 mod proc;
 mod topology;
 
+pub use cores::Cores;
 pub use proc::meminfo;
 
 use serde::{Deserialize, Serialize};
@@ -17,6 +19,7 @@ use std::path::Path;
 
 /// A CPU and the machine around it, as far as they matter for the choice of a kernel.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct Machine {
     /// The value of `target_arch`: `x86_64`, `aarch64`, ...
@@ -53,6 +56,7 @@ pub struct Machine {
 
 /// One cache as one CPU sees it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct Cache {
     /// 1, 2, 3, ...

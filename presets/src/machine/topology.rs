@@ -34,7 +34,7 @@ impl Topology {
 }
 
 /// The CPUs that have a directory, for trees without an `online` file.
-fn listed(root: &Path) -> BTreeSet<usize> {
+pub(super) fn listed(root: &Path) -> BTreeSet<usize> {
     let entries = std::fs::read_dir(root).into_iter().flatten().flatten();
     entries.filter_map(|e| e.file_name().to_str()?.strip_prefix("cpu")?.parse().ok()).collect()
 }
@@ -71,7 +71,7 @@ fn size(text: &str) -> Option<u64> {
 }
 
 /// `0-3,8,10-11`; `None` when the text is not such a list.
-fn cpu_list(text: &str) -> Option<BTreeSet<usize>> {
+pub(super) fn cpu_list(text: &str) -> Option<BTreeSet<usize>> {
     /// More CPUs than any machine has: a longer range is nonsense and would only eat memory.
     const MOST: usize = 1 << 16;
     let mut cpus = BTreeSet::new();
@@ -86,6 +86,6 @@ fn cpu_list(text: &str) -> Option<BTreeSet<usize>> {
     Some(cpus)
 }
 
-fn line(path: &Path) -> Option<String> {
+pub(super) fn line(path: &Path) -> Option<String> {
     Some(std::fs::read_to_string(path).ok()?.trim().to_owned())
 }

@@ -3,9 +3,10 @@
 use super::{Preset, PresetError};
 use crate::atomic_file::AtomicFile;
 use crate::machine::Likeness;
-use std::fs::{self, File};
+use std::fs::{self, File, TryLockError};
 use std::io::{self, Read, Write};
 use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
 
 /// The largest file that is read. A real preset has a few kilobytes; a mistyped `--preset model.gguf`
 /// must not be read into memory.
@@ -52,11 +53,13 @@ impl Preset {
 
     /// Adds the preset to the file: its records replace those with the same (shape, phase, threads),
     /// others stay. A file that is no readable preset of the same CPU is set aside under a new name,
-    /// never overwritten.
+    /// never overwritten. Two programs that do this at once take turns, so that neither loses the
+    /// other's records.
     ///
     /// # Errors
     /// When the file cannot be written or an unreadable one cannot be set aside.
     pub fn save_merged(self, path: &Path) -> Result<Saved, PresetError> {
+        let _turn = lock(path);
         let mut saved = Saved { kept: 0, set_aside: None };
         if !path.try_exists().unwrap_or(true) {
             self.save(path)?;
@@ -82,6 +85,28 @@ impl Preset {
         saved.set_aside = Some((aside, reason));
         self.save(path)?;
         Ok(saved)
+    }
+}
+
+/// The longest that another program is waited for: it writes a few kilobytes.
+const TURN: Duration = Duration::from_secs(5);
+
+/// A lock on the directory of a file, held as long as the value lives. Where there is none (no such
+/// directory yet, a file system without locks, another program that hangs) the work goes on without it:
+/// the rename keeps the file whole, and records that are lost are made again.
+fn lock(path: &Path) -> Option<File> {
+    let parent = path.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    fs::create_dir_all(parent).ok()?;
+    let directory = File::open(parent).ok()?;
+    let begin = Instant::now();
+    loop {
+        match directory.try_lock() {
+            Ok(()) => return Some(directory),
+            Err(TryLockError::WouldBlock) if begin.elapsed() < TURN => {
+                std::thread::sleep(Duration::from_millis(10));
+            }
+            Err(_) => return None,
+        }
     }
 }
 

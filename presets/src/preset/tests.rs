@@ -46,6 +46,7 @@ fn record(at: &str, threads: usize, kernel: &str) -> Record {
         default_ns: 1210,
         scalar_ns: Some(9000),
         confidence: Some(0.0123),
+        evidence: None,
     }
 }
 
@@ -296,4 +297,123 @@ fn a_linked_preset_stays_a_link() {
     preset(vec![record("64x128", 1, FAST)]).save(&link).unwrap();
     assert!(fs::symlink_metadata(&link).unwrap().is_symlink());
     assert_eq!(Preset::load(&real).unwrap().records().len(), 1);
+}
+
+fn evidence() -> Evidence {
+    Evidence {
+        date: "2026-11-22T10:00:00Z".into(),
+        trilut: "0.1.0".into(),
+        compiler: "rustc 1.95.0".into(),
+        microcode: Some("0x1".into()),
+        cores: 2,
+        noise: Some(0.01),
+        interval: Some([0.8, 0.83]),
+        wins: Some(0.98),
+        regret: Some(0.0),
+        finalists: vec![FAST.into(), "other".into()],
+    }
+}
+
+#[test]
+fn evidence_survives_the_round_trip_and_must_be_sound() {
+    let with = |evidence| Record { evidence: Some(evidence), ..record("64x128", 1, FAST) };
+    let preset = preset(vec![with(evidence()), record("64x256", 1, FAST)]);
+    let text = preset.to_text();
+    assert_eq!(Preset::parse(&text, "memory").unwrap(), preset);
+    for (from, to, word) in [
+        ("interval = [0.8000, 0.8300]", "interval = [0.9, 0.8]", "smaller one first"),
+        ("wins = 0.9800", "wins = 1.5", "at most 1"),
+        ("regret = 0.0000", "regret = nan", "numbers"),
+        ("cores = 2", "cores = 2\nluck = 1", "luck"),
+    ] {
+        assert!(text.contains(from), "{from}: {text}");
+        let (_, rule) = refusal(&text.replace(from, to));
+        assert!(rule.contains(word), "{rule}");
+    }
+}
+
+#[test]
+fn merging_writes_down_what_earlier_records_owe_to_their_machine() {
+    let mut older = preset(vec![record("64x128", 1, FAST)]);
+    older.machine.microcode = Some("0x1".into());
+    let mut newer = preset(vec![record("64x256", 1, FAST)]);
+    newer.machine.microcode = Some("0x2".into());
+    newer.machine.physical_cores = 8;
+    older.merge(newer);
+    let first = older.records()[0].evidence.as_ref().unwrap();
+    assert_eq!((first.microcode.as_deref(), first.cores), (Some("0x1"), 2));
+    assert_eq!(older.records()[1].evidence, None);
+}
+
+#[test]
+fn differences_are_sorted_and_say_what_changed() {
+    let slow = "gemv_i2s_madd_r4u2_avx2";
+    let a = preset(vec![
+        record("64x128", 1, FAST),
+        record("64x256", 1, FAST),
+        record("64x384", 1, FAST),
+        record("64x512", 1, FAST),
+    ]);
+    let b = preset(vec![
+        record("64x128", 1, FAST),
+        Record { median_ns: 1500, ..record("64x256", 1, FAST) },
+        record("64x384", 1, slow),
+        record("64x640", 1, FAST),
+    ]);
+    let changes: Vec<_> = a.differences(&b).into_iter().map(|d| (d.shape.k, d.change)).collect();
+    assert_eq!(changes[0], (256, Change::Time(1.5)));
+    assert!(
+        matches!(&changes[1], (384, Change::Pick(from, to)) if from.kernel == FAST && to.kernel == slow)
+    );
+    assert!(matches!(&changes[2], (512, Change::Removed(_))));
+    assert!(matches!(&changes[3], (640, Change::Added(_))));
+    assert_eq!((changes.len(), a.differences(&a)), (4, vec![]));
+}
+
+#[test]
+fn of_two_that_disagree_the_greater_effort_is_believed_then_the_later() {
+    let slow = "gemv_i2s_madd_r4u2_avx2";
+    let dated = |date: &str, r: Record| Record {
+        evidence: Some(Evidence { date: date.into(), ..evidence() }),
+        ..r
+    };
+    let a = preset(vec![
+        dated(
+            "2026-01-01T00:00:00Z",
+            Record { effort: Effort::Patient, ..record("64x128", 1, FAST) },
+        ),
+        dated("2026-01-01T00:00:00Z", record("64x256", 1, FAST)),
+        record("64x384", 1, FAST),
+    ]);
+    let mut b = preset(vec![
+        dated("2026-02-01T00:00:00Z", record("64x128", 1, slow)),
+        dated("2026-02-01T00:00:00Z", record("64x256", 1, slow)),
+        record("64x512", 1, FAST),
+    ]);
+    b.provenance.date = "2026-02-02T00:00:00Z".into();
+    let ab = a.clone().combine(b.clone());
+    let kernels: Vec<&str> = ab.preset.records().iter().map(|r| &r.kernel[..]).collect();
+    assert_eq!(kernels, [FAST, slow, FAST, FAST]);
+    assert_eq!(ab.disagreements.iter().map(|d| d.1).collect::<Vec<_>>(), [true, false]);
+    assert_eq!(b.combine(a).preset.to_text(), ab.preset.to_text(), "whatever the order");
+    assert_eq!(ab.preset.provenance.date, "2026-02-02T00:00:00Z");
+}
+
+#[test]
+fn two_that_save_at_once_lose_nothing() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("shared.toml");
+    std::thread::scope(|scope| {
+        for writer in 0..4 {
+            let path = &path;
+            scope.spawn(move || {
+                for n in 0..5 {
+                    let shape = format!("64x{}", 128 * (1 + writer * 5 + n));
+                    preset(vec![record(&shape, 1, FAST)]).save_merged(path).unwrap();
+                }
+            });
+        }
+    });
+    assert_eq!(Preset::load(&path).unwrap().records().len(), 20);
+    assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 1, "no side file stays");
 }

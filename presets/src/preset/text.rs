@@ -3,7 +3,7 @@
 //! Written by hand, so that each record is a short block of one-line fields that diffs well, and read
 //! by serde.
 
-use super::{Preset, PresetError, Provenance, Record, Rule, SCHEMA};
+use super::{Evidence, Preset, PresetError, Provenance, Record, Rule, SCHEMA};
 use crate::Machine;
 use serde::Deserialize;
 use std::collections::BTreeMap;
@@ -143,8 +143,37 @@ pub(super) fn write(preset: &Preset) -> String {
         if let Some(confidence) = r.confidence {
             field(out, "confidence", decimal(confidence));
         }
+        if let Some(evidence) = &r.evidence {
+            write_evidence(out, evidence);
+        }
     }
     text
+}
+
+fn write_evidence(out: &mut String, e: &Evidence) {
+    out.push_str("[record.evidence]\n");
+    field(out, "date", quoted(&e.date));
+    field(out, "trilut", quoted(&e.trilut));
+    field(out, "compiler", quoted(&e.compiler));
+    if let Some(microcode) = &e.microcode {
+        field(out, "microcode", quoted(microcode));
+    }
+    field(out, "cores", e.cores);
+    if let Some(noise) = e.noise {
+        field(out, "noise", decimal(noise));
+    }
+    if let Some(interval) = e.interval {
+        field(out, "interval", list(interval.into_iter().map(decimal)));
+    }
+    if let Some(wins) = e.wins {
+        field(out, "wins", decimal(wins));
+    }
+    if let Some(regret) = e.regret {
+        field(out, "regret", decimal(regret));
+    }
+    if !e.finalists.is_empty() {
+        field(out, "finalists", list(e.finalists.iter().map(|name| quoted(name))));
+    }
 }
 
 fn field(out: &mut String, name: &str, value: impl Display) {

@@ -7,6 +7,7 @@
 //! With `--baseline` other engines of the llama-bench family take turns with ours ([`comparison`] says how
 //! and why that is fair), [`spelling`] reads what they print, [`agreement`] checks that they compute the
 //! same before anything is compared, [`ratio`] judges, [`report`] prints and [`record`] keeps.
+//! `bench kernels` is about one layer: every candidate against the pick ([`kernels`]).
 //! What a token costs comes from [`meter`]. Known engines are described in `benches/engines.toml`.
 
 mod agreement;
@@ -14,6 +15,7 @@ mod baseline;
 mod child;
 mod comparison;
 mod engine;
+mod kernels;
 mod meter;
 mod plain;
 mod projection;
@@ -47,7 +49,10 @@ const PASSES: usize = 5;
 
 /// Measure tokens per second.
 #[derive(Debug, clap::Args)]
+#[command(args_conflicts_with_subcommands = true)]
 pub(crate) struct Args {
+    #[command(subcommand)]
+    part: Option<Part>,
     /// Model file; the embedded model without it.
     #[arg(short, long, value_name = "MODEL")]
     model: Option<PathBuf>,
@@ -85,6 +90,12 @@ pub(crate) struct Args {
     layers: Option<u32>,
     #[command(flatten)]
     versus: versus::Options,
+}
+
+/// What is measured in place of a whole model.
+#[derive(Debug, clap::Subcommand)]
+enum Part {
+    Kernels(kernels::Args),
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
@@ -130,6 +141,9 @@ impl Args {
 }
 
 pub(crate) fn bench(args: Args) -> Result<(), Failure> {
+    if let Some(Part::Kernels(args)) = &args.part {
+        return kernels::bench(args);
+    }
     let (tests, threads) = (args.tests()?, args.threads()?);
     let source = Source::new(args.model.clone());
     let meter = Meter::new(Path::new(rapl::ROOT));

@@ -1,6 +1,8 @@
 use super::*;
 use crate::bench::fake::{self, FakeLab, Script};
-use trilut_kernels::{Cpu, Format, Shape, Tile};
+use crate::estimate;
+use crate::prior::Prior;
+use trilut_kernels::{Cpu, Format, Isa, Shape, Tile};
 use trilut_presets::Machine;
 
 fn layer(m: usize, k: usize) -> ShapeUse {
@@ -18,6 +20,7 @@ fn request(effort: Effort) -> Request {
         cpu: Cpu::capped(Some(Isa::Scalar)),
         machine: Machine::default(),
         model_bytes: 1 << 40,
+        prior: Prior::default(),
     }
 }
 

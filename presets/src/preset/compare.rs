@@ -1,0 +1,109 @@
+//! Two presets side by side: what differs, and one preset of both.
+
+use super::{Evidence, Key, Preset, Record};
+use crate::{Phase, Shape};
+use std::cmp::Ordering;
+use std::collections::BTreeMap;
+
+/// What became of one (shape, phase, threads) from one preset to another.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Change {
+    /// Only the first has it.
+    Removed(Box<Record>),
+    /// Only the second has it.
+    Added(Box<Record>),
+    /// Both have it with different kernels, formats or tiles.
+    Pick(Box<Record>, Box<Record>),
+    /// Both pick the same; the second's time over the first's.
+    Time(f64),
+}
+
+/// One line of a comparison.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Difference {
+    /// The layer's size.
+    pub shape: Shape,
+    /// The part of inference.
+    pub phase: Phase,
+    /// The number of threads.
+    pub threads: usize,
+    /// What differs.
+    pub change: Change,
+}
+
+/// One preset made of two.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Combined {
+    /// The preset.
+    pub preset: Preset,
+    /// Where the two picked differently, and `true` where the first was believed.
+    pub disagreements: Vec<(Difference, bool)>,
+}
+
+impl Record {
+    fn picks_the_same(&self, other: &Self) -> bool {
+        (self.format, &self.kernel, self.tile) == (other.format, &other.kernel, other.tile)
+    }
+}
+
+impl Preset {
+    /// What differs from this preset to another, in the order of the records; what is the same in both,
+    /// times included, is left out.
+    pub fn differences(&self, other: &Self) -> Vec<Difference> {
+        let mut sides: BTreeMap<Key, (Option<&Record>, Option<&Record>)> = BTreeMap::new();
+        self.records().iter().for_each(|r| sides.entry(r.key()).or_default().0 = Some(r));
+        other.records().iter().for_each(|r| sides.entry(r.key()).or_default().1 = Some(r));
+        let differences = sides.into_iter().filter_map(|((shape, phase, threads), sides)| {
+            let change = match sides {
+                (Some(a), None) => Change::Removed(Box::new(a.clone())),
+                (None, Some(b)) => Change::Added(Box::new(b.clone())),
+                (Some(a), Some(b)) if !a.picks_the_same(b) => {
+                    Change::Pick(Box::new(a.clone()), Box::new(b.clone()))
+                }
+                (Some(a), Some(b)) if a.median_ns != b.median_ns => {
+                    Change::Time(b.median_ns as f64 / a.median_ns as f64)
+                }
+                _ => return None,
+            };
+            Some(Difference { shape, phase, threads, change })
+        });
+        differences.collect()
+    }
+
+    /// One preset of two for the same CPU and ISA: all records of both; of two for one (shape, phase,
+    /// threads) that of the greater effort, then the later one. The outcome does not depend on the order
+    /// of the two, and its provenance is that of the later.
+    pub fn combine(self, other: Self) -> Combined {
+        let key = |p: &Self| (p.provenance.date.clone(), p.to_text());
+        // The order of the text decides between two of one moment, so that A and B give what B and A do.
+        let first_is_older = key(&self) <= key(&other);
+        let is_first_better = |a: &(&Record, Evidence), b: &(&Record, Evidence)| {
+            let rank = |r: &(&Record, Evidence)| (r.0.effort, r.1.date.clone());
+            match rank(a).cmp(&rank(b)) {
+                Ordering::Equal => !first_is_older,
+                order => order == Ordering::Greater,
+            }
+        };
+        let evidence = |preset: &Self, record: &Record| {
+            record.evidence.clone().unwrap_or_else(|| preset.evidence())
+        };
+        let mut disagreements = Vec::new();
+        let mut first = self.clone();
+        let mut second = other.clone();
+        for difference in self.differences(&other) {
+            let key = (difference.shape, difference.phase, difference.threads);
+            let find = |p: &Self| p.record(key.0, key.1, key.2).cloned();
+            let (Some(a), Some(b)) = (find(&self), find(&other)) else { continue };
+            let sides = ((&a, evidence(&self, &a)), (&b, evidence(&other, &b)));
+            let believed = is_first_better(&sides.0, &sides.1);
+            let loser = if believed { &mut second } else { &mut first };
+            loser.records.retain(|r| r.key() != key);
+            if matches!(difference.change, Change::Pick(..)) {
+                disagreements.push((difference, believed));
+            }
+        }
+        let (mut older, newer) = if first_is_older { (first, second) } else { (second, first) };
+        older.merge(newer);
+        Combined { preset: older, disagreements }
+    }
+}

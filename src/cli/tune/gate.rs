@@ -1,0 +1,139 @@
+//! The last check of a tuning run: the model itself, tuned and by default, in turn.
+
+use super::super::failure::Failure;
+use super::super::interrupt;
+use super::super::output::count;
+use super::super::planning::Here;
+use super::super::progress;
+use std::path::Path;
+use std::time::{Duration, Instant};
+use trilut_presets::{Phase, Plan, Preset};
+use trilut_runtime::gguf::Gguf;
+use trilut_runtime::{Model, ModelOptions, Session};
+use trilut_tuning::end_to_end::{self, Mix, Side, Verdict};
+
+/// Tokens of a prompt that is read.
+const PROMPT: usize = 64;
+
+/// Tokens that are decoded.
+const TOKENS: usize = 8;
+
+/// Whose presets are put to the test, and with how many threads.
+pub(super) struct Gate<'a> {
+    pub(super) here: &'a Here,
+    pub(super) gguf: &'a Gguf,
+    pub(super) threads: usize,
+    pub(super) deadline: Instant,
+    /// Of what the two phases are worth.
+    pub(super) mix: Mix,
+}
+
+impl Gate<'_> {
+    /// The preset with the default in each phase in which the model is not faster beyond the noise; what
+    /// became of each phase is told on stderr.
+    pub(super) fn check(&self, preset: &Preset, path: &Path) -> Result<Preset, Failure> {
+        let is_picked = |phase| end_to_end::picks(preset, phase, self.threads).next().is_some();
+        let mut checked = preset.clone();
+        if ![Phase::Prefill, Phase::Decode].into_iter().any(is_picked) {
+            return Ok(checked);
+        }
+        let line = progress::line();
+        line.set_message("comparing the whole model, tuned and by default");
+        let verdicts = self.compare(preset)?;
+        line.finish_and_clear();
+        let drop = |preset: &Preset, phase| {
+            eprintln!("note: {} keeps the default kernels for {phase}", path.display());
+            end_to_end::without(preset, phase, self.threads, default_kernel)
+        };
+        let threads = count(self.threads, "thread");
+        for (phase, verdict) in &verdicts {
+            if is_picked(*phase) {
+                eprintln!("the model, {phase}, {threads}: {verdict}");
+                if !verdict.is_kept {
+                    checked = drop(&checked, *phase);
+                }
+            }
+        }
+        // What decoding picks, prompts are read from: the two are judged together as well.
+        let [(_, prefill), (_, decode)] = &verdicts;
+        let tokens = (PROMPT, TOKENS);
+        let gain = self.mix.gain((prefill, tokens.0), (decode, tokens.1));
+        if is_picked(Phase::Decode) && decode.is_kept && prefill.ratio > 1.0 && gain <= 0.0 {
+            eprintln!(
+                "the model: with {}:{} tokens of prompt and answer, the formats of decode cost more than they \
+                 gain",
+                self.mix.prompt, self.mix.generated
+            );
+            checked = drop(&checked, Phase::Decode);
+        }
+        Ok(checked)
+    }
+
+    /// Both models, fully loaded, in each phase.
+    fn compare(&self, preset: &Preset) -> Result<[(Phase, Verdict); 2], Failure> {
+        let models = [self.load(&self.here.plan_of(preset))?, self.load(&Plan::default())?];
+        let [mut tuned, mut default] = [models[0].session()?, models[1].session()?];
+        let mut judge = |phase: Phase, parts: u32| -> Result<(Phase, Verdict), Failure> {
+            let time_left = self.deadline.saturating_duration_since(Instant::now());
+            let deadline = Instant::now() + time_left / parts;
+            let mut failed = None;
+            let verdict = end_to_end::gate(
+                &mut |side| {
+                    let session = if side == Side::Tuned { &mut tuned } else { &mut default };
+                    match time(session, phase) {
+                        Ok(time) => (!interrupt::asked()).then_some(time.as_nanos() as f64),
+                        Err(error) => {
+                            failed = Some(error);
+                            None
+                        }
+                    }
+                },
+                || Instant::now() >= deadline,
+            );
+            match failed {
+                Some(error) => Err(error),
+                None => Ok((phase, verdict.ok_or_else(Failure::interrupted)?)),
+            }
+        };
+        // The first phase gets half of the time.
+        Ok([judge(Phase::Prefill, 2)?, judge(Phase::Decode, 1)?])
+    }
+
+    fn load(&self, plan: &Plan) -> Result<Model, Failure> {
+        let options = ModelOptions {
+            threads: Some(self.threads),
+            plan: Some(plan),
+            cpu: Some(self.here.cpu.clone()),
+            ..ModelOptions::default()
+        };
+        Ok(Model::open_with(self.gguf, &options)?)
+    }
+}
+
+/// The time of one phase from an empty context.
+fn time(session: &mut Session, phase: Phase) -> Result<Duration, Failure> {
+    let vocab = session.model().config().vocab;
+    // Any tokens do: the time does not depend on them.
+    let token = |i: usize| (i * 7919 % vocab) as u32;
+    session.clear();
+    let room = session.room();
+    let tokens: Vec<u32> = (0..PROMPT.min(room)).map(token).collect();
+    let begin = Instant::now();
+    match phase {
+        Phase::Prefill => session.append(&tokens)?,
+        _ => {
+            for at in tokens.iter().take(TOKENS) {
+                session.append(&[*at])?;
+            }
+        }
+    }
+    Ok(begin.elapsed())
+}
+
+/// The format and the hash of a kernel.
+fn default_kernel(name: &str) -> Option<(Option<trilut_presets::Format>, u64)> {
+    if let Some(kernel) = trilut_kernels::find(name) {
+        return Some((Some(kernel.name.format), kernel.hash));
+    }
+    trilut_kernels::find_gemm(name).map(|kernel| (None, kernel.hash))
+}

@@ -1,0 +1,375 @@
+//! The tuner and its presets as a user meets them, with everything that can go wrong.
+
+mod common;
+
+use common::{Sandbox, stderr};
+use std::path::Path;
+use std::process::{Command, Output, Stdio};
+use std::time::{Duration, Instant};
+
+fn text(path: &Path) -> &str {
+    path.to_str().unwrap()
+}
+
+fn run(sandbox: &Sandbox, args: &[&str]) -> Output {
+    sandbox.command(args).output().unwrap()
+}
+
+fn stdout(output: &Output) -> String {
+    String::from_utf8(output.stdout.clone()).unwrap()
+}
+
+fn ok(sandbox: &Sandbox, args: &[&str]) -> String {
+    let output = run(sandbox, args);
+    assert!(output.status.success(), "{args:?}: {}", stderr(&output));
+    stdout(&output)
+}
+
+/// Runs a command that must fail with `code`; returns its stderr.
+fn fails(sandbox: &Sandbox, code: i32, args: &[&str]) -> String {
+    let output = run(sandbox, args);
+    let told = stderr(&output);
+    assert_eq!(output.status.code(), Some(code), "{args:?}: {told}");
+    assert!(code == 130 || told.contains("error: "), "{told}");
+    told
+}
+
+/// A preset of two shapes, made quickly.
+fn quick(sandbox: &Sandbox, name: &str, shapes: &[&str]) -> std::path::PathBuf {
+    let file = sandbox.path(name);
+    let mut args = vec!["tune", "--effort", "estimate", "-t", "1", "-o", text(&file)];
+    shapes.iter().for_each(|shape| args.extend(["--shape", shape]));
+    ok(sandbox, &args);
+    file
+}
+
+/// A run that takes a while: many shapes, at leisure.
+fn long(file: &Path) -> Vec<String> {
+    let mut args: Vec<String> =
+        ["tune", "--effort", "measure", "-t", "1", "--phase", "decode"].map(str::to_owned).to_vec();
+    args.extend(["--time-limit".into(), "60s".into(), "-o".into(), text(file).into()]);
+    for n in 1..=8 {
+        args.extend(["--shape".into(), format!("{}x512", 32 * n)]);
+    }
+    args
+}
+
+/// Starts a long run and waits until its log says that a layer is finished.
+fn begun(sandbox: &Sandbox, file: &Path) -> std::process::Child {
+    let args = long(file);
+    let mut command = Command::new(env!("CARGO_BIN_EXE_trilut"));
+    command.args(&args).env("XDG_CACHE_HOME", sandbox.path("cache"));
+    for name in ["TRILUT_PRESETS", "TRILUT_ISA", "TRILUT_THREADS"] {
+        command.env_remove(name);
+    }
+    let mut child = command.stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
+    let (begin, log) = (Instant::now(), log_of(file));
+    loop {
+        let written = std::fs::read_to_string(&log).unwrap_or_default();
+        if written.contains("{\"done\"") {
+            return child;
+        }
+        assert!(child.try_wait().unwrap().is_none(), "it ended before it was killed");
+        assert!(begin.elapsed() < Duration::from_secs(120), "nothing is finished: {written}");
+        std::thread::sleep(Duration::from_millis(20));
+    }
+}
+
+fn log_of(file: &Path) -> std::path::PathBuf {
+    let mut path = file.as_os_str().to_owned();
+    path.push(".trials");
+    path.into()
+}
+
+#[test]
+fn a_killed_run_is_resumed() {
+    let sandbox = Sandbox::new();
+    let file = sandbox.path("killed.toml");
+    let mut child = begun(&sandbox, &file);
+    child.kill().unwrap();
+    child.wait().unwrap();
+    assert!(!file.exists(), "nothing was saved before the end");
+    // A moment is enough to take over what was finished.
+    let mut args = long(&file);
+    let limit = args.iter().position(|arg| arg == "60s").unwrap();
+    args[limit] = "1ms".to_owned();
+    let args: Vec<&str> = args.iter().map(String::as_str).collect();
+    let again = run(&sandbox, &args);
+    assert!(again.status.success(), "{}", stderr(&again));
+    assert!(stderr(&again).contains("resumed: "), "{}", stderr(&again));
+    let saved = std::fs::read_to_string(&file).unwrap();
+    assert!(saved.contains("[[record]]") && saved.contains("[record.evidence]"), "{saved}");
+    // Taken over once, not again.
+    assert!(!stderr(&run(&sandbox, &args)).contains("resumed"));
+}
+
+#[cfg(unix)]
+#[test]
+fn an_interrupted_run_keeps_what_is_finished() {
+    let sandbox = Sandbox::new();
+    let file = sandbox.path("interrupted.toml");
+    let child = begun(&sandbox, &file);
+    let pid = child.id().to_string();
+    assert!(Command::new("kill").args(["-INT", &pid]).status().unwrap().success());
+    let output = child.wait_with_output().unwrap();
+    assert_eq!(output.status.code(), Some(130), "{}", stderr(&output));
+    assert!(stderr(&output).contains("finished and kept"), "{}", stderr(&output));
+    let saved = std::fs::read_to_string(&file).unwrap();
+    let finished = saved.matches("[[record]]").count();
+    assert!((1..8).contains(&finished), "{finished}");
+}
+
+#[test]
+fn two_tuners_at_once_do_not_spoil_each_other() {
+    let sandbox = Sandbox::new();
+    let file = sandbox.path("shared.toml");
+    let mut child = begun(&sandbox, &file);
+    let args = ["tune", "--shape", "64x256", "-t", "1", "-o", text(&file)];
+    let told = fails(&sandbox, 1, &args);
+    assert!(told.contains("another `trilut tune`") && told.contains("hint: "), "{told}");
+    child.kill().unwrap();
+    child.wait().unwrap();
+    // The lock goes with the process that held it.
+    ok(&sandbox, &[&args[..], &["--effort", "estimate"]].concat());
+}
+
+#[test]
+fn nothing_is_tuned_twice_but_by_force_and_what_is_stale() {
+    let sandbox = Sandbox::new();
+    let file = quick(&sandbox, "a.toml", &["64x256", "96x256"]);
+    let args = ["tune", "--effort", "estimate", "-t", "1", "--shape", "64x256", "--shape"];
+    let args = [&args[..], &["96x256", "-o", text(&file)]].concat();
+    assert!(stderr(&run(&sandbox, &args)).contains("nothing to do"));
+    let forced = run(&sandbox, &[&args[..], &["--force"]].concat());
+    assert!(stderr(&forced).contains("tuning 4 shapes"), "{}", stderr(&forced));
+    // Another microcode than one record was made with: that one alone is stale.
+    let saved = std::fs::read_to_string(&file).unwrap();
+    let Some(at) = saved.find("microcode = ").filter(|_| saved.contains("[record.evidence]"))
+    else {
+        return;
+    };
+    let in_record = saved[at..].find("[record.evidence]").map(|next| at + next).unwrap();
+    let changed = saved[..in_record].to_owned()
+        + &saved[in_record..].replacen("microcode = \"", "microcode = \"0xold", 1);
+    std::fs::write(&file, changed).unwrap();
+    let one = run(&sandbox, &args);
+    assert!(stderr(&one).contains("tuning 1 shape for"), "{}", stderr(&one));
+}
+
+#[cfg(unix)]
+#[test]
+fn a_disk_that_fills_up_leaves_the_earlier_preset() {
+    let sandbox = Sandbox::new();
+    let file = quick(&sandbox, "full.toml", &["64x256"]);
+    let before = std::fs::read(&file).unwrap();
+    // Files of this process may have a kilobyte: writes beyond it fail as on a full disk.
+    let script = format!(
+        "trap '' XFSZ; ulimit -f 1; exec '{}' tune --shape 128x256 --effort estimate -t 1 -o '{}'",
+        env!("CARGO_BIN_EXE_trilut"),
+        text(&file),
+    );
+    let mut command = Command::new("sh");
+    command.args(["-c", &script]).env("XDG_CACHE_HOME", sandbox.path("cache"));
+    let output = command.output().unwrap();
+    let told = stderr(&output);
+    assert_eq!(output.status.code(), Some(1), "{told}");
+    assert!(told.contains("error: cannot write the preset") && told.contains("hint: "), "{told}");
+    assert_eq!(std::fs::read(&file).unwrap(), before);
+    let directory = file.parent().unwrap();
+    let sides = std::fs::read_dir(directory).unwrap().flatten();
+    let sides: Vec<_> =
+        sides.filter(|e| e.file_name().to_string_lossy().ends_with(".tmp")).collect();
+    assert!(sides.is_empty(), "{sides:?}");
+}
+
+#[test]
+fn a_place_that_cannot_be_written_is_found_before_any_work() {
+    let sandbox = Sandbox::new();
+    std::fs::write(sandbox.path("file"), "").unwrap();
+    let under = sandbox.path("file/a.toml");
+    let begin = Instant::now();
+    let told = fails(&sandbox, 1, &["tune", "--shape", "64x256", "-o", text(&under)]);
+    assert!(told.contains("cannot write") && begin.elapsed() < Duration::from_secs(20), "{told}");
+    assert!(fails(&sandbox, 2, &["tune", "--shape", "64x256", "-t", "0"]).contains("--threads"));
+    assert!(fails(&sandbox, 2, &["tune", "--effort", "heroic"]).contains("exhaustive"));
+    let told = fails(&sandbox, 1, &["tune", "-m", text(&sandbox.path("no.gguf"))]);
+    assert!(told.contains("no.gguf"), "{told}");
+}
+
+#[test]
+fn several_numbers_of_threads_are_compared() {
+    let sandbox = Sandbox::new();
+    let file = sandbox.path("threads.toml");
+    let args =
+        ["tune", "--shape", "64x256", "--effort", "estimate", "-t", "2,1", "-o", text(&file)];
+    let shown = ok(&sandbox, &args);
+    assert!(shown.contains("decode ms/token") && shown.contains("fastest with"), "{shown}");
+    let saved = std::fs::read_to_string(&file).unwrap();
+    assert!(saved.contains("\nthreads = 1\n") && saved.contains("\nthreads = 2\n"), "{saved}");
+}
+
+#[test]
+fn the_space_is_listed_with_reasons() {
+    let sandbox = Sandbox::new();
+    let listed = ok(&sandbox, &["tune", "--list-space"]);
+    for word in
+        ["reason", "prefetch", "rows_per_task", "3840", "threads idle", "400 points", "here"]
+    {
+        assert!(listed.contains(word), "{word}: {listed}");
+    }
+}
+
+#[test]
+fn presets_are_compared_merged_exported_and_found() {
+    let sandbox = Sandbox::new();
+    let a = quick(&sandbox, "a.toml", &["64x256", "96x256"]);
+    let b = quick(&sandbox, "b.toml", &["96x256", "128x256"]);
+    let same = run(&sandbox, &["presets", "diff", text(&a), text(&a)]);
+    assert!(same.status.success() && stderr(&same).contains("say the same"));
+    let diff = ok(&sandbox, &["presets", "diff", text(&a), text(&b)]);
+    for word in ["64x256", "128x256", "+", "-"] {
+        assert!(diff.contains(word), "{word}: {diff}");
+    }
+    let merged = ok(&sandbox, &["presets", "merge", text(&a), text(&b)]);
+    assert_eq!(merged, ok(&sandbox, &["presets", "merge", text(&b), text(&a)]), "in any order");
+    for shape in ["64x256", "96x256", "128x256"] {
+        assert_eq!(merged.matches(&format!("shape = \"{shape}\"")).count(), 2, "{merged}");
+    }
+    let out = sandbox.path("merged.toml");
+    ok(&sandbox, &["presets", "merge", text(&a), text(&b), "-o", text(&out)]);
+    assert_eq!(std::fs::read_to_string(&out).unwrap(), merged);
+    let foreign = sandbox.path("foreign.toml");
+    std::fs::write(&foreign, merged.replace("family = ", "family = 9")).unwrap();
+    let told = fails(&sandbox, 1, &["presets", "merge", text(&a), text(&foreign)]);
+    assert!(told.contains("different CPUs"), "{told}");
+
+    let path = ok(&sandbox, &["presets", "path"]);
+    assert!(path.trim().ends_with(".toml") && path.contains("presets"), "{path}");
+    let told = fails(&sandbox, 1, &["presets", "export", text(&sandbox.path("out"))]);
+    assert!(told.contains("nothing was tuned here"), "{told}");
+    let cached = Path::new(path.trim());
+    std::fs::create_dir_all(cached.parent().unwrap()).unwrap();
+    std::fs::copy(&a, cached).unwrap();
+    let exported = ok(&sandbox, &["presets", "export", text(&sandbox.path("out"))]);
+    let exported = Path::new(exported.trim());
+    assert_eq!(std::fs::read(exported).unwrap(), std::fs::read(&a).unwrap());
+    ok(&sandbox, &["presets", "export", text(&sandbox.path("out"))]);
+    std::fs::copy(&b, cached).unwrap();
+    let told = fails(&sandbox, 1, &["presets", "export", text(&sandbox.path("out"))]);
+    assert!(told.contains("is there already") && told.contains("--force"), "{told}");
+    ok(&sandbox, &["presets", "export", text(&sandbox.path("out")), "--force"]);
+}
+
+#[test]
+fn verify_tells_claims_that_hold_from_those_that_do_not() {
+    let sandbox = Sandbox::new();
+    let file = quick(&sandbox, "a.toml", &["64x256"]);
+    let held = ok(&sandbox, &["presets", "verify", text(&file), "--sample", "0"]);
+    assert!(held.contains("exact"), "{held}");
+    let good = std::fs::read_to_string(&file).unwrap();
+    let changed = |from: &str, to: &str| {
+        let bad = sandbox.path("bad.toml");
+        let lines = good.lines().map(|line| match line.starts_with(from) {
+            true => format!("{to}\n"),
+            false => format!("{line}\n"),
+        });
+        std::fs::write(&bad, lines.collect::<String>()).unwrap();
+        bad
+    };
+    // A kernel that this build lacks.
+    let lacking = changed("kernel = \"gem", "kernel = \"my_own_kernel\"");
+    let told = fails(&sandbox, 3, &["presets", "verify", text(&lacking)]);
+    assert!(told.contains("can be checked here"), "{told}");
+    // A claim to be ten times as fast as the default: the pick is another kernel than it.
+    let bad = sandbox.path("boast.toml");
+    let boast = good
+        .lines()
+        .map(|line| match line {
+            _ if line.starts_with("default_ns") => "default_ns = 4000000000\n".to_owned(),
+            _ if line.starts_with("median_ns") => "median_ns = 1\n".to_owned(),
+            _ => format!("{line}\n"),
+        })
+        .collect::<String>();
+    std::fs::write(&bad, &boast).unwrap();
+    let output = run(&sandbox, &["presets", "verify", text(&bad)]);
+    let names = |word: &str| -> Vec<String> {
+        let lines = boast.lines().filter(|line| line.starts_with(word));
+        lines.map(|line| line.rsplit(' ').next().unwrap().to_owned()).collect()
+    };
+    let is_other = names("kernel = ") != names("default_kernel = ");
+    let expected = if is_other { 3 } else { 0 };
+    assert_eq!(output.status.code(), Some(expected), "{}", stderr(&output));
+    // A preset of another CPU is checked for exactness alone.
+    let moved = changed("stepping = ", "stepping = 99");
+    let elsewhere = run(&sandbox, &["presets", "verify", text(&moved)]);
+    assert!(elsewhere.status.success(), "{}", stderr(&elsewhere));
+    assert!(stdout(&elsewhere).contains("times are of another CPU"), "{}", stdout(&elsewhere));
+}
+
+#[test]
+fn presets_that_cannot_be_read_are_explained_by_every_command() {
+    let sandbox = Sandbox::new();
+    let good = quick(&sandbox, "good.toml", &["64x256"]);
+    let original = std::fs::read_to_string(&good).unwrap();
+    let bad = sandbox.path("bad.toml");
+    for (broken, word) in [
+        (original.replace("schema = 1", "schema = 7"), "schema 7 is newer"),
+        (original[..original.len() / 2].to_owned(), "bad.toml"),
+        (original.replace("median_ns = ", "median_ns = -"), "line"),
+        (original.replace("shape = \"64x256\"", "shape = \"banana\""), "banana"),
+        (String::new(), "schema"),
+    ] {
+        std::fs::write(&bad, &broken).unwrap();
+        for args in [
+            &["presets", "show", text(&bad)][..],
+            &["presets", "verify", text(&bad)],
+            &["presets", "diff", text(&good), text(&bad)],
+            &["presets", "merge", text(&bad), text(&good)],
+        ] {
+            let told = fails(&sandbox, 1, args);
+            assert!(told.contains(word) && told.contains("hint: "), "{word}: {told}");
+        }
+        // The tuner sets it aside and says so.
+        let args =
+            ["tune", "--shape", "64x256", "--effort", "estimate", "-t", "1", "-o", text(&bad)];
+        let output = run(&sandbox, &args);
+        assert!(output.status.success(), "{}", stderr(&output));
+        assert!(stderr(&output).contains("was moved to"), "{}", stderr(&output));
+    }
+}
+
+#[test]
+fn kernels_are_ranked_and_the_pick_is_marked() {
+    let sandbox = Sandbox::new();
+    let args = ["bench", "kernels", "--shape", "64x256", "--phase", "decode", "-t", "1"];
+    let quick = ["--samples", "3", "--format", "i2_s"];
+    let table = ok(&sandbox, &[&args[..], &quick].concat());
+    assert_eq!(table.matches("<--").count(), 1, "{table}");
+    assert!(table.contains("regret of 1 picks") && table.contains("more rows"), "{table}");
+    // A preset that picks the portable kernel is far off.
+    let file = sandbox.path("slow.toml");
+    ok(
+        &sandbox,
+        &["tune", "--shape", "64x256", "--effort", "estimate", "-t", "1", "-o", text(&file)],
+    );
+    let saved = std::fs::read_to_string(&file).unwrap();
+    let isa = saved.lines().find(|line| line.starts_with("isa = ")).unwrap().to_owned();
+    if isa.contains("scalar") {
+        return;
+    }
+    let slow: String = saved
+        .lines()
+        .map(|line| match line.starts_with("kernel = \"gemv") {
+            true => "kernel = \"gemv_i2s_madd_r1u1_scalar\"\n".to_owned(),
+            false if line.starts_with("format = ") => "format = \"i2_s\"\n".to_owned(),
+            false => format!("{line}\n"),
+        })
+        .collect();
+    std::fs::write(&file, slow).unwrap();
+    let asserted = ["--preset", text(&file), "--assert", "--tolerance", "5"];
+    let output = run(&sandbox, &[&args[..], &quick, &asserted].concat());
+    assert_eq!(output.status.code(), Some(3), "{} {}", stdout(&output), stderr(&output));
+    assert!(stderr(&output).contains("more than 5 % off"), "{}", stderr(&output));
+    assert!(fails(&sandbox, 2, &["bench", "kernels"]).contains("--shape"));
+    assert!(fails(&sandbox, 2, &[&args[..], &["--tolerance=-3"]].concat()).contains("tolerance"));
+}

@@ -1,0 +1,96 @@
+//! What each effort does: how many candidates, how many samples, in which stages.
+
+use crate::request::{Request, ShapeUse};
+use trilut_kernels::Phase;
+use trilut_presets::preset::Effort;
+
+/// Pairs in the check of the winner.
+pub(crate) const PAIRS: usize = 21;
+
+/// The most points of the grid of `exhaustive`.
+pub const GRID: usize = 400;
+
+/// What a stage varies.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Vary {
+    /// The kernels, each with its usual bounds.
+    Kernels,
+    /// How far ahead the finalists prefetch.
+    Prefetch,
+    /// How many rows the finalists take at a time.
+    Split,
+    /// How many rows the finalists' panels have.
+    Panels,
+    /// Every kernel with every value of every knob.
+    Grid,
+}
+
+/// Kernels that are timed at most, best estimates first.
+pub(crate) const fn most_kernels(effort: Effort) -> usize {
+    match effort {
+        Effort::Estimate => 3,
+        Effort::Measure => 24,
+        Effort::Patient => 64,
+        Effort::Exhaustive => usize::MAX,
+    }
+}
+
+/// A kernel whose lower bound is this many times the best bound is not timed. Generous, because the
+/// estimate knows neither latencies nor the memory system; more so for prompts, where it weighs lookups
+/// against multiplications, in which CPUs differ.
+pub(crate) const fn prune(effort: Effort, phase: Phase) -> f64 {
+    match (effort, phase) {
+        (Effort::Exhaustive, _) => f64::INFINITY,
+        (Effort::Patient, Phase::Prefill) => 6.0,
+        (Effort::Patient, _) => 4.0,
+        (_, Phase::Prefill) => 4.0,
+        (_, Phase::Decode | Phase::SmallBatch) => 2.5,
+    }
+}
+
+/// Kernels whose tiles are varied, best first.
+pub(crate) const fn finalists(effort: Effort) -> usize {
+    match effort {
+        Effort::Estimate | Effort::Measure => 4,
+        Effort::Patient | Effort::Exhaustive => 6,
+    }
+}
+
+/// Samples per candidate in a race.
+pub(crate) const fn samples(effort: Effort) -> usize {
+    match effort {
+        Effort::Estimate => 3,
+        Effort::Measure | Effort::Exhaustive => 9,
+        Effort::Patient => 15,
+    }
+}
+
+/// How many times as many samples a race takes on a noisy machine.
+pub(crate) const fn patience(effort: Effort) -> usize {
+    match effort {
+        Effort::Estimate => 1,
+        Effort::Measure | Effort::Exhaustive => 3,
+        Effort::Patient => 4,
+    }
+}
+
+/// How many finalists meet the fastest one in pairs.
+pub(crate) const fn rivals(effort: Effort) -> usize {
+    match effort {
+        Effort::Estimate => 0,
+        Effort::Measure => 1,
+        Effort::Patient | Effort::Exhaustive => 3,
+    }
+}
+
+/// The stages of a layer, and the part of its time by which each must end.
+pub(crate) fn stages(request: &Request, layer: &ShapeUse) -> Vec<(Vary, f64)> {
+    let is_alone = request.threads == 1;
+    match (request.effort, layer.phase) {
+        (Effort::Estimate, _) => vec![(Vary::Kernels, 0.8)],
+        (Effort::Exhaustive, _) => vec![(Vary::Grid, 0.85)],
+        (_, Phase::Prefill) => vec![(Vary::Kernels, 0.5), (Vary::Panels, 0.85)],
+        _ if is_alone => vec![(Vary::Kernels, 0.4), (Vary::Prefetch, 0.8)],
+        _ => vec![(Vary::Kernels, 0.35), (Vary::Prefetch, 0.65), (Vary::Split, 0.85)],
+    }
+}

@@ -1,0 +1,276 @@
+//! The end-to-end gate: is the model as a whole faster with its tuned kernels?
+//!
+//! Layers are tuned one by one; what they do to each other (caches, prefetchers, the order of memory) shows
+//! only in the model. Two models, both fully loaded, one with the default plan and one with the tuned one,
+//! take turns, A B B A. Where the gain is inside the noise the default stays.
+//!
+//! This crate does not run models: the caller does, and hands in the times.
+
+use crate::confirm::Confirmation;
+use crate::statistics::median;
+use std::time::Duration;
+use trilut_kernels::Phase;
+use trilut_presets::Preset;
+use trilut_presets::preset::Record;
+
+/// Pairs after which it may be decided: the fewest for which a 95 % interval exists.
+pub const LEAST_PAIRS: usize = 6;
+
+/// Pairs after which it is decided.
+pub const MOST_PAIRS: usize = 24;
+
+/// Which of the two models.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Side {
+    /// With the tuned plan.
+    Tuned,
+    /// With the default plan.
+    Default,
+}
+
+/// What became of a phase.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Verdict {
+    /// The tuned model's time over that of the default, pair by pair.
+    pub ratio: f64,
+    /// Its interval.
+    pub interval: [f64; 2],
+    /// The median time of the default in nanoseconds.
+    pub default_ns: f64,
+    /// The number of pairs.
+    pub pairs: usize,
+    /// Whether the tuned plan is used.
+    pub is_kept: bool,
+}
+
+impl std::fmt::Display for Verdict {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let [low, high] = self.interval;
+        let speed = 1.0 / self.ratio;
+        write!(f, "{speed:.3}x the speed of the default (time {low:.3} to {high:.3} of it")?;
+        write!(f, ", {} pairs): ", self.pairs)?;
+        f.write_str(match self.is_kept {
+            true => "the tuned kernels are used",
+            false => "the gain is inside the noise, the default stays",
+        })
+    }
+}
+
+/// Lets the two sides take turns: at least [`LEAST_PAIRS`] pairs, more while they decide nothing and there
+/// is time. `time` runs one side and gives its time in nanoseconds, or `None` to stop; each side has one
+/// run before, which is not counted.
+pub fn gate(
+    time: &mut dyn FnMut(Side) -> Option<f64>,
+    mut is_late: impl FnMut() -> bool,
+) -> Option<Verdict> {
+    time(Side::Tuned)?;
+    time(Side::Default)?;
+    let (mut tuned, mut default) = (Vec::new(), Vec::new());
+    let mut next = LEAST_PAIRS;
+    loop {
+        let order = match tuned.len().is_multiple_of(2) {
+            true => [Side::Tuned, Side::Default],
+            false => [Side::Default, Side::Tuned],
+        };
+        for side in order {
+            match side {
+                Side::Tuned => tuned.push(time(side)?),
+                Side::Default => default.push(time(side)?),
+            }
+        }
+        if tuned.len() < next {
+            continue;
+        }
+        let check = Confirmation::of_interval(tuned.clone(), default.clone(), 0.025);
+        let is_decided = check.high < 1.0 || check.low > 1.0;
+        if is_decided || tuned.len() >= MOST_PAIRS || is_late() {
+            return Some(Verdict {
+                ratio: check.ratio,
+                interval: [check.low, check.high],
+                default_ns: median(&check.default),
+                pairs: tuned.len(),
+                is_kept: check.high < 1.0,
+            });
+        }
+        next *= 2;
+    }
+}
+
+/// How many tokens of prompts go with how many that are generated.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Mix {
+    /// Tokens of prompts.
+    pub prompt: f64,
+    /// Tokens generated.
+    pub generated: f64,
+}
+
+impl std::str::FromStr for Mix {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let number =
+            |text: &str| text.trim().parse().ok().filter(|n: &f64| n.is_finite() && *n >= 0.0);
+        let parts = text.split_once(':').and_then(|(a, b)| Some((number(a)?, number(b)?)));
+        match parts {
+            Some((prompt, generated)) if prompt + generated > 0.0 => Ok(Self { prompt, generated }),
+            _ => Err(format!("`{text}` is not like 512:128, prompt tokens : generated tokens")),
+        }
+    }
+}
+
+impl Mix {
+    /// The time that the tuned model gains on the default one with this mix, in nanoseconds; negative when
+    /// it loses. Both phases read one stored copy, so the format that decoding picks can cost prompts more
+    /// than it gains. The verdicts come with the number of tokens of their runs.
+    pub fn gain(self, prefill: (&Verdict, usize), decode: (&Verdict, usize)) -> f64 {
+        let gain = |(verdict, tokens): (&Verdict, usize), share: f64| {
+            share * verdict.default_ns / tokens.max(1) as f64 * (1.0 - verdict.ratio)
+        };
+        gain(prefill, self.prompt) + gain(decode, self.generated)
+    }
+}
+
+/// The records of a phase and a number of threads whose picks are not the default: what the gate is about.
+pub fn picks(preset: &Preset, phase: Phase, threads: usize) -> impl Iterator<Item = &Record> {
+    let usual = trilut_presets::Tile::default_for(phase);
+    preset.records().iter().filter(move |record| {
+        let is_default = record.kernel == record.default_kernel && record.tile == usual;
+        (record.phase, record.threads) == (phase, threads) && !is_default
+    })
+}
+
+/// The same preset with the default in place of every pick of a phase and a number of threads. `find`
+/// gives the format, as far as the kernel has one, and the hash of a kernel.
+pub fn without(
+    preset: &Preset,
+    phase: Phase,
+    threads: usize,
+    find: impl Fn(&str) -> Option<(Option<trilut_kernels::Format>, u64)>,
+) -> Preset {
+    let records = preset.records().iter().cloned().map(|mut record| {
+        if (record.phase, record.threads) != (phase, threads) {
+            return record;
+        }
+        if let Some((format, hash)) = find(&record.default_kernel) {
+            record.kernel.clone_from(&record.default_kernel);
+            record.format = format.unwrap_or(record.format);
+            record.hash = hash;
+            record.tile = trilut_presets::Tile::default_for(phase);
+            record.median_ns = record.default_ns;
+            record.samples = vec![record.default_ns];
+            record.confidence = None;
+            if let Some(evidence) = &mut record.evidence {
+                // They were of the pick.
+                (evidence.interval, evidence.wins, evidence.regret) = (None, None, None);
+            }
+        }
+        record
+    });
+    Preset::new(preset.provenance.clone(), preset.machine.clone(), records.collect())
+}
+
+/// The time that a gate should have of a run's limit: a quarter, at most half a minute.
+pub fn share_of(limit: Duration) -> Duration {
+    (limit / 4).min(Duration::from_secs(30))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::bench::fake::{self, FakeLab, Script};
+    use crate::exactness::Random;
+    use crate::{Prior, Request, ShapeUse, Silent, tune_in};
+    use trilut_kernels::{Cpu, Format, Isa, Shape};
+    use trilut_presets::preset::Effort;
+    use trilut_presets::{Machine, Tile};
+
+    /// The verdict on sides that take so long, with noise up to a share and a drift with each run.
+    fn run(tuned: f64, default: f64, noise: f64, drift: f64) -> (Verdict, usize) {
+        let (mut random, mut runs) = (Random::new(3), 0usize);
+        let verdict = gate(
+            &mut |side| {
+                runs += 1;
+                let wobble = f64::from(random.next_u32()) / f64::from(u32::MAX);
+                let ns = if side == Side::Tuned { tuned } else { default };
+                Some(ns * (1.0 + noise * wobble) * (1.0 + drift * runs as f64))
+            },
+            || false,
+        );
+        (verdict.unwrap(), runs)
+    }
+
+    #[test]
+    fn a_clear_gain_is_kept_after_the_fewest_pairs() {
+        let (verdict, runs) = run(90.0, 100.0, 0.02, 0.0);
+        assert!(verdict.is_kept && verdict.pairs == LEAST_PAIRS, "{verdict}");
+        assert_eq!(runs, 2 + 2 * LEAST_PAIRS);
+        assert!(verdict.to_string().contains("tuned kernels are used"));
+        const { assert!(LEAST_PAIRS >= 5) };
+    }
+
+    #[test]
+    fn a_gain_inside_the_noise_leaves_the_default_and_says_so() {
+        let (verdict, _) = run(99.8, 100.0, 0.3, 0.0);
+        assert!(!verdict.is_kept && verdict.pairs == MOST_PAIRS, "{verdict}");
+        assert!(verdict.to_string().contains("inside the noise, the default stays"));
+        let (slower, _) = run(110.0, 100.0, 0.02, 0.0);
+        assert!(!slower.is_kept && slower.pairs == LEAST_PAIRS, "{slower}");
+    }
+
+    #[test]
+    fn a_format_that_costs_prompts_more_than_it_gains_depends_on_the_mix() {
+        // Prompts 10 % slower, tokens 20 % faster, and a prompt token has a tenth of the cost.
+        let (prefill, decode) = (run(110.0, 100.0, 0.0, 0.0).0, run(80.0, 100.0, 0.0, 0.0).0);
+        let gain = |mix: &str| mix.parse::<Mix>().unwrap().gain((&prefill, 10), (&decode, 1));
+        assert!(gain("1:1") > 0.0 && gain("100:1") < 0.0 && gain("0:1") > 0.0);
+        assert!((gain("1:0") + 1.0).abs() < 1e-9);
+        for bad in ["", "1", "1:", "0:0", "-1:2", "a:b", "nan:1", "1:inf"] {
+            assert!(bad.parse::<Mix>().is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn drift_decides_nothing() {
+        assert!(!run(100.0, 100.0, 0.0, 0.01).0.is_kept);
+        assert!(run(90.0, 100.0, 0.0, 0.01).0.is_kept);
+    }
+
+    #[test]
+    fn it_ends_when_it_is_late_or_asked_to() {
+        let mut same = |_| Some(100.0);
+        assert_eq!(gate(&mut same, || true).unwrap().pairs, LEAST_PAIRS);
+        assert_eq!(gate(&mut |_| None, || false), None);
+    }
+
+    #[test]
+    fn what_does_not_pass_gives_way_to_the_default() {
+        let layer =
+            ShapeUse { phase: Phase::Decode, shape: Shape { m: 64, k: 128 }, count_per_token: 1 };
+        let request = Request {
+            shapes: vec![layer],
+            formats: vec![Format::I2S],
+            threads: 1,
+            effort: Effort::Measure,
+            time_limit: Duration::from_secs(60),
+            cpu: Cpu::capped(Some(Isa::Scalar)),
+            machine: Machine::default(),
+            model_bytes: 1 << 40,
+            prior: Prior::default(),
+            decoded: Vec::new(),
+        };
+        let kernels = ["r1u1", "r2u1"].map(fake::exact).to_vec();
+        let times = &[("r1u1", 100.0), ("r2u1", 80.0)];
+        let mut lab = FakeLab::new(kernels, Script { times, ..Script::default() });
+        let preset = tune_in(&mut lab, &request, &mut Silent).unwrap().preset;
+        assert_eq!(picks(&preset, Phase::Decode, 1).count(), 1);
+        assert_eq!(picks(&preset, Phase::Decode, 2).count(), 0);
+        let plain = without(&preset, Phase::Decode, 1, |_| Some((Some(Format::I2S), 7)));
+        let record = &plain.records()[0];
+        assert!(record.kernel.contains("r1u1") && record.hash == 7);
+        assert_eq!((record.median_ns, record.tile), (100, Tile::default()));
+        assert_eq!(picks(&plain, Phase::Decode, 1).count(), 0);
+        assert_eq!(Preset::parse(&plain.to_text(), "x").unwrap(), plain);
+        assert_eq!(without(&preset, Phase::Prefill, 1, |_| None), preset);
+    }
+}

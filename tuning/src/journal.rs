@@ -1,0 +1,330 @@
+//! The trial log: what a run has found so far, a line each, never rewritten.
+//!
+//! A run appends to it as it goes, and brings it to the disk whenever a layer is finished. When the run
+//! is killed, the next one reads the log: finished layers are taken over, and in the layer that was cut
+//! short candidates that had fallen behind stay out. A line that was half written is passed over. The
+//! log is locked while a run lasts, so that two tuners cannot disturb each other unseen.
+
+use crate::observer::{Event, Observer};
+use crate::prior::Fallen;
+use crate::record::Trial;
+use crate::request::{Request, ShapeUse};
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
+use std::fs::{File, OpenOptions, TryLockError};
+use std::io::{self, Read, Write};
+use std::path::{Path, PathBuf};
+use std::time::SystemTime;
+use trilut_kernels::{Phase, Shape};
+use trilut_presets::machine::Likeness;
+use trilut_presets::preset::{Provenance, Record, rfc3339};
+use trilut_presets::{Machine, Preset};
+
+/// A log that has grown beyond this is begun anew once nothing in it is needed.
+const MOST_BYTES: u64 = 4 << 20;
+
+/// One line.
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+enum Line {
+    /// A run begins.
+    Run(Box<Run>),
+    /// Work on a layer begins.
+    Layer {
+        #[serde(flatten)]
+        layer: Layer,
+        space: Hex,
+    },
+    /// A candidate left the race.
+    Fell { candidate: String, behind: Option<f64> },
+    /// How a candidate fared in a race.
+    Trial(Trial),
+    /// A layer is finished.
+    Done(Box<Record>),
+    /// Everything above is in a preset.
+    Saved,
+}
+
+#[derive(Debug, Serialize, Deserialize)]
+struct Run {
+    provenance: Provenance,
+    machine: Machine,
+}
+
+#[derive(Debug, Serialize, Deserialize)]
+struct Layer {
+    phase: Phase,
+    shape: Shape,
+    count: usize,
+}
+
+/// A fingerprint, as text: JSON's numbers lose its last bits.
+#[derive(Debug, Serialize, Deserialize)]
+struct Hex(String);
+
+/// Why there is no log.
+#[derive(Debug, thiserror::Error)]
+pub enum JournalError {
+    /// Another run writes it.
+    #[error("another `trilut tune` is at work on {}", path.display())]
+    Busy {
+        /// The log.
+        path: PathBuf,
+    },
+    /// It cannot be read or written.
+    #[error("cannot keep the trial log {}", path.display())]
+    Io {
+        /// The log.
+        path: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
+}
+
+impl JournalError {
+    /// What to do about it.
+    pub fn hint(&self) -> Option<String> {
+        match self {
+            Self::Busy { .. } => Some(
+                "wait for it: two at once spoil each other's times (`trilut tune -o FILE` to go on anyway)"
+                    .into(),
+            ),
+            Self::Io { .. } => None,
+        }
+    }
+}
+
+/// What a run that was cut short leaves behind.
+#[derive(Debug, Default)]
+pub struct Recovered {
+    /// The layers that it finished.
+    pub preset: Option<Preset>,
+    /// Candidates that fell behind in the layer that it did not finish.
+    pub fallen: BTreeMap<ShapeUse, Fallen>,
+    /// Lines that could not be read.
+    pub unreadable: usize,
+}
+
+/// The log of a run.
+#[derive(Debug)]
+pub struct Journal {
+    file: File,
+    path: PathBuf,
+}
+
+impl Journal {
+    /// The log that belongs to a preset file.
+    pub fn path_for(preset: &Path) -> PathBuf {
+        let mut path = preset.as_os_str().to_owned();
+        path.push(".trials");
+        PathBuf::from(path)
+    }
+
+    /// Opens and locks a log, made if missing, and reads what an interrupted run left in it that holds on
+    /// the request's machine.
+    ///
+    /// # Errors
+    /// When another run holds it, or when it cannot be read or written.
+    pub fn open(path: &Path, request: &Request) -> Result<(Self, Recovered), JournalError> {
+        let failed = |source| JournalError::Io { path: path.to_owned(), source };
+        let mut file =
+            OpenOptions::new().create(true).append(true).read(true).open(path).map_err(failed)?;
+        match file.try_lock() {
+            Ok(()) => {}
+            Err(TryLockError::WouldBlock) => {
+                return Err(JournalError::Busy { path: path.to_owned() });
+            }
+            // A file system without locks: better than no log.
+            Err(TryLockError::Error(_)) => {}
+        }
+        let mut bytes = Vec::new();
+        (&mut file).take(64 << 20).read_to_end(&mut bytes).map_err(failed)?;
+        let recovered = recover(&String::from_utf8_lossy(&bytes), request);
+        // What comes next begins on a line of its own.
+        if bytes.last().is_some_and(|byte| *byte != b'\n') {
+            file.write_all(b"\n").map_err(failed)?;
+        }
+        let is_needed = recovered.preset.is_some() || !recovered.fallen.is_empty();
+        if bytes.len() as u64 > MOST_BYTES && !is_needed {
+            file.set_len(0).map_err(failed)?;
+        }
+        Ok((Self { file, path: path.to_owned() }, recovered))
+    }
+
+    /// Writes down that a run begins.
+    ///
+    /// # Errors
+    /// When the file cannot be written.
+    pub fn begin(&mut self, request: &Request) -> io::Result<()> {
+        let provenance = Provenance {
+            trilut: env!("CARGO_PKG_VERSION").to_owned(),
+            date: rfc3339(SystemTime::now()),
+            isa: request.isa(),
+            effort: request.effort,
+            threads: request.threads,
+            noise: 0.0,
+        };
+        self.write(&Line::Run(Box::new(Run { provenance, machine: request.machine.clone() })))
+    }
+
+    /// Writes down that all that was found is in a preset.
+    ///
+    /// # Errors
+    /// When the file cannot be written.
+    pub fn saved(&mut self) -> io::Result<()> {
+        self.write(&Line::Saved)?;
+        self.file.sync_data()
+    }
+
+    /// The file.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// One line in one write, so that a killed run leaves half a line at most.
+    fn write(&mut self, line: &Line) -> io::Result<()> {
+        let mut text = serde_json::to_vec(line)?;
+        text.push(b'\n');
+        self.file.write_all(&text)
+    }
+}
+
+fn recover(text: &str, request: &Request) -> Recovered {
+    let mut recovered = Recovered::default();
+    let mut run: Option<Run> = None;
+    let mut layer: Option<ShapeUse> = None;
+    for line in text.lines().filter(|line| !line.trim().is_empty()) {
+        let Ok(line) = serde_json::from_str::<Line>(line) else {
+            recovered.unreadable += 1;
+            continue;
+        };
+        match line {
+            Line::Run(begun) => {
+                let likeness =
+                    request.machine.likeness(request.isa(), &begun.machine, begun.provenance.isa);
+                (run, layer) = ((likeness == Likeness::SameCpu).then_some(*begun), None);
+                recovered.fallen.clear();
+            }
+            Line::Layer { layer: begun, space } => {
+                let used = ShapeUse {
+                    phase: begun.phase,
+                    shape: begun.shape,
+                    count_per_token: begun.count,
+                };
+                layer = run.is_some().then_some(used);
+                if let (Some(used), Ok(space)) = (layer, u64::from_str_radix(&space.0, 16)) {
+                    recovered.fallen.insert(used, Fallen { space, ..Fallen::default() });
+                }
+            }
+            Line::Fell { candidate, .. } => {
+                if let Some(fallen) = layer.and_then(|used| recovered.fallen.get_mut(&used)) {
+                    fallen.candidates.insert(candidate);
+                }
+            }
+            Line::Trial(_) => {}
+            Line::Done(record) => {
+                let Some(run) = &run else { continue };
+                if let Some(used) = layer.take() {
+                    recovered.fallen.remove(&used);
+                }
+                let machine = run.machine.clone();
+                let one = Preset::new(run.provenance.clone(), machine, vec![*record]);
+                match &mut recovered.preset {
+                    Some(all) => all.merge(one),
+                    none => *none = Some(one),
+                }
+            }
+            Line::Saved => {
+                recovered.preset = None;
+                recovered.fallen.clear();
+            }
+        }
+    }
+    recovered.fallen.retain(|_, fallen| !fallen.candidates.is_empty());
+    recovered
+}
+
+/// Passes events on and writes down those that a later run can use.
+pub struct Logged<'a> {
+    inner: &'a mut dyn Observer,
+    journal: Option<&'a mut Journal>,
+    /// Why the log ends before the run does.
+    failure: Option<String>,
+    /// What an interrupted run knew is written down again, should this one be interrupted as well.
+    fallen: BTreeMap<ShapeUse, Fallen>,
+}
+
+impl std::fmt::Debug for Logged<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Logged").field("journal", &self.journal).finish_non_exhaustive()
+    }
+}
+
+impl<'a> Logged<'a> {
+    /// Begins the log of a run. Where a log cannot be written the run goes on without it.
+    pub fn new(inner: &'a mut dyn Observer, journal: &'a mut Journal, request: &Request) -> Self {
+        let begun = journal.begin(request);
+        let fallen = request.prior.fallen.clone();
+        let mut logged = Self { inner, journal: Some(journal), failure: None, fallen };
+        logged.check(begun);
+        logged
+    }
+
+    fn check(&mut self, written: io::Result<()>) {
+        if let Err(error) = written {
+            self.journal = None;
+            self.failure = Some(error.to_string());
+        }
+    }
+
+    /// Why the log ends before the run does, if it does: no later run can resume from there.
+    pub fn failure(&self) -> Option<&str> {
+        self.failure.as_deref()
+    }
+}
+
+impl Observer for Logged<'_> {
+    fn event(&mut self, event: &Event<'_>) {
+        self.write(event);
+        if let Event::Shape { layer, space, .. } = event {
+            let known = self.fallen.remove(layer).filter(|fallen| fallen.space == *space);
+            for candidate in known.into_iter().flat_map(|fallen| fallen.candidates) {
+                self.write(&Event::Dropped { candidate: &candidate, behind: f64::INFINITY });
+            }
+        }
+        self.inner.event(event);
+    }
+
+    fn should_stop(&mut self) -> bool {
+        self.inner.should_stop()
+    }
+}
+
+impl Logged<'_> {
+    /// Writes an event down if a later run can use it.
+    fn write(&mut self, event: &Event<'_>) {
+        let line = match event {
+            Event::Shape { layer, space, .. } => {
+                let ShapeUse { phase, shape, count_per_token: count } = *layer;
+                let layer = Layer { phase, shape, count };
+                Some(Line::Layer { layer, space: Hex(format!("{space:016x}")) })
+            }
+            Event::Dropped { candidate, behind } => Some(Line::Fell {
+                candidate: (*candidate).to_owned(),
+                behind: behind.is_finite().then_some(*behind),
+            }),
+            Event::Trial { trial, .. } => Some(Line::Trial((*trial).clone())),
+            Event::Done(report) => Some(Line::Done(Box::new(report.record.clone()))),
+            _ => None,
+        };
+        let is_done = matches!(event, Event::Done(_));
+        if let (Some(line), Some(journal)) = (line, &mut self.journal) {
+            let written = journal.write(&line);
+            let synced = if is_done { journal.file.sync_data() } else { Ok(()) };
+            self.check(written.and(synced));
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

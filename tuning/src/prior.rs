@@ -1,0 +1,52 @@
+//! What earlier runs leave to a run.
+
+use crate::request::ShapeUse;
+use std::collections::{BTreeMap, BTreeSet};
+use trilut_presets::Preset;
+use trilut_presets::preset::Record;
+
+/// What is known before anything is timed.
+#[derive(Debug, Clone, Default)]
+pub struct Prior {
+    /// Records whose picks are raced with the others and stay unless something is faster beyond the noise.
+    pub incumbents: Option<Preset>,
+    /// Candidates that an interrupted run has seen fall behind, by layer.
+    pub fallen: BTreeMap<ShapeUse, Fallen>,
+    /// Time only kernels that the incumbents' records name as finalists, for whatever number of threads.
+    pub finalists_only: bool,
+}
+
+/// The losers of a race.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Fallen {
+    /// Fingerprint of the kernels that there were to choose from.
+    pub space: u64,
+    /// The candidates, as text.
+    pub candidates: BTreeSet<String>,
+}
+
+impl Prior {
+    /// The incumbent's record for a layer.
+    pub(crate) fn incumbent(&self, layer: &ShapeUse, threads: usize) -> Option<&Record> {
+        self.incumbents.as_ref()?.record(layer.shape, layer.phase, threads)
+    }
+
+    /// Whether a candidate is out already, in a race of these kernels.
+    pub(crate) fn is_out(&self, layer: &ShapeUse, space: u64, candidate: &str) -> bool {
+        let fallen = self.fallen.get(layer).filter(|fallen| fallen.space == space);
+        fallen.is_some_and(|fallen| fallen.candidates.contains(candidate))
+    }
+
+    /// Whether a kernel may be timed for a layer.
+    pub(crate) fn admits(&self, layer: &ShapeUse, kernel: &str) -> bool {
+        if !self.finalists_only {
+            return true;
+        }
+        let records = self.incumbents.iter().flat_map(|preset| preset.records());
+        let mut same = records.filter(|r| (r.shape, r.phase) == (layer.shape, layer.phase));
+        same.any(|record| {
+            let finalists = record.evidence.iter().flat_map(|evidence| &evidence.finalists);
+            record.kernel == kernel || finalists.into_iter().any(|finalist| finalist == kernel)
+        })
+    }
+}

@@ -1,0 +1,356 @@
+//! The tuning of one layer: exactness gate, races by stages, runoff of the finalists, paired check.
+
+use super::verdict::{self, Verdict};
+use super::{Time, Watch, note};
+use crate::bench::{Lab, Runner, Stage};
+use crate::cold;
+use crate::confirm::{Confirmation, confirm};
+use crate::effort::{self, PAIRS, Vary, stages};
+use crate::estimate::{self, Bound};
+use crate::exactness::Gate;
+use crate::noise::Noise;
+use crate::observer::Event;
+use crate::race::{End, Lane, Limits, Turn, race};
+use crate::record::{ShapeReport, Trial};
+use crate::request::{Request, ShapeUse, TuneError};
+use crate::second_opinion::{self, Opinion};
+use crate::{AnyKernel, Candidate};
+use crate::{runoff, space};
+use std::collections::BTreeSet;
+use trilut_kernels::{Format, Isa, Layout};
+use trilut_presets::preset::Effort;
+
+/// A rival this close behind the leader meets it in pairs.
+const CLOSE: f64 = 1.05;
+
+/// What a layer's candidates are raced in, and who they are.
+struct Field<'a> {
+    request: &'a Request,
+    layer: ShapeUse,
+    space: u64,
+    default: Candidate,
+    incumbent: Option<Candidate>,
+}
+
+impl Field<'_> {
+    /// The candidates of a stage, the default first, then the incumbent; without those that an interrupted
+    /// run has seen fall behind.
+    fn of(&self, stage: Vary, finalists: &[Candidate]) -> (Vec<Candidate>, usize) {
+        let (shape, threads) = (self.layer.shape, self.request.threads);
+        let (varied, left_out) = match stage {
+            Vary::Kernels => (finalists.to_vec(), 0),
+            Vary::Prefetch => {
+                (finalists.iter().flat_map(|c| space::prefetch_variants(*c)).collect(), 0)
+            }
+            Vary::Split => {
+                let first = finalists.iter().take(2);
+                (first.flat_map(|c| space::split_variants(*c, shape, threads)).collect(), 0)
+            }
+            Vary::Panels => {
+                let each = finalists.iter();
+                (each.flat_map(|c| space::panel_variants(*c, shape, threads)).collect(), 0)
+            }
+            Vary::Grid => space::grid(finalists, shape, threads, effort::GRID),
+        };
+        let mut field = vec![self.default];
+        field.extend(self.incumbent.filter(|c| !c.is(&self.default)));
+        let first = field.len();
+        let (request, layer) = (self.request, &self.layer);
+        for candidate in varied {
+            let is_known = field[..first].iter().any(|c| c.is(&candidate));
+            if !is_known && !request.prior.is_out(layer, self.space, &candidate.to_string()) {
+                field.push(candidate);
+            }
+        }
+        (field, left_out)
+    }
+}
+
+/// Tunes one layer; `None` when it was cancelled or no time was left.
+pub(super) fn tune_layer(
+    lab: &mut dyn Lab,
+    request: &Request,
+    index: usize,
+    layer: ShapeUse,
+    watch: &mut Watch<'_>,
+    notes: &mut Vec<String>,
+) -> Result<Option<ShapeReport>, TuneError> {
+    let (shape, time) = (layer.shape, watch.time);
+    let formats = request.formats_of(&layer);
+    let stored = lab.layout(formats[0], shape);
+    let mut refused = Vec::new();
+    let mut gate = Gate::new(shape, stored);
+
+    let default = Candidate::untuned(lab.default_kernel(&layer, formats[0]));
+    gate.check(&default.kernel).map_err(|source| TuneError::DefaultInexact { layer, source })?;
+    let all = space::kernels(lab, &layer, formats);
+    let space = space::fingerprint(&all);
+    let scalar = scalar_kernel(&all, formats[0]).filter(|k| gate.check(k).is_ok());
+    let incumbent = incumbent(&all, request, &layer).filter(|c| gate.check(&c.kernel).is_ok());
+    let kernels = choose(all, &default, &layer, request, |kernel| {
+        let verdict = gate.check(kernel);
+        if let Err(why) = &verdict {
+            watch.refuse(&mut refused, kernel.name(), why.to_string());
+        }
+        verdict.is_ok()
+    });
+    watch.observer.event(&Event::Shape { index, layer, kernels: kernels.len() + 1, space });
+
+    let own = [Some(default.kernel), scalar, incumbent.map(|c| c.kernel)].into_iter().flatten();
+    let mut layouts: Vec<Layout> =
+        kernels.iter().copied().chain(own).map(|k| k.layout(stored)).collect();
+    layouts.sort_unstable();
+    layouts.dedup();
+    let before = lab.cpu_times();
+    let (machine_before, is_real) = (lab.disturbance(), lab.is_real());
+    let Stage { mut runner, weights, notes: said } = lab.open(&layer, &layouts)?;
+    for text in said {
+        note(watch.observer, notes, text);
+    }
+
+    let field = Field { request, layer, space, default, incumbent };
+    let mut tried = BTreeSet::new();
+    let mut trials: Vec<Trial> = Vec::new();
+    let mut lanes: Vec<Lane> = Vec::new();
+    let mut finalists: Vec<Candidate> = kernels.into_iter().map(Candidate::untuned).collect();
+    for (stage, end) in stages(request, &layer) {
+        // What a late stage cannot do in its time, it leaves out.
+        if !lanes.is_empty() && runner.now() >= time.at(end) {
+            continue;
+        }
+        let (candidates, left_out) = field.of(stage, &finalists);
+        if left_out > 0 {
+            let text = format!("{layer}: {left_out} points beyond {} are left out", effort::GRID);
+            note(watch.observer, notes, text);
+        }
+        tried.extend(candidates.iter().map(ToString::to_string));
+        let limits = Limits {
+            samples: effort::samples(request.effort),
+            patience: effort::patience(request.effort),
+            deadline: time.at(end),
+        };
+        let (mut raced, end) =
+            race(&mut *runner, &candidates, limits, &mut |turn| watch.turn(turn));
+        if watch.cancelled {
+            return Ok(None);
+        }
+        for lane in &raced {
+            if let Some(why) = &lane.failed {
+                watch.refuse(&mut refused, &lane.candidate.to_string(), why.clone());
+            }
+        }
+        raced.retain(|lane| lane.failed.is_none() && !lane.samples.is_empty());
+        for trial in raced.iter().map(|lane| Trial::of(lane, runner.now())) {
+            watch.observer.event(&Event::Trial { layer, trial: &trial });
+            trials.push(trial);
+        }
+        // A race that was cut off after a sample or two knows less than the one before it.
+        let cut_off = end == End::Deadline && raced.iter().all(|lane| lane.samples.len() < 3);
+        if !lanes.is_empty() && cut_off {
+            break;
+        }
+        lanes = raced;
+        finalists = best_kernels(&lanes, effort::finalists(request.effort));
+    }
+
+    let Some(base) = lanes.iter().find(|l| l.candidate.is(&default)).cloned() else {
+        return Ok(None);
+    };
+    let best_ns = lanes[0].median();
+    let mut fastest = lanes[0].clone();
+    if fastest.median() >= base.median() {
+        fastest = base.clone();
+    }
+    let mut defended = None;
+    if !fastest.candidate.is(&default) {
+        fastest = meet_rivals(&mut *runner, fastest, &lanes, &field, watch);
+        let holder = incumbent.filter(|c| !c.is(&fastest.candidate) && !c.is(&default));
+        if let Some(holder) = lanes.iter().find(|l| holder.is_some_and(|h| h.is(&l.candidate))) {
+            let check = runoff::pairs(
+                &mut *runner,
+                &fastest.candidate,
+                &holder.candidate,
+                PAIRS,
+                time.at(0.95),
+                &mut || watch.turn(Turn::Sample(time.at(0.95))),
+            );
+            if check.is_some_and(|check| !check.is_gain()) {
+                defended = Some(format!("{} is no faster beyond the noise", fastest.candidate));
+                fastest = holder.clone();
+            }
+        }
+    }
+    let confirmation = match request.effort > Effort::Estimate && !fastest.candidate.is(&default) {
+        true => {
+            confirm(&mut *runner, &fastest.candidate, &default, PAIRS, time.at(1.0), &mut || {
+                watch.turn(Turn::Sample(time.at(1.0)))
+            })
+        }
+        false => None,
+    };
+    let opinion = match &confirmation {
+        Some(check) if is_real && request.effort >= Effort::Patient && check.is_gain() => {
+            ask_again(&mut *runner, &fastest.candidate, &default, &time, watch, notes)
+        }
+        _ => None,
+    };
+    let scalar_ns = scalar.and_then(|kernel| {
+        // A prompt may take it seconds.
+        let bound = |k: &AnyKernel| Bound::of(k, &layer, request.threads, weights).ns();
+        let expected = base.median() * bound(&kernel) / bound(&default.kernel);
+        let spare = time.at(1.0).saturating_sub(runner.now()).as_nanos() as f64;
+        if layer.tokens() > 1 && 2.0 * expected > spare {
+            return None;
+        }
+        let candidate = Candidate::untuned(kernel);
+        let first = runner.sample(&candidate).ok()?;
+        // The first sample pays for cold pages; a second one is taken where it is affordable.
+        let again = (runner.now() < time.at(1.0)).then(|| runner.sample(&candidate).ok());
+        Some(again.flatten().unwrap_or(first))
+    });
+    if watch.cancelled {
+        return Ok(None);
+    }
+    drop(runner);
+
+    let disturbance = lab.disturbance().since(machine_before);
+    let noise = Noise::of(&base.samples, before, lab.cpu_times()).with(disturbance);
+    if let Some(warning) = noise.warning() {
+        note(watch.observer, notes, format!("{layer}: {warning}"));
+    }
+    let Verdict { winner, default, mut reason } =
+        verdict::decide(fastest, base, confirmation.as_ref(), opinion.as_ref());
+    if let Some(why) = defended.filter(|_| incumbent.is_some_and(|c| c.is(&winner.candidate))) {
+        reason = format!("the earlier pick stays ({why}): {reason}");
+    }
+    let found = verdict::Found {
+        layer,
+        space,
+        weights,
+        scalar_ns,
+        noise,
+        confirmation: confirmation.as_ref(),
+        lanes: &lanes,
+        best_ns,
+        date: lab.date(),
+    };
+    let record = verdict::record(&winner, &default, &found, request);
+    Ok(Some(ShapeReport {
+        layer,
+        winner: verdict::timed(winner),
+        default: verdict::timed(default),
+        scalar_ns,
+        weights,
+        tried: tried.len(),
+        trials,
+        space,
+        refused,
+        noise,
+        confirmation,
+        opinion,
+        reason,
+        record,
+    }))
+}
+
+/// The leader after it has met the finalists that are close.
+fn meet_rivals(
+    runner: &mut dyn Runner,
+    leader: Lane,
+    lanes: &[Lane],
+    field: &Field<'_>,
+    watch: &mut Watch<'_>,
+) -> Lane {
+    let (time, bound) = (watch.time, leader.median() * CLOSE);
+    let close = lanes.iter().filter(|lane| {
+        let own = [&leader.candidate, &field.default];
+        lane.median() <= bound && !own.iter().any(|c| c.is(&lane.candidate))
+    });
+    let rivals: Vec<&Lane> = close.take(effort::rivals(field.request.effort)).collect();
+    let mut leader = leader.clone();
+    for rival in rivals {
+        let end = time.at(0.9);
+        let check =
+            runoff::pairs(runner, &rival.candidate, &leader.candidate, PAIRS, end, &mut || {
+                watch.turn(Turn::Sample(end))
+            });
+        if let Some(check) = check.filter(Confirmation::is_gain) {
+            leader = rival.clone();
+            leader.samples = check.winner;
+        }
+    }
+    leader
+}
+
+/// The winner and the default once more, by another harness.
+fn ask_again(
+    runner: &mut dyn Runner,
+    winner: &Candidate,
+    default: &Candidate,
+    time: &Time,
+    watch: &mut Watch<'_>,
+    notes: &mut Vec<String>,
+) -> Option<Opinion> {
+    let left = time.at(1.0).saturating_sub(runner.now());
+    match second_opinion::of(runner, winner, default, left) {
+        Ok(opinion) => opinion,
+        Err(why) => {
+            note(watch.observer, notes, format!("no second opinion: {why}"));
+            None
+        }
+    }
+}
+
+/// The exact kernels worth timing, best estimate first, without the default one.
+fn choose(
+    kernels: Vec<AnyKernel>,
+    default: &Candidate,
+    layer: &ShapeUse,
+    request: &Request,
+    mut is_exact: impl FnMut(&AnyKernel) -> bool,
+) -> Vec<AnyKernel> {
+    let weights = cold::state(request.model_bytes, &request.machine);
+    let ranked = estimate::rank(kernels, layer, request.threads, weights);
+    let Some(best) = ranked.first().map(|(_, bound)| bound.ns()) else { return Vec::new() };
+    let is_exhaustive = request.effort == Effort::Exhaustive;
+    let prune = effort::prune(request.effort, layer.phase);
+    ranked
+        .into_iter()
+        .filter(|(kernel, bound)| {
+            // Of the default kernel, too, every tile belongs to the grid.
+            bound.ns() <= best * prune && (is_exhaustive || kernel.name() != default.name())
+        })
+        .map(|(kernel, _)| kernel)
+        .filter(|kernel| request.prior.admits(layer, kernel.name()) && is_exact(kernel))
+        .take(effort::most_kernels(request.effort))
+        .collect()
+}
+
+/// The pick of an earlier run, if there still is such a kernel.
+fn incumbent(kernels: &[AnyKernel], request: &Request, layer: &ShapeUse) -> Option<Candidate> {
+    let record = request.prior.incumbent(layer, request.threads)?;
+    let kernel = kernels.iter().find(|kernel| kernel.name() == record.kernel)?;
+    Some(Candidate { kernel: *kernel, tile: record.tile })
+}
+
+/// The portable kernel of the model's own format with the least work: the yardstick of reports.
+fn scalar_kernel(kernels: &[AnyKernel], format: Format) -> Option<AnyKernel> {
+    let own = |k: &&AnyKernel| k.format().is_none_or(|own| own == format);
+    kernels
+        .iter()
+        .filter(|k| k.isa() == Isa::Scalar)
+        .filter(own)
+        .copied()
+        .min_by(|a, b| a.instructions().total_cmp(&b.instructions()))
+}
+
+/// The best candidate of each of the best kernels, in the order of the lanes.
+fn best_kernels(lanes: &[Lane], most: usize) -> Vec<Candidate> {
+    let mut best: Vec<Candidate> = Vec::new();
+    for lane in lanes {
+        if best.len() < most && best.iter().all(|c| c.name() != lane.candidate.name()) {
+            best.push(lane.candidate);
+        }
+    }
+    best
+}

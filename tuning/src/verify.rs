@@ -1,0 +1,278 @@
+//! Is what a preset claims true here? Its kernels are checked for exactness again, and some of its times
+//! are taken again.
+//!
+//! A record claims that its pick takes a certain part of the default's time. That claim is about ratios,
+//! so it is checked by pairs, and only on the CPU that it was made on. It fails when the whole interval
+//! lies above what was claimed, by more than a tolerance.
+
+use crate::bench::{Lab, Stage};
+use crate::confirm::Confirmation;
+use crate::exactness::Gate;
+use crate::observer::{Event, Observer};
+use crate::request::{Request, ShapeUse, TuneError};
+use crate::{AnyKernel, Candidate};
+use crate::{Hardware, runoff, space};
+use std::time::Duration;
+use trilut_presets::Preset;
+use trilut_presets::machine::Likeness;
+use trilut_presets::preset::Record;
+
+/// Pairs of each check.
+const PAIRS: usize = 31;
+
+/// How much worse than claimed a ratio may be: machines of one kind differ in memory and neighbours.
+pub const TOLERANCE: f64 = 0.10;
+
+/// What became of one record.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Finding {
+    /// Exact, and as fast as claimed: the measured part of the default's time, and the claimed one.
+    Holds {
+        /// Measured here.
+        measured: f64,
+        /// In the record.
+        claimed: f64,
+    },
+    /// Exact; its time was not taken, and why.
+    Exact(String),
+    /// Slower than claimed.
+    Slow {
+        /// The lower end of the measured interval.
+        measured: f64,
+        /// In the record.
+        claimed: f64,
+    },
+    /// It computes something else than the reference.
+    Inexact(String),
+    /// Nothing can be said of it here, and why: no such kernel, another instruction set.
+    Unknown(String),
+}
+
+impl Finding {
+    /// Whether it refutes the record.
+    pub fn refutes(&self) -> bool {
+        matches!(self, Self::Slow { .. } | Self::Inexact(_))
+    }
+}
+
+impl std::fmt::Display for Finding {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Holds { measured, claimed } => {
+                write!(f, "holds: {measured:.3} of the default's time, claimed {claimed:.3}")
+            }
+            Self::Exact(why) => write!(f, "exact; {why}"),
+            Self::Slow { measured, claimed } => write!(
+                f,
+                "too slow: at least {measured:.3} of the default's time, claimed {claimed:.3}"
+            ),
+            Self::Inexact(why) => write!(f, "NOT EXACT: {why}"),
+            Self::Unknown(why) => write!(f, "cannot be checked here: {why}"),
+        }
+    }
+}
+
+/// A record and what became of it.
+#[derive(Debug, Clone)]
+pub struct Checked {
+    /// The record.
+    pub record: Record,
+    /// What became of it.
+    pub finding: Finding,
+}
+
+/// Checks every record for exactness, and times at most `sample` of them, evenly taken from all. What the
+/// request says of shapes, formats, threads and effort is not looked at.
+///
+/// # Errors
+/// When the machine has no memory for it.
+pub fn verify(
+    request: &Request,
+    preset: &Preset,
+    sample: usize,
+    observer: &mut dyn Observer,
+) -> Result<Vec<Checked>, TuneError> {
+    let lab = |threads| -> Box<dyn Lab> {
+        Box::new(Hardware::new(&Request { threads, ..request.clone() }))
+    };
+    verify_in(&lab, request, preset, sample, observer)
+}
+
+/// As [`verify`], with labs of the caller's choice, made for a number of threads.
+///
+/// # Errors
+/// As [`verify`].
+pub fn verify_in<'a>(
+    lab: &dyn Fn(usize) -> Box<dyn Lab + 'a>,
+    request: &Request,
+    preset: &Preset,
+    sample: usize,
+    observer: &mut dyn Observer,
+) -> Result<Vec<Checked>, TuneError> {
+    let likeness = preset.likeness(&request.machine, request.isa());
+    let records = preset.records();
+    let step = records.len().div_ceil(sample.max(1)).max(1);
+    let mut checked = Vec::new();
+    for (index, record) in records.iter().enumerate() {
+        if observer.should_stop() {
+            break;
+        }
+        observer.event(&Event::Progress(index as f64 / records.len() as f64));
+        let is_timed = sample > 0 && index % step == 0;
+        let mut lab = lab(record.threads);
+        let finding = check(&mut *lab, record, preset, likeness, is_timed, observer)?;
+        checked.push(Checked { record: record.clone(), finding });
+    }
+    Ok(checked)
+}
+
+fn check(
+    lab: &mut dyn Lab,
+    record: &Record,
+    preset: &Preset,
+    likeness: Likeness,
+    is_timed: bool,
+    observer: &mut dyn Observer,
+) -> Result<Finding, TuneError> {
+    let layer = ShapeUse { phase: record.phase, shape: record.shape, count_per_token: 1 };
+    let kernels = space::kernels(lab, &layer, &record.formats);
+    let find = |name: &str| kernels.iter().find(|kernel| kernel.name() == name).copied();
+    let Some(kernel) = find(&record.kernel) else {
+        let isa = preset.provenance.isa;
+        return Ok(Finding::Unknown(format!(
+            "this build has no {}, or this CPU cannot run it (the preset is for {isa})",
+            record.kernel
+        )));
+    };
+    let stored = lab.layout(record.format, record.shape);
+    let mut gate = Gate::new(record.shape, stored);
+    if let Err(why) = gate.check(&kernel) {
+        return Ok(Finding::Inexact(why.to_string()));
+    }
+    let untimed = |why: &str| Ok(Finding::Exact(why.to_owned()));
+    if likeness != Likeness::SameCpu {
+        return untimed("its times are of another CPU");
+    }
+    if kernel.hash() != record.hash {
+        return untimed("its times are of an earlier build of this kernel");
+    }
+    if !is_timed {
+        return untimed("not among those that were timed");
+    }
+    let pick = Candidate { kernel, tile: record.tile };
+    let Some(default) = find(&record.default_kernel).map(Candidate::untuned) else {
+        return untimed("the default of its time is no longer there");
+    };
+    if pick.is(&default) {
+        return untimed("it is the default itself");
+    }
+    Ok(compare(lab, &layer, record, stored, &pick, &default, observer)?
+        .unwrap_or_else(|| Finding::Exact("its time could not be taken".to_owned())))
+}
+
+fn compare(
+    lab: &mut dyn Lab,
+    layer: &ShapeUse,
+    record: &Record,
+    stored: trilut_kernels::Layout,
+    pick: &Candidate,
+    default: &Candidate,
+    observer: &mut dyn Observer,
+) -> Result<Option<Finding>, TuneError> {
+    let layout = |kernel: &AnyKernel| kernel.layout(stored);
+    let mut layouts = vec![stored, layout(&pick.kernel), layout(&default.kernel)];
+    layouts.sort_unstable();
+    // Panels are filled from the first, which must be what the record says.
+    layouts.sort_by_key(|layout| *layout != stored);
+    layouts.dedup();
+    let Stage { mut runner, .. } = lab.open(layer, &layouts)?;
+    // The first samples pay for cold pages.
+    for candidate in [pick, default] {
+        if runner.sample(candidate).is_err() {
+            return Ok(None);
+        }
+    }
+    let check: Option<Confirmation> =
+        runoff::pairs(&mut *runner, pick, default, PAIRS, Duration::MAX, &mut || {
+            observer.should_stop()
+        });
+    let claimed = record.median_ns as f64 / record.default_ns as f64;
+    Ok(check.map(|check| match check.low > claimed * (1.0 + TOLERANCE) {
+        true => Finding::Slow { measured: check.low, claimed },
+        false => Finding::Holds { measured: check.ratio, claimed },
+    }))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::bench::fake::{self, FakeLab, Script};
+    use crate::{Prior, Silent, tune_in};
+    use trilut_kernels::{Cpu, Format, Isa, Phase, Shape};
+    use trilut_presets::Machine;
+    use trilut_presets::preset::Effort;
+
+    const TIMES: &[(&str, f64)] = &[("r1u1", 100.0), ("r2u1", 80.0)];
+
+    fn request() -> Request {
+        let shape = Shape { m: 64, k: 128 };
+        Request {
+            shapes: vec![ShapeUse { phase: Phase::Decode, shape, count_per_token: 1 }],
+            formats: vec![Format::I2S],
+            threads: 1,
+            effort: Effort::Measure,
+            time_limit: Duration::from_secs(60),
+            cpu: Cpu::capped(Some(Isa::Scalar)),
+            machine: Machine::default(),
+            model_bytes: 1 << 40,
+            prior: Prior::default(),
+            decoded: Vec::new(),
+        }
+    }
+
+    fn lab(times: &'static [(&'static str, f64)]) -> FakeLab {
+        let kernels = ["r1u1", "r2u1"].map(fake::exact).to_vec();
+        FakeLab::new(kernels, Script { times, ..Script::default() })
+    }
+
+    fn findings(
+        preset: &Preset,
+        request: &Request,
+        times: &'static [(&'static str, f64)],
+        change: impl Fn(&mut FakeLab),
+    ) -> Vec<Finding> {
+        let make = |_: usize| -> Box<dyn Lab> {
+            let mut lab = lab(times);
+            change(&mut lab);
+            Box::new(lab)
+        };
+        let checked = verify_in(&make, request, preset, 10, &mut Silent).unwrap();
+        checked.into_iter().map(|checked| checked.finding).collect()
+    }
+
+    #[test]
+    fn claims_hold_fail_or_cannot_be_checked() {
+        let request = request();
+        let preset = tune_in(&mut lab(TIMES), &request, &mut Silent).unwrap().preset;
+        let of = |times, change: &dyn Fn(&mut FakeLab)| {
+            findings(&preset, &request, times, change).remove(0)
+        };
+        let holds = of(TIMES, &|_| {});
+        assert!(matches!(holds, Finding::Holds { claimed: 0.8, .. }), "{holds}");
+        // 12 % worse than claimed; then 5 %, which may be the machine.
+        let slow = of(&[("r1u1", 100.0), ("r2u1", 90.0)], &|_| {});
+        assert!(slow.refutes() && slow.to_string().contains("0.900"), "{slow}");
+        assert!(!of(&[("r1u1", 100.0), ("r2u1", 84.0)], &|_| {}).refutes());
+        let wrong = of(TIMES, &|lab| lab.kernels[1] = fake::wrong("r2u1"));
+        assert!(wrong.refutes() && wrong.to_string().contains("NOT EXACT"), "{wrong}");
+        let gone = of(TIMES, &|lab| _ = lab.kernels.pop());
+        assert!(matches!(&gone, Finding::Unknown(why) if why.contains("no gemv")), "{gone}");
+
+        let elsewhere = Request {
+            machine: Machine { vendor: "x".into(), ..Machine::default() },
+            ..request.clone()
+        };
+        let foreign = findings(&preset, &elsewhere, TIMES, |_| {}).remove(0);
+        assert!(matches!(&foreign, Finding::Exact(why) if why.contains("another CPU")));
+    }
+}
