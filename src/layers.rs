@@ -1,7 +1,7 @@
 //! What of a model the tuner works on.
 
 use crate::runtime::{Config, Engine};
-use crate::tuning::{Request, ShapeUse};
+use crate::tuning::{Prior, Request, ShapeUse};
 use std::time::Duration;
 use trilut_presets::preset::Effort;
 use trilut_presets::{Format, Machine, Phase};
@@ -20,6 +20,7 @@ pub fn request(engine: &Engine, config: &Config, effort: Effort, limit: Duration
         cpu: engine.cpu().clone(),
         machine: Machine::detect(),
         model_bytes: bytes(config),
+        prior: Prior::default(),
     }
 }
 
