@@ -221,7 +221,7 @@ fn tuning_twice_does_the_work_once() {
 }
 
 #[test]
-fn one_phase_is_tuned_alone_and_the_other_added() {
+fn one_phase_is_tuned_alone_and_the_others_added() {
     let sandbox = Sandbox::new();
     let file = sandbox.path("here.toml");
     let args = ["tune", "--shape", "64x256", "--effort", "estimate", "-t", "1", "-o", text(&file)];
@@ -233,8 +233,11 @@ fn one_phase_is_tuned_alone_and_the_other_added() {
     assert!(tune("prefill").status.success());
     assert_eq!(phases(), ["phase = \"prefill\""]);
     let both = tune("all");
-    assert!(stderr(&both).contains("tuning 1 shape for"), "{}", stderr(&both));
-    assert_eq!(phases(), ["phase = \"decode\"", "phase = \"prefill\""]);
+    assert!(stderr(&both).contains("tuning 2 shapes for"), "{}", stderr(&both));
+    assert_eq!(
+        phases(),
+        ["decode", "batch", "prefill"].map(|phase| format!("phase = \"{phase}\""))
+    );
     assert!(stderr(&tune("decode")).contains("nothing to do"));
 }
 

@@ -87,14 +87,14 @@ fn gemv_tl1_lut_r1u1_scalar(call: &mut ::trilut_kernels::Gemv<'_>) {
             sum7 = v::widen_half::<8usize, 4usize>(sum7, bank3, true);
         }
         let mut sums = [0i32; 32usize];
-        sums[0usize..4usize].copy_from_slice(&sum0);
-        sums[4usize..8usize].copy_from_slice(&sum1);
-        sums[8usize..12usize].copy_from_slice(&sum2);
-        sums[12usize..16usize].copy_from_slice(&sum3);
-        sums[16usize..20usize].copy_from_slice(&sum4);
-        sums[20usize..24usize].copy_from_slice(&sum5);
-        sums[24usize..28usize].copy_from_slice(&sum6);
-        sums[28usize..32usize].copy_from_slice(&sum7);
+        v::store_rows(&mut sums[0usize..], &sum0);
+        v::store_rows(&mut sums[4usize..], &sum1);
+        v::store_rows(&mut sums[8usize..], &sum2);
+        v::store_rows(&mut sums[12usize..], &sum3);
+        v::store_rows(&mut sums[16usize..], &sum4);
+        v::store_rows(&mut sums[20usize..], &sum5);
+        v::store_rows(&mut sums[24usize..], &sum6);
+        v::store_rows(&mut sums[28usize..], &sum7);
         let first = row - call.rows.start;
         let count = usize::min(32usize, end - row);
         call.out[first..first + count].copy_from_slice(&sums[..count]);

@@ -235,6 +235,9 @@ impl Forward<'_, '_> {
     fn gate_up(&self, worker: &Worker, linears: &[Linear], first: usize, inputs: &[Input]) {
         // SAFETY: the worker's own.
         let own = unsafe { &mut self.scratch.own.get_mut(at(worker.index, 1))[0] };
+        if inputs.is_empty() {
+            return;
+        }
         // Both have one shape, so one kernel and one division of the rows.
         for rows in self.row_blocks(worker, &linears[0]) {
             let (n, len) = (inputs.len(), rows.len());
