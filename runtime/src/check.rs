@@ -29,6 +29,9 @@ const CONTEXT: usize = 8;
 /// Tokens that are read at once: each leaves a row of logits.
 const BLOCK: usize = 64;
 
+/// Fewer predicted tokens tell nothing.
+const FEWEST: usize = 24;
+
 /// Bits for a byte of plain English: what a model that is read right needs at most, and what one needs that
 /// knows little more than which letters are frequent. Models of 2 billion weights need about 0.9; with a
 /// wrong activation, 1.5.
@@ -189,6 +192,8 @@ pub struct Prediction {
     pub perplexity: f64,
     /// Bits for a byte of text, which do not depend on the vocabulary.
     pub bits_per_byte: f64,
+    /// Tokens that were predicted.
+    pub tokens: usize,
 }
 
 /// The better of two predictions of plain English.
@@ -229,12 +234,17 @@ fn predict_text(model: &Model, text: &str) -> Result<Prediction, Error> {
     Ok(Prediction {
         perplexity: libm::exp(nats / predicted.len().max(1) as f64),
         bits_per_byte: nats / std::f64::consts::LN_2 / bytes as f64,
+        tokens: predicted.len(),
     })
 }
 
 /// Judges a prediction.
 pub fn judge_prediction(prediction: Prediction) -> Finding {
-    let Prediction { perplexity, bits_per_byte } = prediction;
+    let Prediction { perplexity, bits_per_byte, tokens } = prediction;
+    if tokens < FEWEST {
+        let text = format!("only {tokens} tokens of plain English were predicted: nothing follows");
+        return Finding { verdict: Verdict::Doubtful, text };
+    }
     let found =
         format!("perplexity {perplexity:.1} on plain English, {bits_per_byte:.2} bits a byte");
     let (verdict, text) = match bits_per_byte {

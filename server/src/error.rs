@@ -115,6 +115,7 @@ impl From<Refusal> for ApiError {
     fn from(refusal: Refusal) -> Self {
         match refusal {
             Refusal::Full { retry_after, .. } => Self::busy(refusal.to_string(), retry_after),
+            Refusal::TooMany { .. } => Self::field("n", format!("`n` is too large: {refusal}")),
             Refusal::Stopping => Self::new(StatusCode::SERVICE_UNAVAILABLE, refusal.to_string()),
         }
     }

@@ -21,6 +21,8 @@ pub struct Limits {
     pub top_logprobs: usize,
     /// Messages of a conversation.
     pub messages: usize,
+    /// Tokens of a text that is only encoded or decoded.
+    pub tokens: usize,
     /// Connections at once.
     pub connections: usize,
     /// Time for a request's head; also how long an idle connection is kept.
@@ -46,6 +48,7 @@ impl Default for Limits {
             biases: 1024,
             top_logprobs: 20,
             messages: 4096,
+            tokens: 64 << 10,
             connections: 1024,
             head_time: Duration::from_secs(20),
             body_time: Duration::from_secs(30),

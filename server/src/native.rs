@@ -177,6 +177,7 @@ pub(crate) async fn tokenize(
             Some(true) => prompt::encoded(app, &request.content, special),
             _ => tokenizer.encode(&request.content, special),
         };
+        bounded(app, "content", tokens.len())?;
         if request.with_pieces != Some(true) {
             return Ok(json!(tokens));
         }
@@ -201,12 +202,26 @@ pub(crate) async fn detokenize(
     State(app): State<Arc<App>>,
     JsonBody(Detokenize { tokens }): JsonBody<Detokenize>,
 ) -> Result<Json<Value>, ApiError> {
-    let vocab = app.model.config().vocab;
-    if let Some(token) = tokens.iter().find(|token| **token as usize >= vocab) {
-        let message = format!("token {token} does not exist; the model has {vocab}");
-        return Err(ApiError::field("tokens", message));
+    let text = app.blocking(move |app| {
+        bounded(app, "tokens", tokens.len())?;
+        let vocab = app.model.config().vocab;
+        if let Some(token) = tokens.iter().find(|token| **token as usize >= vocab) {
+            let message = format!("token {token} does not exist; the model has {vocab}");
+            return Err(ApiError::field("tokens", message));
+        }
+        Ok(app.model.tokenizer().decode(&tokens, false))
+    });
+    Ok(Json(json!({ "content": text.await? })))
+}
+
+/// Refuses more tokens than are encoded or decoded for one request.
+fn bounded(app: &App, param: &str, tokens: usize) -> Result<(), ApiError> {
+    let most = app.limits.tokens;
+    if tokens <= most {
+        return Ok(());
     }
-    Ok(Json(json!({ "content": app.model.tokenizer().decode(&tokens, false) })))
+    let message = format!("`{param}` has {tokens} tokens; at most {most} are allowed");
+    Err(ApiError::field(param, message))
 }
 
 #[derive(Debug, Deserialize)]

@@ -69,9 +69,8 @@ impl Conversation {
         text: &str,
         out: &mut impl Write,
     ) -> Result<Generation, Failure> {
-        let content = self.session.model().tokenizer().without_control(text);
         let before = self.messages.clone();
-        self.messages.push(Message::new("user", content));
+        self.messages.push(Message::new("user", text));
         let answered = self.go_on(out);
         match &answered {
             Ok(generation)
@@ -178,9 +177,12 @@ impl Conversation {
     /// The tokens of some messages behind the system prompt.
     fn tokens(&self, messages: &[Message], open: bool) -> Result<Vec<u32>, Failure> {
         let tokenizer = self.session.model().tokenizer();
-        let system = self.system.as_deref().map(|text| tokenizer.without_control(text));
-        let system = system.map(|text| Message::new("system", text));
-        let all: Vec<Message> = system.into_iter().chain(messages.iter().cloned()).collect();
+        // Nothing that is said may read as the template's own control tokens: neither what the user types
+        // or loads, nor what the model spells out.
+        let said = |role: &str, text: &str| Message::new(role, tokenizer.without_control(text));
+        let system = self.system.as_deref().map(|text| said("system", text));
+        let messages = messages.iter().map(|message| said(&message.role, &message.content));
+        let all: Vec<Message> = system.into_iter().chain(messages).collect();
         let mut tokens = tokenizer.encode(&self.template.render(&all, open)?, true);
         let bos = tokenizer.bos().filter(|_| tokenizer.add_bos());
         if let Some(bos) = bos.filter(|bos| tokens.first() != Some(bos)) {
@@ -212,6 +214,11 @@ impl Conversation {
         let saved: Saved = serde_json::from_str(&text).map_err(|error| {
             Failure::of(&error).context(format!("{} is no saved conversation", path.display()))
         })?;
+        let roles = ["user", "assistant"];
+        if let Some(message) = saved.messages.iter().find(|m| !roles.contains(&m.role.as_str())) {
+            return Err(Failure::new(format!("{} is no saved conversation", path.display()))
+                .because(format!("a message is by `{}`, not by user or assistant", message.role)));
+        }
         self.clear();
         (self.system, self.messages) = (saved.system, saved.messages);
         Ok(())

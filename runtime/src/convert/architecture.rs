@@ -117,6 +117,7 @@ impl Architecture {
                 return Err(ConvertError::config("rope_scaling", kind, rule));
             }
         }
+        refuse_foreign(config, inner_norms)?;
         let eps = float(&config["rms_norm_eps"], "rms_norm_eps")?;
         Ok(Self {
             family,
@@ -252,6 +253,28 @@ fn float(value: &Value, key: &str) -> Result<Option<f32>, ConvertError> {
             None => Err(ConvertError::config(key, value, "must be a number above 0")),
         },
     }
+}
+
+/// Refuses keys that ask for a graph that no family computes. The embedding models of BitNet, whose linear
+/// layers have `inner_norms`, see all positions in every layer, whatever their configuration says of windows.
+fn refuse_foreign(config: &Value, inner_norms: bool) -> Result<(), ConvertError> {
+    let rule = "asks for a graph that is not computed";
+    for key in ["attn_logit_softcapping", "final_logit_softcapping"] {
+        if !config[key].is_null() {
+            return Err(ConvertError::config(key, &config[key], rule));
+        }
+    }
+    let rope = &config["rope_parameters"];
+    if rope.as_object().is_some_and(|rope| rope.values().any(Value::is_object)) {
+        return Err(ConvertError::config("rope_parameters", "one for each type of layer", rule));
+    }
+    let window = config["sliding_window"].as_u64();
+    let is_used = config["use_sliding_window"].as_bool() != Some(false) && !inner_norms;
+    let context = config["max_position_embeddings"].as_u64();
+    if let Some(window) = window.filter(|&w| is_used && w > 0 && context.is_none_or(|c| w < c)) {
+        return Err(ConvertError::config("sliding_window", window, rule));
+    }
+    Ok(())
 }
 
 fn family(config: &Value) -> Result<Family, ConvertError> {

@@ -71,12 +71,16 @@ const FOREIGN: &[(&str, Foreign)] = &[
     ("residual_scale", Foreign::Unless(0.0)),
     ("embedding_scale", Foreign::Unless(0.0)),
     ("rope.scaling.factor", Foreign::Unless(1.0)),
+    ("rope.scaling.attn_factor", Foreign::Unless(1.0)),
+    ("rope.scaling.type", Foreign::UnlessWord("none")),
 ];
 
 /// When a key is of no consequence, besides when it is absent.
 enum Foreign {
     /// When it has this value.
     Unless(f64),
+    /// When it is this word.
+    UnlessWord(&'static str),
     /// When it is no shorter than the context, or 0.
     Window,
 }
@@ -97,16 +101,24 @@ impl Family {
         family.input_norms = gguf.opt_tensor("blk.0.attn_q_norm_in.weight")?.is_some();
         for (key, harmless) in FOREIGN {
             let full = gguf.arch_key(key)?;
-            let Some(value) = gguf.value(&full).and_then(number) else { continue };
-            let is_harmless = match *harmless {
-                Foreign::Unless(neutral) => value == neutral,
-                Foreign::Window => {
+            let Some(value) = gguf.value(&full) else { continue };
+            let is_harmless = match (harmless, number(value)) {
+                (Foreign::Unless(neutral), Some(value)) => value == *neutral,
+                (Foreign::Window, Some(value)) => {
                     value == 0.0 || value >= f64::from(gguf.arch_u32("context_length")?)
                 }
+                (Foreign::UnlessWord(word), None) => matches!(value, Value::Str(v) if v == *word),
+                // Of a type that nobody is known to write.
+                _ => false,
             };
             if !is_harmless {
                 let rule = "asks for a graph that is not computed";
-                return Err(Error::Config { key, value: value.to_string(), rule });
+                let value = match (number(value), value) {
+                    (Some(value), _) => value.to_string(),
+                    (None, Value::Str(text)) => format!("`{text}`"),
+                    (None, _) => "of an unexpected type".to_owned(),
+                };
+                return Err(Error::Config { key, value, rule });
             }
         }
         Ok(family)

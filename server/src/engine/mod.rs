@@ -49,6 +49,18 @@ impl Default for EngineOptions {
     }
 }
 
+impl EngineOptions {
+    /// Refuses options with which no answer would ever come.
+    fn check(&self) -> Result<(), StartError> {
+        let needed =
+            [("slots", self.slots), ("queue", self.queue), ("prompt_rows", self.prompt_rows)];
+        match needed.into_iter().find(|(_, value)| *value == 0) {
+            None => Ok(()),
+            Some((name, _)) => Err(StartError::Zero(name)),
+        }
+    }
+}
+
 /// A running engine.
 #[derive(Debug)]
 pub struct Engine {
@@ -60,8 +72,10 @@ impl Engine {
     /// Starts an engine for a model.
     ///
     /// # Errors
-    /// When the cache for that many slots is too large, or the system gives no thread.
+    /// When an option is 0 that must not be, the cache for that many slots is too large, or the system
+    /// gives no thread.
     pub fn start(model: Model, options: EngineOptions) -> Result<Self, StartError> {
+        options.check()?;
         let state = model.state(options.slots)?;
         let shared = Arc::new(Shared::new(options));
         let own = Arc::clone(&shared);
@@ -77,8 +91,13 @@ impl Engine {
     /// Queues the requests of one call, whose answers are numbered in their order.
     ///
     /// # Errors
-    /// When there is no room for all of them, or the engine is stopping.
+    /// When there is no room for all of them, now or ever, or the engine is stopping.
     pub fn submit(&self, client: Client, requests: Vec<Request>) -> Result<Events, Refusal> {
+        // All of them go through the queue, also when slots are free.
+        let (answers, most) = (requests.len(), self.shared.options.queue);
+        if answers > most {
+            return Err(Refusal::TooMany { answers, most });
+        }
         let (events, receiver) = unbounded_channel();
         let arrived = Instant::now();
         let job = |(answer, request)| Job { request, answer, events: events.clone(), arrived };
@@ -174,6 +193,9 @@ impl Drop for Close<'_> {
 /// Why an engine does not start.
 #[derive(Debug, thiserror::Error)]
 pub enum StartError {
+    /// An option is 0 with which no answer would ever come.
+    #[error("`{0}` is 0; at least 1 is needed")]
+    Zero(&'static str),
     /// The model's state cannot be made.
     #[error(transparent)]
     Model(#[from] Error),

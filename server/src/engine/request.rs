@@ -149,6 +149,14 @@ pub enum Refusal {
         /// Seconds after which there may be room.
         retry_after: u64,
     },
+    /// The call wants more answers than can ever wait.
+    #[error("{answers} answers were asked for; this server's queue holds {most}")]
+    TooMany {
+        /// Answers of the call.
+        answers: usize,
+        /// The most that the queue holds.
+        most: usize,
+    },
     /// The server ends, or its engine has failed.
     #[error("the server is shutting down")]
     Stopping,

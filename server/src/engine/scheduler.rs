@@ -96,7 +96,7 @@ impl<'m> Scheduler<'m> {
             }
         }
         inbox.queue.prune();
-        while self.slots.iter().any(|slot| slot.answer.is_none()) {
+        while inbox.mode == Mode::Serving && self.slots.iter().any(|slot| slot.answer.is_none()) {
             // A prompt that another slot is about to read is cheaper to copy than to read again.
             let slots = &self.slots;
             let ready = |job: &Job| {
@@ -106,7 +106,10 @@ impl<'m> Scheduler<'m> {
                 soon < now + WORTH_WAITING
             };
             let Some(job) = inbox.queue.pop(ready) else { break };
+            // It may copy much of the cache, and nobody who asks need wait for that.
+            drop(inbox);
             self.start(job);
+            inbox = shared.inbox();
         }
         inbox.mode
     }

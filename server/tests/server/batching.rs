@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use trilut_runtime::SamplerOptions;
 use trilut_server::ServerOptions;
 use trilut_server::engine::{
-    Engine, EngineError, EngineOptions, Event, Penalties, Refusal, Request,
+    Engine, EngineError, EngineOptions, Event, Penalties, Refusal, Request, StartError,
 };
 
 fn options(slots: usize, queue: usize) -> ServerOptions {
@@ -142,6 +142,29 @@ fn a_full_queue_refuses() {
         slots["slots"][0]["busy"] == false && slots["waiting"] == 0
     });
     assert!(!server.chat(&ask("Hello")).is_empty());
+}
+
+#[test]
+fn a_call_that_never_fits_is_wrong() {
+    let server = TestServer::with(options(2, 3));
+    let call = |n: usize| with(ask("Hello"), json!({ "n": n, "max_tokens": 1 }));
+    let error = server.post("/v1/chat/completions", &call(4)).error(400);
+    assert_eq!(error["param"], "n");
+    assert!(error["message"].as_str().unwrap().contains("holds 3"), "{error}");
+    server.post("/v1/chat/completions", &call(3)).ok();
+}
+
+#[test]
+fn an_engine_that_could_not_answer_does_not_start() {
+    let default = EngineOptions::default;
+    for (name, options) in [
+        ("slots", EngineOptions { slots: 0, ..default() }),
+        ("queue", EngineOptions { queue: 0, ..default() }),
+        ("prompt_rows", EngineOptions { prompt_rows: 0, ..default() }),
+    ] {
+        let refused = Engine::start(model(), options).unwrap_err();
+        assert!(matches!(refused, StartError::Zero(zero) if zero == name), "{refused}");
+    }
 }
 
 /// Biases that keep the model from ending its answer.

@@ -182,6 +182,11 @@ fn tokens_come_and_go() {
     let pieces = server.post("/tokenize", &json!({ "content": text, "with_pieces": true })).ok();
     assert_eq!(pieces["tokens"].as_array().unwrap().len(), tokens.as_array().unwrap().len());
     server.post("/detokenize", &json!({ "tokens": [1_000_000] })).error(400);
+    let many = vec![5; (64 << 10) + 1];
+    let error = server.post("/detokenize", &json!({ "tokens": many })).error(400);
+    assert!(error["message"].as_str().unwrap().contains("65537 tokens"), "{error}");
+    let error = server.post("/tokenize", &json!({ "content": "a1 ".repeat(1 << 19) })).error(400);
+    assert!(error["message"].as_str().unwrap().contains("at most 65536"), "{error}");
     let props = server.get("/props").ok();
     assert!(props["machine"]["arch"].is_string());
     assert_eq!(props["plan"]["decode"].as_array().unwrap().len(), 7);
