@@ -9,6 +9,7 @@ use crate::{guard, native, ollama, openai, page};
 use axum::Router;
 use axum::http::StatusCode;
 use axum::middleware;
+use axum::response::Response;
 use axum::routing::{get, post};
 use std::sync::Arc;
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
@@ -119,12 +120,13 @@ pub(crate) fn router(app: Arc<App>) -> Router {
         .with_state(app)
 }
 
-async fn unknown(request: axum::extract::Request) -> ApiError {
-    let message = format!("there is no `{}`", request.uri().path());
-    ApiError::new(StatusCode::NOT_FOUND, message)
+async fn unknown(request: axum::extract::Request) -> Response {
+    let path = request.uri().path();
+    ApiError::new(StatusCode::NOT_FOUND, format!("there is no `{path}`")).response_at(path)
 }
 
-async fn wrong_method(request: axum::extract::Request) -> ApiError {
-    let message = format!("`{}` does not take {}", request.uri().path(), request.method());
-    ApiError::new(StatusCode::METHOD_NOT_ALLOWED, message)
+async fn wrong_method(request: axum::extract::Request) -> Response {
+    let path = request.uri().path();
+    let message = format!("`{path}` does not take {}", request.method());
+    ApiError::new(StatusCode::METHOD_NOT_ALLOWED, message).response_at(path)
 }

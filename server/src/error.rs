@@ -75,6 +75,11 @@ impl ApiError {
         json!({ "error": self.message })
     }
 
+    /// The error as a response of a path: below `/api/` it is Ollama's.
+    pub(crate) fn response_at(&self, path: &str) -> Response {
+        self.response(if path.starts_with("/api/") { self.ollama() } else { self.openai() })
+    }
+
     /// A response with this error as `body`.
     fn response(&self, body: Value) -> Response {
         let mut response = (self.status, Json(body)).into_response();

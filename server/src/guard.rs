@@ -1,8 +1,10 @@
 //! Who may ask: the key, other web sites' scripts, and the headers that every response carries.
 //!
-//! A server on the loopback interface can be reached by every web page that the user opens. So requests
-//! with the `Origin` of another site are refused unless it was allowed, and, on loopback, those whose
-//! `Host` is a name that somebody else may have pointed here.
+//! A server can be reached by every web page that is opened on its machine or, unless it listens on
+//! loopback alone, in its network. So requests with the `Origin` of another site are refused unless it was
+//! allowed. A site may also point its own name here (DNS rebinding) and so pass for ours; then `Host` is
+//! that name. It must be an address or a `localhost`, on loopback always and elsewhere unless there is a
+//! key, which such a page does not have.
 
 use crate::app::App;
 use crate::error::ApiError;
@@ -48,7 +50,7 @@ pub(crate) async fn check(State(app): State<Arc<App>>, request: Request, next: N
     let allowed = origin.as_ref().filter(|origin| guard.shares_with(origin)).cloned();
     let preflight = request.method() == Method::OPTIONS && allowed.is_some();
     let mut response = match guard.admits(request.headers(), request.uri().path(), preflight) {
-        Err(error) => error.into_response(),
+        Err(error) => error.response_at(request.uri().path()),
         Ok(()) if preflight => StatusCode::NO_CONTENT.into_response(),
         Ok(()) => next.run(request).await,
     };
@@ -73,8 +75,13 @@ pub(crate) async fn check(State(app): State<Arc<App>>, request: Request, next: N
 impl Guard {
     fn admits(&self, headers: &HeaderMap, path: &str, preflight: bool) -> Result<(), ApiError> {
         let host = headers.get(header::HOST).and_then(|host| host.to_str().ok()).unwrap_or("");
-        if self.loopback && !host.is_empty() && !is_local(host) {
-            let message = format!("`{host}` is not a name of this server; use localhost");
+        let own = self.loopback || self.key.is_none();
+        if own && !host.is_empty() && !is_local(host) {
+            let way = match self.loopback {
+                true => "use localhost",
+                false => "use its address, or start it with --api-key",
+            };
+            let message = format!("`{host}` is not a name of this server; {way}");
             return Err(ApiError::new(StatusCode::FORBIDDEN, message));
         }
         if let Some(origin) = headers.get(header::ORIGIN)
@@ -162,7 +169,7 @@ mod tests {
     }
 
     #[test]
-    fn names_that_others_may_point_here_are_refused_on_loopback() {
+    fn names_that_others_may_point_here_are_refused() {
         let host = |guard: &Guard, host| refused(guard, "/health", &[(header::HOST, host)]);
         for own in ["localhost", "LOCALHOST:1", "127.0.0.1:8080", "[::1]:8080", "a.localhost"] {
             assert_eq!(host(&guard(), own), None, "{own}");
@@ -170,5 +177,9 @@ mod tests {
         assert_eq!(host(&guard(), "rebound.example:8080"), Some(403));
         let public = Guard { loopback: false, ..guard() };
         assert_eq!(host(&public, "models.example"), None);
+        let open = Guard { key: None, ..public };
+        assert_eq!(host(&open, "rebound.example:8080"), Some(403));
+        assert_eq!(host(&open, "192.168.1.2:8080"), None);
+        assert_eq!(host(&open, "[fd00::2]:8080"), None);
     }
 }

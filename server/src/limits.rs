@@ -1,5 +1,6 @@
 //! What one request may ask for. Every size that a client chooses is bounded here.
 
+use std::num::NonZeroU16;
 use std::time::Duration;
 
 /// Limits of requests and connections.
@@ -24,7 +25,7 @@ pub struct Limits {
     /// Tokens of a text that is only encoded or decoded.
     pub tokens: usize,
     /// Connections at once.
-    pub connections: usize,
+    pub connections: NonZeroU16,
     /// Time for a request's head; also how long an idle connection is kept.
     pub head_time: Duration,
     /// Time for a request's body.
@@ -49,7 +50,7 @@ impl Default for Limits {
             top_logprobs: 20,
             messages: 4096,
             tokens: 64 << 10,
-            connections: 1024,
+            connections: const { NonZeroU16::new(1024).unwrap() },
             head_time: Duration::from_secs(20),
             body_time: Duration::from_secs(30),
             write_time: Duration::from_secs(30),

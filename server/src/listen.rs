@@ -38,7 +38,8 @@ pub(crate) async fn serve(
     limits: Limits,
     ended: watch::Receiver<bool>,
 ) {
-    let places = Arc::new(Semaphore::new(limits.connections));
+    let connections = limits.connections.get();
+    let places = Arc::new(Semaphore::new(connections.into()));
     let mut until = ended.clone();
     let until = async move { until.wait_for(|ended| *ended).await.map(drop) };
     tokio::pin!(until);
@@ -64,7 +65,7 @@ pub(crate) async fn serve(
     }
     drop(listener);
     // Everybody has a place again when nobody holds one.
-    let all = places.acquire_many(limits.connections as u32);
+    let all = places.acquire_many(connections.into());
     let _ = tokio::time::timeout(limits.grace + Duration::from_secs(5), all).await;
 }
 

@@ -66,7 +66,8 @@ pub struct ServerOptions {
     pub engine: EngineOptions,
     /// What requests may ask for.
     pub limits: Limits,
-    /// The key that clients must send as a bearer token.
+    /// The key that clients must send as a bearer token. Without one, the `Host` of requests must be an
+    /// address or a `localhost`.
     pub api_key: Option<String>,
     /// Another origin whose web pages may ask; `*` for every one.
     pub cors: Option<String>,
@@ -144,7 +145,8 @@ impl Server {
         listener.set_nonblocking(true)?;
         let ServerOptions { engine, limits, api_key, cors } = options;
         let Served { model, template, name, about, pooling } = served;
-        let guard = Guard { key: api_key, cors, loopback: address.ip().is_loopback() };
+        let loopback = address.ip().to_canonical().is_loopback();
+        let guard = Guard { key: api_key, cors, loopback };
         let embeddings =
             pooling.map(|pooling| Embeddings::new(model.clone(), pooling, engine.queue));
         let embeddings = embeddings.transpose().map_err(StartError::from)?;

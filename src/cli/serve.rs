@@ -5,6 +5,7 @@ use super::failure::Failure;
 use super::model::{EMBEDDED, Source};
 use super::run::Engine;
 use super::{environment, interrupt};
+use std::net::Ipv6Addr;
 use std::path::{Path, PathBuf};
 use trilut_server::engine::EngineOptions;
 use trilut_server::{Served, Server, ServerOptions};
@@ -52,6 +53,10 @@ pub(crate) fn serve(args: Args) -> Result<(), Failure> {
     if api_key.as_deref() == Some("") {
         return Err(Failure::usage("--api-key is empty").hint("leave it out to need no key"));
     }
+    if let Some(cors) = args.cors.as_deref().filter(|cors| *cors != "*" && !is_origin(cors)) {
+        return Err(Failure::usage(format!("--cors `{cors}` is no origin"))
+            .hint("write it as browsers do: https://chat.example, in lower case, without a path"));
+    }
     let name = args.alias.unwrap_or_else(|| name(args.model.as_deref()));
     let gguf = Source::new(args.model).open()?;
     let mut served = Served::new(&gguf, args.engine.load(&gguf)?, name)?;
@@ -75,7 +80,7 @@ pub(crate) fn serve(args: Args) -> Result<(), Failure> {
     let open = options.api_key.is_none();
     let server = Server::bind(served, &args.host, args.port, options)?;
     let address = server.address();
-    if open && !address.ip().is_loopback() {
+    if open && !address.ip().to_canonical().is_loopback() {
         eprintln!(
             "note: anybody who reaches {address} may use the model: --api-key asks for a key"
         );
@@ -86,8 +91,66 @@ pub(crate) fn serve(args: Args) -> Result<(), Failure> {
     if interrupt::asked() { Err(Failure::interrupted()) } else { Ok(()) }
 }
 
+/// Whether a text is an origin as browsers send it: `scheme://host[:port]`.
+fn is_origin(text: &str) -> bool {
+    let Some((scheme, authority)) = text.split_once("://") else { return false };
+    let (host, port) = match authority.rsplit_once(':') {
+        Some((host, port)) if !port.ends_with(']') => (host, Some(port)),
+        _ => (authority, None),
+    };
+    let lower = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit();
+    let is_host = match host.strip_prefix('[').and_then(|rest| rest.strip_suffix(']')) {
+        Some(address) => address.parse::<Ipv6Addr>().is_ok(),
+        None => !host.is_empty() && host.chars().all(|c| lower(c) || "-._".contains(c)),
+    };
+    let is_port = |port: &str| !port.starts_with('+') && port.parse::<u16>().is_ok();
+    scheme.starts_with(|c: char| c.is_ascii_lowercase())
+        && scheme.chars().all(|c| lower(c) || "+-.".contains(c))
+        && is_host
+        && port.is_none_or(is_port)
+}
+
 /// What a model is called: its file's name without the ending.
 fn name(path: Option<&Path>) -> String {
     let stem = path.and_then(Path::file_stem).map(|stem| stem.to_string_lossy().into_owned());
     stem.filter(|stem| !stem.is_empty()).unwrap_or_else(|| EMBEDDED.to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn origins_have_a_scheme_and_a_host_and_nothing_behind() {
+        for origin in [
+            "https://chat.example",
+            "http://localhost:3000",
+            "http://127.0.0.1:80",
+            "http://[::1]",
+            "http://[::1]:8080",
+            "chrome-extension://abcdef",
+        ] {
+            assert!(is_origin(origin), "{origin}");
+        }
+        for other in [
+            "",
+            "chat.example",
+            "null",
+            "https://",
+            "://chat.example",
+            "https://chat.example/",
+            "https://Chat.example",
+            "https://user@chat.example",
+            "https://chat.example:",
+            "https://chat.example:port",
+            "https://chat.example:70000",
+            "https://chat.example:+80",
+            "https://a.example https://b.example",
+            "https://*.example",
+            "http://[::1",
+            "http://::1",
+        ] {
+            assert!(!is_origin(other), "{other}");
+        }
+    }
 }

@@ -420,7 +420,10 @@ mod tests {
 
     #[test]
     fn impossible_values_are_refused_by_key() {
-        let cases: [(&str, Value); 9] = [
+        let cases: [(&str, Value); 12] = [
+            ("sliding_window", json!(16)),
+            ("final_logit_softcapping", json!(30.0)),
+            ("rope_parameters", json!({"full_attention": {"rope_theta": 1e6}})),
             ("hidden_size", json!(-256)),
             ("hidden_size", json!(1u64 << 40)),
             ("num_hidden_layers", json!(0)),

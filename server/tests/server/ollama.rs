@@ -34,6 +34,10 @@ fn the_model_is_described() {
     assert!(show["template"].as_str().unwrap().contains("messages"));
     assert!(server.post("/api/show", &json!({ "model": "x" })).error(404).is_string());
     assert!(server.post("/api/show", &json!({})).error(400).is_string());
+    assert!(server.get("/api/nothing").error(404).is_string());
+    assert!(server.get("/api/show").error(405).is_string());
+    let other = server.request("GET", "/api/tags", "origin: https://evil.example\r\n", b"");
+    assert!(other.error(403).is_string());
 }
 
 #[test]
