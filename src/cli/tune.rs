@@ -135,10 +135,16 @@ pub(crate) fn tune(args: Args) -> Result<(), Failure> {
     let for_gate = gguf.as_ref().map_or(Duration::ZERO, |_| end_to_end::share_of(limit));
     let search = limit.saturating_sub(for_gate);
     let base = here.request(shapes, bytes, formats, threads[0], args.effort, search);
-    let mut log = Log::open(&path, &base, args.force)?;
+    // Picks that an interrupted run left are saved once they have passed the gate.
+    let awaits_gate = |record: &Record| {
+        let is_layer = |used: &ShapeUse| (used.shape, used.phase) == (record.shape, record.phase);
+        gguf.is_some() && threads.contains(&record.threads) && base.shapes.iter().any(is_layer)
+    };
+    let mut log = Log::open(&path, &base, args.force, awaits_gate)?;
     let mut is_done = true;
     for (index, &threads) in threads.iter().enumerate() {
-        let prior = Prior { finalists_only: index > 0, ..log.prior() };
+        let prior = Prior { finalists_only: index > 0, ..log.prior(threads) };
+        let is_resumed = prior.incumbents.is_some();
         let request = Request { threads, prior, ..base.clone() };
         let mut bar = Bar::new();
         let mut recorder = report::Recorder::new(&mut bar);
@@ -147,30 +153,41 @@ pub(crate) fn tune(args: Args) -> Result<(), Failure> {
         let moments = std::mem::take(&mut recorder.moments);
         drop(bar);
         out!("{}", tuned.table(&request).plain());
-        let Some(outcome) = tuned.outcome else { continue };
+        let Tuned { preset, outcome } = tuned;
+        if outcome.is_none() && !is_resumed {
+            continue;
+        }
         is_done = false;
-        if !outcome.preset.records().is_empty() {
-            planning::save(outcome.preset.clone(), &path)?;
+        let is_new = is_resumed || outcome.as_ref().is_some_and(|o| !o.preset.records().is_empty());
+        let is_whole = outcome.as_ref().is_none_or(|outcome| outcome.unfinished.is_empty());
+        let gguf = gguf.as_ref().filter(|_| is_whole);
+        // What is in the log waits for the gate: should that be interrupted, the next run repeats it.
+        if is_new && (gguf.is_none() || log.journal.is_none()) {
+            planning::save(preset.clone(), &path)?;
             eprintln!("saved to {}", path.display());
             log.saved();
         }
-        // Of the run that searched everything.
-        if let Some(directory) = args.report.as_ref().filter(|_| index == 0) {
-            let bandwidth = {
-                let bytes = bandwidth::sensible_bytes(&request.machine);
-                bandwidth::measure(&Pool::new(threads), bytes, 5)
-            };
-            let page = report::write(directory, &request, &outcome, &moments, bandwidth)?;
-            eprintln!("report: {}", page.display());
+        if let Some(outcome) = &outcome {
+            // Of the run that searched everything.
+            if let Some(directory) = args.report.as_ref().filter(|_| index == 0) {
+                let bandwidth = {
+                    let bytes = bandwidth::sensible_bytes(&request.machine);
+                    bandwidth::measure(&Pool::new(threads), bytes, 5)
+                };
+                let page = report::write(directory, &request, outcome, &moments, bandwidth)?;
+                eprintln!("report: {}", page.display());
+            }
+            finish(outcome)?;
         }
-        finish(&outcome)?;
-        let is_whole = outcome.unfinished.is_empty() && !interrupt::asked();
-        if let Some(gguf) = gguf.as_ref().filter(|_| is_whole) {
+        if let Some(gguf) = gguf {
             let deadline = Instant::now() + for_gate;
-            let gate = gate::Gate { here: &here, gguf, threads, deadline, mix: args.mix };
-            let checked = gate.check(&tuned.preset, &path)?;
-            if checked != tuned.preset {
-                planning::save(checked, &path)?;
+            let layers = &base.shapes;
+            let gate = gate::Gate { here: &here, gguf, layers, threads, deadline, mix: args.mix };
+            let checked = gate.check(&preset, &path)?;
+            if is_new || checked != preset {
+                save_checked(&preset, checked, &path)?;
+                eprintln!("saved to {}", path.display());
+                log.saved();
             }
         }
     }
@@ -183,6 +200,26 @@ pub(crate) fn tune(args: Args) -> Result<(), Failure> {
     Ok(())
 }
 
+/// Saves what is left of a preset after the gate; what that dropped goes from the file as well.
+fn save_checked(before: &Preset, checked: Preset, path: &Path) -> Result<(), Failure> {
+    let is_in = |preset: &Preset, record: &Record| {
+        preset.record(record.shape, record.phase, record.threads).is_some()
+    };
+    let is_left = |record: &Record| !is_in(before, record) || is_in(&checked, record);
+    planning::save(checked.clone(), path)?;
+    let saved = Preset::load(path)?;
+    if !saved.records().iter().all(is_left) {
+        part(&saved, is_left).save(path)?;
+    }
+    Ok(())
+}
+
+/// Some records of a preset.
+fn part(preset: &Preset, is_in: impl Fn(&Record) -> bool) -> Preset {
+    let records = preset.records().iter().filter(|record| is_in(record)).cloned().collect();
+    Preset::new(preset.provenance.clone(), preset.machine.clone(), records)
+}
+
 /// The trial log of a run, if one can be kept, and what it took over from an interrupted one.
 struct Log {
     journal: Option<Journal>,
@@ -190,8 +227,14 @@ struct Log {
 }
 
 impl Log {
-    /// Opens the log beside the preset, and saves what an interrupted run had finished.
-    fn open(path: &Path, request: &Request, force: bool) -> Result<Self, Failure> {
+    /// Opens the log beside the preset, and saves what an interrupted run had finished but for what awaits
+    /// the gate.
+    fn open(
+        path: &Path,
+        request: &Request,
+        force: bool,
+        awaits_gate: impl Fn(&Record) -> bool,
+    ) -> Result<Self, Failure> {
         let opened = Journal::open(&Journal::path_for(path), request);
         let (mut journal, mut recovered) = match opened {
             Ok((journal, recovered)) => (Some(journal), recovered),
@@ -210,22 +253,39 @@ impl Log {
             recovered = Recovered::default();
         } else if let Some(preset) = found {
             let records = output::count(preset.records().len(), "shape");
-            planning::save(preset, path)?;
+            let passed = part(&preset, |record| !awaits_gate(record));
+            if !passed.records().is_empty() {
+                planning::save(passed, path)?;
+            }
             eprintln!("resumed: {records} finished by an interrupted run");
-            if let Some(journal) = &mut journal {
+            let waiting = part(&preset, awaits_gate);
+            if !waiting.records().is_empty() {
+                recovered.preset = Some(waiting);
+            } else if let Some(journal) = &mut journal {
                 journal.saved()?;
             }
         }
         Ok(Self { journal, recovered })
     }
 
-    /// What the interrupted run leaves to this one.
-    fn prior(&self) -> Prior {
-        Prior { fallen: self.recovered.fallen.clone(), ..Prior::default() }
+    /// What the interrupted run leaves to the run with a number of threads, which is to save it.
+    fn prior(&mut self, threads: usize) -> Prior {
+        let waiting = self.recovered.preset.take();
+        let with = |is_own: bool| {
+            let own = waiting.as_ref().map(|all| part(all, |r| (r.threads == threads) == is_own));
+            own.filter(|own| !own.records().is_empty())
+        };
+        self.recovered.preset = with(false);
+        let fallen = self.recovered.fallen.clone();
+        Prior { incumbents: with(true), fallen, ..Prior::default() }
     }
 
-    /// All that was found is in the preset. A log that does not say so costs nothing but being read again.
+    /// All that was found is in the preset, unless runs with other numbers of threads are still to save
+    /// theirs. A log that does not say so costs nothing but being read again.
     fn saved(&mut self) {
+        if self.recovered.preset.is_some() {
+            return;
+        }
         if let Some(Err(error)) = self.journal.as_mut().map(Journal::saved) {
             eprintln!("note: the trial log cannot be written: {error}");
         }
@@ -350,7 +410,8 @@ pub(crate) struct Tuned {
     pub(crate) outcome: Option<Outcome>,
 }
 
-/// Tunes the shapes that have no current record in the file. With nothing to do, nothing is run.
+/// Tunes the shapes that have no current record in the file or among the request's incumbents, which are
+/// newer. With nothing to do, nothing is run.
 /// Earlier picks are raced with the others and stay unless something is faster beyond the noise.
 pub(crate) fn tuned(request: &Request, path: Option<&Path>) -> Result<Tuned, Failure> {
     tuned_with(&mut Bar::new(), request, path, false, None)
@@ -375,6 +436,13 @@ fn tuned_with(
     // What was made elsewhere is neither current nor to be mixed with what is made here.
     let earlier = earlier
         .filter(|earlier| earlier.likeness(&request.machine, request.isa()) == Likeness::SameCpu);
+    let earlier = match (earlier, request.prior.incumbents.clone()) {
+        (Some(mut earlier), Some(newer)) => {
+            earlier.merge(newer);
+            Some(earlier)
+        }
+        (earlier, newer) => earlier.or(newer),
+    };
     let needed = match &earlier {
         Some(preset) if !force => trilut_tuning::needed(preset, request),
         _ => request.shapes.clone(),

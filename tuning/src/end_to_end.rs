@@ -7,11 +7,12 @@
 //! This crate does not run models: the caller does, and hands in the times.
 
 use crate::confirm::Confirmation;
+use crate::request::ShapeUse;
 use crate::statistics::median;
 use std::time::Duration;
-use trilut_kernels::Phase;
-use trilut_presets::Preset;
+use trilut_kernels::{Format, Phase, Shape};
 use trilut_presets::preset::Record;
+use trilut_presets::{Preset, Tile};
 
 /// Pairs after which it may be decided: the fewest for which a 95 % interval exists.
 pub const LEAST_PAIRS: usize = 6;
@@ -131,43 +132,75 @@ impl Mix {
     }
 }
 
-/// The records of a phase and a number of threads whose picks are not the default: what the gate is about.
-pub fn picks(preset: &Preset, phase: Phase, threads: usize) -> impl Iterator<Item = &Record> {
-    let usual = trilut_presets::Tile::default_for(phase);
-    preset.records().iter().filter(move |record| {
-        let is_default = record.kernel == record.default_kernel && record.tile == usual;
-        (record.phase, record.threads) == (phase, threads) && !is_default
-    })
-}
-
-/// The same preset with the default in place of every pick of a phase and a number of threads. `find`
-/// gives the format, as far as the kernel has one, and the hash of a kernel.
-pub fn without(
-    preset: &Preset,
+/// The records of a model's layers, in a phase and with a number of threads, whose picks are not the
+/// default: what the gate is about.
+pub fn picks<'a>(
+    preset: &'a Preset,
+    layers: &'a [ShapeUse],
     phase: Phase,
     threads: usize,
-    find: impl Fn(&str) -> Option<(Option<trilut_kernels::Format>, u64)>,
+) -> impl Iterator<Item = &'a Record> {
+    preset.records().iter().filter(move |record| is_pick(record, layers, phase, threads))
+}
+
+fn is_pick(record: &Record, layers: &[ShapeUse], phase: Phase, threads: usize) -> bool {
+    let is_default =
+        record.kernel == record.default_kernel && record.tile == Tile::default_for(phase);
+    (record.phase, record.threads) == (phase, threads)
+        && !is_default
+        && layers.iter().any(|layer| (layer.shape, layer.phase) == (record.shape, phase))
+}
+
+/// The same preset with the default in place of every such pick. `find` gives the format, as far as the
+/// kernel has one, and the hash of a kernel; where it finds no default kernel the record is dropped, which
+/// leaves the default as well. Small batches that were tuned for a format that decoding no longer reads
+/// are dropped too.
+pub fn without(
+    preset: &Preset,
+    layers: &[ShapeUse],
+    phase: Phase,
+    threads: usize,
+    find: impl Fn(&str) -> Option<(Option<Format>, u64)>,
 ) -> Preset {
-    let records = preset.records().iter().cloned().map(|mut record| {
-        if (record.phase, record.threads) != (phase, threads) {
-            return record;
+    let mut records = Vec::new();
+    // What is read from now on, where that is known.
+    let mut reset = Vec::new();
+    for record in preset.records() {
+        if !is_pick(record, layers, phase, threads) {
+            records.push(record.clone());
+            continue;
         }
-        if let Some((format, hash)) = find(&record.default_kernel) {
-            record.kernel.clone_from(&record.default_kernel);
-            record.format = format.unwrap_or(record.format);
-            record.hash = hash;
-            record.tile = trilut_presets::Tile::default_for(phase);
-            record.median_ns = record.default_ns;
-            record.samples = vec![record.default_ns];
-            record.confidence = None;
-            if let Some(evidence) = &mut record.evidence {
-                // They were of the pick.
-                (evidence.interval, evidence.wins, evidence.regret) = (None, None, None);
-            }
-        }
-        record
-    });
-    Preset::new(preset.provenance.clone(), preset.machine.clone(), records.collect())
+        let found = find(&record.default_kernel);
+        reset.push((record.shape, found.and_then(|(format, _)| format)));
+        records.extend(found.map(|(format, hash)| defaulted(record, format, hash)));
+    }
+    if phase == Phase::Decode {
+        records.retain(|record| {
+            let is_stale = |(shape, format): &(Shape, Option<Format>)| {
+                *shape == record.shape && *format != Some(record.format)
+            };
+            (record.phase, record.threads) != (Phase::SmallBatch, threads)
+                || !reset.iter().any(is_stale)
+        });
+    }
+    Preset::new(preset.provenance.clone(), preset.machine.clone(), records)
+}
+
+/// A record with the default in place of its pick.
+fn defaulted(record: &Record, format: Option<Format>, hash: u64) -> Record {
+    let mut record = record.clone();
+    record.kernel.clone_from(&record.default_kernel);
+    record.format = format.unwrap_or(record.format);
+    record.hash = hash;
+    record.tile = Tile::default_for(record.phase);
+    record.median_ns = record.default_ns;
+    record.samples = vec![record.default_ns];
+    record.confidence = None;
+    if let Some(evidence) = &mut record.evidence {
+        // They were of the pick.
+        (evidence.interval, evidence.wins, evidence.regret) = (None, None, None);
+    }
+    record
 }
 
 /// The time that a gate should have of a run's limit: a quarter, at most half a minute.
@@ -180,10 +213,10 @@ mod tests {
     use super::*;
     use crate::bench::fake::{self, FakeLab, Script};
     use crate::exactness::Random;
-    use crate::{Prior, Request, ShapeUse, Silent, tune_in};
-    use trilut_kernels::{Cpu, Format, Isa, Shape};
+    use crate::{Prior, Request, Silent, tune_in};
+    use trilut_kernels::{Cpu, Isa};
+    use trilut_presets::Machine;
     use trilut_presets::preset::Effort;
-    use trilut_presets::{Machine, Tile};
 
     /// The verdict on sides that take so long, with noise up to a share and a drift with each run.
     fn run(tuned: f64, default: f64, noise: f64, drift: f64) -> (Verdict, usize) {
@@ -243,12 +276,14 @@ mod tests {
         assert_eq!(gate(&mut |_| None, || false), None);
     }
 
-    #[test]
-    fn what_does_not_pass_gives_way_to_the_default() {
-        let layer =
-            ShapeUse { phase: Phase::Decode, shape: Shape { m: 64, k: 128 }, count_per_token: 1 };
+    fn layer(m: usize) -> ShapeUse {
+        ShapeUse { phase: Phase::Decode, shape: Shape { m, k: 128 }, count_per_token: 1 }
+    }
+
+    /// Picks that beat the default in decoding.
+    fn tuned(layers: &[ShapeUse]) -> Preset {
         let request = Request {
-            shapes: vec![layer],
+            shapes: layers.to_vec(),
             formats: vec![Format::I2S],
             threads: 1,
             effort: Effort::Measure,
@@ -262,15 +297,76 @@ mod tests {
         let kernels = ["r1u1", "r2u1"].map(fake::exact).to_vec();
         let times = &[("r1u1", 100.0), ("r2u1", 80.0)];
         let mut lab = FakeLab::new(kernels, Script { times, ..Script::default() });
-        let preset = tune_in(&mut lab, &request, &mut Silent).unwrap().preset;
-        assert_eq!(picks(&preset, Phase::Decode, 1).count(), 1);
-        assert_eq!(picks(&preset, Phase::Decode, 2).count(), 0);
-        let plain = without(&preset, Phase::Decode, 1, |_| Some((Some(Format::I2S), 7)));
+        tune_in(&mut lab, &request, &mut Silent).unwrap().preset
+    }
+
+    #[test]
+    fn what_does_not_pass_gives_way_to_the_default() {
+        let layers = [layer(64)];
+        let preset = tuned(&layers);
+        let picks =
+            |preset: &Preset, threads| picks(preset, &layers, Phase::Decode, threads).count();
+        assert_eq!((picks(&preset, 1), picks(&preset, 2)), (1, 0));
+        let find = |_: &str| Some((Some(Format::I2S), 7));
+        let plain = without(&preset, &layers, Phase::Decode, 1, find);
         let record = &plain.records()[0];
         assert!(record.kernel.contains("r1u1") && record.hash == 7);
         assert_eq!((record.median_ns, record.tile), (100, Tile::default()));
-        assert_eq!(picks(&plain, Phase::Decode, 1).count(), 0);
+        assert_eq!(picks(&plain, 1), 0);
         assert_eq!(Preset::parse(&plain.to_text(), "x").unwrap(), plain);
-        assert_eq!(without(&preset, Phase::Prefill, 1, |_| None), preset);
+        assert_eq!(without(&preset, &layers, Phase::Prefill, 1, |_| None), preset);
+    }
+
+    #[test]
+    fn a_default_that_is_not_found_leaves_no_record() {
+        let layers = [layer(64)];
+        let plain = without(&tuned(&layers), &layers, Phase::Decode, 1, |_| None);
+        assert_eq!(plain.records(), []);
+    }
+
+    #[test]
+    fn picks_of_another_model_are_left_alone() {
+        let (own, other) = ([layer(64), layer(96)], [layer(128), layer(160)]);
+        let mut preset = tuned(&own);
+        preset.merge(tuned(&other));
+        let picks =
+            |preset: &Preset, layers: &[ShapeUse]| picks(preset, layers, Phase::Decode, 1).count();
+        assert_eq!((picks(&preset, &own), picks(&preset, &other)), (2, 2));
+        for find in [|_: &str| Some((Some(Format::I2S), 7)), |_: &str| None] {
+            let plain = without(&preset, &own, Phase::Decode, 1, find);
+            assert_eq!((picks(&plain, &own), picks(&plain, &other)), (0, 2));
+            for layer in other {
+                let record = |preset: &Preset| preset.record(layer.shape, layer.phase, 1).cloned();
+                assert_eq!(record(&plain), record(&preset));
+            }
+        }
+        // The same sizes in another phase are no layers of the request.
+        let prompts = own.map(|layer| ShapeUse { phase: Phase::Prefill, ..layer });
+        assert_eq!(without(&preset, &prompts, Phase::Decode, 1, |_| None), preset);
+    }
+
+    #[test]
+    fn small_batches_go_with_the_format_that_decoding_read() {
+        let layers = [layer(64), layer(96)];
+        let decode = tuned(&layers);
+        let batch = |m, threads, format| {
+            let record = decode.record(layer(64).shape, Phase::Decode, 1).unwrap().clone();
+            Record { shape: layer(m).shape, phase: Phase::SmallBatch, threads, format, ..record }
+        };
+        let small = [
+            batch(64, 1, Format::Tl2),
+            batch(64, 2, Format::Tl2),
+            batch(96, 1, Format::I2S),
+            batch(128, 1, Format::Tl2),
+        ];
+        let all = decode.records().iter().chain(&small).cloned().collect();
+        let preset = Preset::new(decode.provenance.clone(), decode.machine.clone(), all);
+        let left = |find: fn(&str) -> Option<(Option<Format>, u64)>| {
+            let plain = without(&preset, &layers, Phase::Decode, 1, find);
+            small.each_ref().map(|small| plain.records().contains(small))
+        };
+        assert_eq!(left(|_| Some((Some(Format::I2S), 7))), [false, true, true, true]);
+        // What decoding reads then is not known.
+        assert_eq!(left(|_| None), [false, true, false, true]);
     }
 }

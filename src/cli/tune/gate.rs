@@ -7,9 +7,10 @@ use super::super::planning::Here;
 use super::super::progress;
 use std::path::Path;
 use std::time::{Duration, Instant};
-use trilut_presets::{Phase, Plan, Preset};
+use trilut_presets::{Format, Phase, Plan, Preset};
 use trilut_runtime::gguf::Gguf;
 use trilut_runtime::{Model, ModelOptions, Session};
+use trilut_tuning::ShapeUse;
 use trilut_tuning::end_to_end::{self, Mix, Side, Verdict};
 
 /// Tokens of a prompt that is read.
@@ -22,6 +23,8 @@ const TOKENS: usize = 8;
 pub(super) struct Gate<'a> {
     pub(super) here: &'a Here,
     pub(super) gguf: &'a Gguf,
+    /// The layers of the model; records of others are left alone.
+    pub(super) layers: &'a [ShapeUse],
     pub(super) threads: usize,
     pub(super) deadline: Instant,
     /// Of what the two phases are worth.
@@ -32,7 +35,8 @@ impl Gate<'_> {
     /// The preset with the default in each phase in which the model is not faster beyond the noise; what
     /// became of each phase is told on stderr.
     pub(super) fn check(&self, preset: &Preset, path: &Path) -> Result<Preset, Failure> {
-        let is_picked = |phase| end_to_end::picks(preset, phase, self.threads).next().is_some();
+        let is_picked =
+            |phase| end_to_end::picks(preset, self.layers, phase, self.threads).next().is_some();
         let mut checked = preset.clone();
         if ![Phase::Prefill, Phase::Decode].into_iter().any(is_picked) {
             return Ok(checked);
@@ -43,7 +47,8 @@ impl Gate<'_> {
         line.finish_and_clear();
         let drop = |preset: &Preset, phase| {
             eprintln!("note: {} keeps the default kernels for {phase}", path.display());
-            end_to_end::without(preset, phase, self.threads, default_kernel)
+            let find = |name: &str| self.default_kernel(name);
+            end_to_end::without(preset, self.layers, phase, self.threads, find)
         };
         let threads = count(self.threads, "thread");
         for (phase, verdict) in &verdicts {
@@ -108,6 +113,13 @@ impl Gate<'_> {
         };
         Ok(Model::open_with(self.gguf, &options)?)
     }
+
+    /// The format and the hash of a kernel that may run here.
+    fn default_kernel(&self, name: &str) -> Option<(Option<Format>, u64)> {
+        let cpu = &self.here.cpu;
+        let hash = cpu.resolve(name)?;
+        Some((cpu.find(name).map(|kernel| kernel.name.format), hash))
+    }
 }
 
 /// The time of one phase from an empty context.
@@ -128,12 +140,4 @@ fn time(session: &mut Session, phase: Phase) -> Result<Duration, Failure> {
         }
     }
     Ok(begin.elapsed())
-}
-
-/// The format and the hash of a kernel.
-fn default_kernel(name: &str) -> Option<(Option<trilut_presets::Format>, u64)> {
-    if let Some(kernel) = trilut_kernels::find(name) {
-        return Some((Some(kernel.name.format), kernel.hash));
-    }
-    trilut_kernels::find_gemm(name).map(|kernel| (None, kernel.hash))
 }
