@@ -203,7 +203,19 @@ fn inspect_lists_metadata_and_tensors() {
 fn tuning_twice_does_the_work_once() {
     let sandbox = Sandbox::new();
     let file = sandbox.path("here.toml");
-    let args = ["tune", "--shape", "64x256", "--effort", "estimate", "-t", "1", "-o", text(&file)];
+    let args = [
+        "tune",
+        "--shape",
+        "64x256",
+        "--effort",
+        "estimate",
+        "--time-limit",
+        "20s",
+        "-t",
+        "1",
+        "-o",
+        text(&file),
+    ];
     let first = sandbox.ok(&args);
     for word in ["64x256", "decode", "gemv_", "prefill of 128", "gemm_"] {
         assert!(first.contains(word), "{word}: {first}");
@@ -224,7 +236,19 @@ fn tuning_twice_does_the_work_once() {
 fn one_phase_is_tuned_alone_and_the_others_added() {
     let sandbox = Sandbox::new();
     let file = sandbox.path("here.toml");
-    let args = ["tune", "--shape", "64x256", "--effort", "estimate", "-t", "1", "-o", text(&file)];
+    let args = [
+        "tune",
+        "--shape",
+        "64x256",
+        "--effort",
+        "estimate",
+        "--time-limit",
+        "20s",
+        "-t",
+        "1",
+        "-o",
+        text(&file),
+    ];
     let tune = |phase| sandbox.run(&[&args[..], &["--phase", phase]].concat());
     let phases = || -> Vec<String> {
         let written = std::fs::read_to_string(&file).unwrap();

@@ -37,7 +37,8 @@ fn fails(sandbox: &Sandbox, code: i32, args: &[&str]) -> String {
 /// A preset of two shapes, made quickly.
 fn quick(sandbox: &Sandbox, name: &str, shapes: &[&str]) -> std::path::PathBuf {
     let file = sandbox.path(name);
-    let mut args = vec!["tune", "--effort", "estimate", "-t", "1", "-o", text(&file)];
+    let mut args =
+        vec!["tune", "--effort", "estimate", "--time-limit", "20s", "-t", "1", "-o", text(&file)];
     shapes.iter().for_each(|shape| args.extend(["--shape", shape]));
     ok(sandbox, &args);
     file
