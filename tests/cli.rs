@@ -199,23 +199,15 @@ fn inspect_lists_metadata_and_tensors() {
     assert!(sandbox.ok(&["inspect", "--tensors"]).contains("blk.0.attn_q.weight"));
 }
 
+/// Tunes one small shape quickly, however busy the machine is.
+const QUICK_TUNE: &[&str] =
+    &["tune", "--shape", "64x256", "--effort", "estimate", "--time-limit", "20s", "-t", "1"];
+
 #[test]
 fn tuning_twice_does_the_work_once() {
     let sandbox = Sandbox::new();
     let file = sandbox.path("here.toml");
-    let args = [
-        "tune",
-        "--shape",
-        "64x256",
-        "--effort",
-        "estimate",
-        "--time-limit",
-        "20s",
-        "-t",
-        "1",
-        "-o",
-        text(&file),
-    ];
+    let args = [QUICK_TUNE, &["-o", text(&file)]].concat();
     let first = sandbox.ok(&args);
     for word in ["64x256", "decode", "gemv_", "prefill of 128", "gemm_"] {
         assert!(first.contains(word), "{word}: {first}");
@@ -236,19 +228,7 @@ fn tuning_twice_does_the_work_once() {
 fn one_phase_is_tuned_alone_and_the_others_added() {
     let sandbox = Sandbox::new();
     let file = sandbox.path("here.toml");
-    let args = [
-        "tune",
-        "--shape",
-        "64x256",
-        "--effort",
-        "estimate",
-        "--time-limit",
-        "20s",
-        "-t",
-        "1",
-        "-o",
-        text(&file),
-    ];
+    let args = [QUICK_TUNE, &["-o", text(&file)]].concat();
     let tune = |phase| sandbox.run(&[&args[..], &["--phase", phase]].concat());
     let phases = || -> Vec<String> {
         let written = std::fs::read_to_string(&file).unwrap();
