@@ -48,8 +48,8 @@ fn tiles(c: &mut Criterion) {
     let packed = weights(Layout::I2s);
     for kernel in Cpu::detect().gemm_candidates() {
         let (mut panel, mut tile) = (Panel::new(), TokenTile::new());
-        panel.fill(kernel.form(), &segment(&packed));
-        tile.arrange(kernel.form(), kernel.tokens(), tokens(kernel.tokens()).iter());
+        kernel.fill(&mut panel, &segment(&packed));
+        kernel.arrange(&mut tile, tokens(kernel.tokens()).iter());
         let mut scratch = GemmScratch::default();
         group.throughput(Throughput::Elements((ROWS * K * kernel.tokens()) as u64));
         group.bench_function(kernel.kernel().text, |b| {
@@ -67,6 +67,7 @@ const FORMS: [(&str, PanelForm); 3] = [
 ];
 
 fn panels(c: &mut Criterion) {
+    let isa = Cpu::detect().best();
     let mut group = c.benchmark_group("fill");
     group.sample_size(20).measurement_time(Duration::from_secs(1));
     group.throughput(Throughput::Elements((ROWS * K) as u64));
@@ -75,7 +76,7 @@ fn panels(c: &mut Criterion) {
         for (name, form) in FORMS {
             let mut panel = Panel::new();
             group.bench_function(format!("{} {name}", layout.format()), |b| {
-                b.iter(|| panel.fill(form, &segment(&packed)));
+                b.iter(|| panel.fill(isa, form, &segment(&packed)));
             });
         }
     }
@@ -83,6 +84,7 @@ fn panels(c: &mut Criterion) {
 }
 
 fn token_tiles(c: &mut Criterion) {
+    let isa = Cpu::detect().best();
     let mut group = c.benchmark_group("arrange");
     group.sample_size(20).measurement_time(Duration::from_secs(1));
     let tokens = tokens(32);
@@ -90,7 +92,7 @@ fn token_tiles(c: &mut Criterion) {
     for (name, form) in FORMS {
         let mut tile = TokenTile::new();
         group.bench_function(name, |b| {
-            b.iter(|| tile.arrange(form, tokens.len(), tokens.iter()));
+            b.iter(|| tile.arrange(isa, form, tokens.len(), tokens.iter()));
         });
     }
     group.finish();

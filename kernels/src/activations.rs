@@ -60,14 +60,14 @@ impl Activations {
     /// Takes one token's int8 activations; earlier prepared forms are forgotten.
     pub fn set(&mut self, q: &[i8]) {
         self.begin(q.len()).copy_from_slice(q);
-        self.finish();
+        self.finish(q.iter().map(|&q| i32::from(q)).sum());
     }
 
     /// Quantises one token's float activations in place of [`Activations::set`]; returns `amax`.
     /// Bit for bit [`crate::reference::quantise`], on every ISA.
     pub fn quantise(&mut self, isa: crate::Supported, x: &[f32]) -> f32 {
         let amax = crate::quantise::quantise(isa, x, self.begin(x.len()));
-        self.finish();
+        self.finish(crate::quantise::sum(isa, self.q()));
         amax
     }
 
@@ -83,9 +83,9 @@ impl Activations {
         as_i8_mut(&mut plain[..k])
     }
 
-    /// Sums the new values and marks the plain form as the only current one.
-    fn finish(&mut self) {
-        self.sum = self.q().iter().map(|&q| i32::from(q)).sum();
+    /// Keeps the new values' sum and marks the plain form as the only current one.
+    fn finish(&mut self, sum: i32) {
+        self.sum = sum;
         self.ready = [false; Activation::ALL.len()];
         self.ready[Activation::Plain as usize] = true;
     }

@@ -264,9 +264,9 @@ fn gemm(
     let mut scratch = GemmScratch::default();
     let middle = m.min(Panel::ROW_QUANTUM);
     for rows in [0..middle, middle..m].into_iter().filter(|rows| !rows.is_empty()) {
-        panel.fill(kernel.form(), &[Segment { weights, rows }]);
+        kernel.fill(&mut panel, &[Segment { weights, rows }]);
         for (tokens, got) in prompt.chunks(width).zip(got.chunks_mut(width)) {
-            tile.arrange(kernel.form(), width, tokens.iter().copied());
+            kernel.arrange(&mut tile, tokens.iter().copied());
             let sums = kernel.run(&panel, &tile, &mut scratch);
             let sums = sums.map_err(|error| error.to_string())?;
             for (token, got) in got.iter_mut().enumerate() {

@@ -2,9 +2,9 @@
 //!
 //! Panels are filled from the stored copy of any format, so gemm kernels know no format.
 
-use crate::panel::{Panel, PanelForm};
+use crate::panel::{Panel, PanelForm, Segment};
 use crate::token_tile::TokenTile;
-use crate::{AlignedBytes, Bound, Supported};
+use crate::{Activations, AlignedBytes, Bound, Supported};
 use trilut_presets::{GemmAlgorithm, GemmName, Shape, Tile};
 
 /// The arguments of a generated gemm function.
@@ -105,7 +105,7 @@ impl std::ops::Deref for GemmKernel {
 #[derive(Debug, Clone, Copy)]
 pub struct GemmRunnable {
     kernel: &'static GemmKernel,
-    _proof: Supported,
+    proof: Supported,
 }
 
 /// A call that a gemm kernel refuses.
@@ -141,7 +141,7 @@ pub struct GemmScratch {
 impl GemmRunnable {
     /// Pairs a kernel with the proof for its ISA; `None` when the proof is for another ISA.
     pub fn new(kernel: &'static GemmKernel, proof: Supported) -> Option<Self> {
-        (proof.isa() == kernel.name.isa).then_some(Self { kernel, _proof: proof })
+        (proof.isa() == kernel.name.isa).then_some(Self { kernel, proof })
     }
 
     /// The kernel.
@@ -152,6 +152,26 @@ impl GemmRunnable {
     /// What its panels and token tiles must hold.
     pub fn form(&self) -> PanelForm {
         self.kernel.form
+    }
+
+    /// Makes the rows of all segments ready for it.
+    ///
+    /// # Panics
+    /// When there is no segment, the segments differ in their number of inputs, or rows are outside their
+    /// matrix.
+    pub fn fill(&self, panel: &mut Panel, segments: &[Segment<'_>]) {
+        panel.fill(self.proof, self.form(), segments);
+    }
+
+    /// Arranges the activations of at most [`GemmRunnable::tokens`] tokens for it.
+    ///
+    /// # Panics
+    /// When there is no token or no input, there are too many tokens, or their lengths differ.
+    pub fn arrange<'a, I>(&self, tile: &mut TokenTile, inputs: I)
+    where
+        I: ExactSizeIterator<Item = &'a Activations> + Clone,
+    {
+        tile.arrange(self.proof, self.form(), self.tokens(), inputs);
     }
 
     /// Tokens of one tile.

@@ -47,6 +47,7 @@ pub mod quantise;
 pub mod reference;
 mod registry;
 mod token_tile;
+mod transpose;
 
 pub use activations::{Activation, Activations};
 pub use aligned::AlignedBytes;

@@ -12,8 +12,9 @@
 //! * [`PanelForm::Mixed`]: inputs in order, pass by pass; in each, first those that are looked up, as one
 //!   index per 4 inputs, then the codes of those that are multiplied.
 
-use crate::AlignedBytes;
+use crate::float::{Lanes, instantiate};
 use crate::packed::{Layout, PackedView, Tl2Split};
+use crate::{AlignedBytes, Supported};
 use std::ops::Range;
 
 /// What the rows of a panel, and the tokens of a tile, look like.
@@ -144,7 +145,7 @@ impl Panel {
     /// # Panics
     /// When there is no segment, the segments differ in their number of inputs, rows are outside their
     /// matrix, or no kernel reads the form.
-    pub fn fill(&mut self, form: PanelForm, segments: &[Segment<'_>]) {
+    pub fn fill(&mut self, isa: Supported, form: PanelForm, segments: &[Segment<'_>]) {
         let k = segments[0].weights.shape().k;
         assert!(segments.iter().all(|s| s.weights.shape().k == k), "segments share their inputs");
         assert!(segments.iter().all(|s| s.rows.end <= s.weights.shape().m), "rows of the matrix");
@@ -158,58 +159,7 @@ impl Panel {
         // Inputs that do not exist weigh 0.
         self.codes.resize(BLOCK * form.inputs(k), 1);
         self.indices.resize(BLOCK * form.groups(k), 0);
-        self.fill_rows(form, segments);
-    }
-
-    fn fill_rows(&mut self, form: PanelForm, segments: &[Segment<'_>]) {
-        let Self { rows, k, bytes, codes, indices, .. } = self;
-        let (rows, k) = (*rows, *k);
-        let mut all = segments.iter().flat_map(|s| s.rows.clone().map(move |row| (s.weights, row)));
-        let stride = form.inputs(k);
-        if matches!(form, PanelForm::Codes | PanelForm::Eights) {
-            for ((weights, row), out) in all.zip(bytes.chunks_exact_mut(stride)) {
-                let (codes, padding) = out.split_at_mut(k);
-                unpack_codes(weights, row, codes);
-                padding.fill(1);
-            }
-            return;
-        }
-        for at in (0..rows).step_by(BLOCK) {
-            let count = BLOCK.min(rows - at);
-            for ((weights, row), codes) in all.by_ref().take(count).zip(codes.chunks_mut(stride)) {
-                unpack_codes(weights, row, &mut codes[..k]);
-            }
-            let place = Place { rows, at, count };
-            match form {
-                PanelForm::Codes | PanelForm::Eights => unreachable!("returned above"),
-                PanelForm::Indices { group, tables } => {
-                    match group {
-                        3 => join::<3>(codes, indices),
-                        4 => join::<4>(codes, indices),
-                        5 => join::<5>(codes, indices),
-                        _ => panic!("no kernel reads {form:?}"),
-                    }
-                    match tables {
-                        2 => deal::<2>(indices, place, bytes),
-                        4 => deal::<4>(indices, place, bytes),
-                        8 => deal::<8>(indices, place, bytes),
-                        16 => deal::<16>(indices, place, bytes),
-                        32 => deal::<32>(indices, place, bytes),
-                        1 => deal::<1>(indices, place, bytes),
-                        _ => panic!("no kernel reads {form:?}"),
-                    }
-                }
-                PanelForm::Mixed { tables, steps } => match steps {
-                    4 => mix::<16>(codes, tables, place, bytes),
-                    8 => mix::<32>(codes, tables, place, bytes),
-                    12 => mix::<48>(codes, tables, place, bytes),
-                    16 => mix::<64>(codes, tables, place, bytes),
-                    20 => mix::<80>(codes, tables, place, bytes),
-                    24 => mix::<96>(codes, tables, place, bytes),
-                    _ => panic!("no kernel reads {form:?}"),
-                },
-            }
-        }
+        fill_rows(isa, self, form, segments);
     }
 
     /// What it was filled for; `None` while it is empty.
@@ -229,6 +179,64 @@ impl Panel {
 
     pub(crate) fn bytes(&self) -> &[u8] {
         &self.bytes
+    }
+}
+
+instantiate! {
+    /// Unpacks the rows of all segments and puts them where the form has them. Integers alone: the lanes say
+    /// which instructions the compiler may use.
+    fn fill_rows(panel: &mut Panel, form: PanelForm, segments: &[Segment<'_>]) = fill_rows_body;
+}
+
+#[inline(always)]
+fn fill_rows_body<L: Lanes>(panel: &mut Panel, form: PanelForm, segments: &[Segment<'_>]) {
+    let Panel { rows, k, bytes, codes, indices, .. } = panel;
+    let (rows, k) = (*rows, *k);
+    let mut all = segments.iter().flat_map(|s| s.rows.clone().map(move |row| (s.weights, row)));
+    let stride = form.inputs(k);
+    if matches!(form, PanelForm::Codes | PanelForm::Eights) {
+        for ((weights, row), out) in all.zip(bytes.chunks_exact_mut(stride)) {
+            let (codes, padding) = out.split_at_mut(k);
+            unpack_codes(weights, row, codes);
+            padding.fill(1);
+        }
+        return;
+    }
+    for at in (0..rows).step_by(BLOCK) {
+        let count = BLOCK.min(rows - at);
+        for ((weights, row), codes) in all.by_ref().take(count).zip(codes.chunks_mut(stride)) {
+            unpack_codes(weights, row, &mut codes[..k]);
+        }
+        let place = Place { rows, at, count };
+        match form {
+            PanelForm::Codes | PanelForm::Eights => unreachable!("returned above"),
+            PanelForm::Indices { group, tables } => {
+                match group {
+                    3 => join::<3>(codes, indices),
+                    4 => join::<4>(codes, indices),
+                    5 => join::<5>(codes, indices),
+                    _ => panic!("no kernel reads {form:?}"),
+                }
+                match tables {
+                    2 => deal::<2>(indices, place, bytes),
+                    4 => deal::<4>(indices, place, bytes),
+                    8 => deal::<8>(indices, place, bytes),
+                    16 => deal::<16>(indices, place, bytes),
+                    32 => deal::<32>(indices, place, bytes),
+                    1 => deal::<1>(indices, place, bytes),
+                    _ => panic!("no kernel reads {form:?}"),
+                }
+            }
+            PanelForm::Mixed { tables, steps } => match steps {
+                4 => mix::<16>(codes, tables, place, bytes),
+                8 => mix::<32>(codes, tables, place, bytes),
+                12 => mix::<48>(codes, tables, place, bytes),
+                16 => mix::<64>(codes, tables, place, bytes),
+                20 => mix::<80>(codes, tables, place, bytes),
+                24 => mix::<96>(codes, tables, place, bytes),
+                _ => panic!("no kernel reads {form:?}"),
+            },
+        }
     }
 }
 
@@ -297,8 +305,18 @@ fn unpack_codes(weights: PackedView<'_>, row: usize, out: &mut [u8]) {
     let k = out.len();
     let unit = weights.layout().unit_bytes(k);
     match weights.layout() {
-        Layout::I2s => blocks(&weights.bytes()[row * unit..][..unit], out, i2s_block),
-        Layout::Base3 => blocks(&weights.bytes()[row * unit..][..unit], out, base3_block),
+        Layout::I2s => blocks(
+            &weights.bytes()[row * unit..][..unit],
+            out,
+            #[inline(always)]
+            |bytes, out| i2s_block(bytes, out),
+        ),
+        Layout::Base3 => blocks(
+            &weights.bytes()[row * unit..][..unit],
+            out,
+            #[inline(always)]
+            |bytes, out| base3_block(bytes, out),
+        ),
         Layout::Tl1 => pairs(&weights.bytes()[row / 32 * unit..], row % 32, out),
         Layout::Tl2 => {
             let Tl2Split { three, .. } = Tl2Split::of(k);
@@ -332,34 +350,32 @@ fn blocks<const N: usize>(row: &[u8], out: &mut [u8], block: impl Fn(&[u8; 32], 
     }
 }
 
-/// The five planes of 32 bytes of base 3, eight bytes at a time: each digit is the integer part of three
-/// times the fraction that is left.
+/// The five planes of 32 bytes of base 3: each digit is the integer part of three times the fraction that
+/// is left.
 #[inline(always)]
 fn base3_block(bytes: &[u8; 32], out: &mut [u8; 160]) {
     const LOW: u64 = 0x00ff_00ff_00ff_00ff;
-    let (out, _) = out.as_chunks_mut::<8>();
+    // In lanes of 16 bits, so that three times a byte has room.
+    let (mut even, mut odd) = ([0; 4], [0; 4]);
     for (at, bytes) in bytes.as_chunks::<8>().0.iter().enumerate() {
         let word = u64::from_le_bytes(*bytes);
-        // In lanes of 16 bits, so that three times a byte has room.
-        let (mut even, mut odd) = (word & LOW, word >> 8 & LOW);
-        for plane in 0..5 {
-            (even, odd) = (even * 3, odd * 3);
-            let digits = even >> 8 & LOW | odd & !LOW;
-            out[plane * 4 + at] = digits.to_le_bytes();
-            (even, odd) = (even & LOW, odd & LOW);
+        (even[at], odd[at]) = (word & LOW, word >> 8 & LOW);
+    }
+    for plane in out.as_chunks_mut::<32>().0 {
+        for (at, out) in plane.as_chunks_mut::<8>().0.iter_mut().enumerate() {
+            (even[at], odd[at]) = (even[at] * 3, odd[at] * 3);
+            *out = (even[at] >> 8 & LOW | odd[at] & !LOW).to_le_bytes();
+            (even[at], odd[at]) = (even[at] & LOW, odd[at] & LOW);
         }
     }
 }
 
-/// The four planes of 32 bytes of I2_S, eight bytes at a time.
+/// The four planes of 32 bytes of I2_S.
 #[inline(always)]
 fn i2s_block(bytes: &[u8; 32], out: &mut [u8; 128]) {
-    let (out, _) = out.as_chunks_mut::<8>();
-    for (at, bytes) in bytes.as_chunks::<8>().0.iter().enumerate() {
-        let word = u64::from_le_bytes(*bytes);
-        for plane in 0..4 {
-            let codes = word >> (6 - 2 * plane) & 0x0303_0303_0303_0303;
-            out[plane * 4 + at] = codes.to_le_bytes();
+    for (plane, out) in out.as_chunks_mut::<32>().0.iter_mut().enumerate() {
+        for (out, byte) in out.iter_mut().zip(bytes) {
+            *out = byte >> (6 - 2 * plane) & 3;
         }
     }
 }
@@ -407,6 +423,7 @@ static TRIPLES: [[u8; 3]; 32] = {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::float::tests::isas;
     use crate::{Packed, Shape};
 
     /// The codes of all inputs of a panel's rows, whatever its form.
@@ -457,6 +474,10 @@ mod tests {
 
     #[test]
     fn every_form_holds_the_codes_of_every_layout() {
+        isas().into_iter().for_each(holds_the_codes);
+    }
+
+    fn holds_the_codes(isa: Supported) {
         for k in [1, 31, 128, 130, 384, 500] {
             let shape = Shape::new(70, k).unwrap();
             let ternary: Vec<i8> =
@@ -473,7 +494,7 @@ mod tests {
                 for form in indices.chain(mixed).chain([PanelForm::Codes, PanelForm::Eights]) {
                     let segments =
                         [32..70, 0..5].map(|rows| Segment { weights: packed.view(), rows });
-                    panel.fill(form, &segments);
+                    panel.fill(isa, form, &segments);
                     assert_eq!(panel.rows(), 43);
                     let wanted = (32..70).chain(0..5).map(|row| &ternary[row * k..][..k]);
                     for (got, wanted) in codes(&panel).iter().zip(wanted) {

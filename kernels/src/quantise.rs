@@ -12,6 +12,19 @@ instantiate! {
     /// # Panics
     /// When the lengths differ.
     pub fn quantise(x: &[f32], q: &mut [i8]) -> f32 = quantise_body;
+
+    /// The sum of all values, which is exact.
+    pub fn sum(q: &[i8]) -> i32 = sum_body;
+}
+
+/// Integers alone: the lanes say which instructions the compiler may use.
+#[inline(always)]
+fn sum_body<L: Lanes>(q: &[i8]) -> i32 {
+    let mut sum = 0;
+    for &q in q {
+        sum += i32::from(q);
+    }
+    sum
 }
 
 #[inline(always)]
@@ -59,6 +72,7 @@ mod tests {
             let amax = quantise(isa, x, &mut q);
             assert_eq!(amax.to_bits(), wanted_amax.to_bits(), "{:?}", isa.isa());
             assert_eq!(q, wanted, "{:?}", isa.isa());
+            assert_eq!(sum(isa, &q), wanted.iter().map(|&q| i32::from(q)).sum());
         }
     }
 

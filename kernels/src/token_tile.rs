@@ -5,8 +5,10 @@
 //! [`PanelForm::Eights`] each eight; [`PanelForm::Mixed`] has rows and fours in turn. Tokens that a tile
 //! lacks, and inputs beyond K, are 0.
 
+use crate::float::{Lanes, instantiate};
 use crate::panel::PanelForm;
-use crate::{Activations, AlignedBytes};
+use crate::transpose::{transposed, transposed_bytes};
+use crate::{Activations, AlignedBytes, Supported};
 use std::ops::Range;
 
 /// The activations of up to a kernel's number of tokens. Buffers grow on first use and are kept.
@@ -29,7 +31,7 @@ impl TokenTile {
     /// # Panics
     /// When there is no token or no input, there are too many tokens, their lengths differ, or `tokens` is
     /// not a multiple of 4.
-    pub fn arrange<'a, I>(&mut self, form: PanelForm, tokens: usize, inputs: I)
+    pub fn arrange<'a, I>(&mut self, isa: Supported, form: PanelForm, tokens: usize, inputs: I)
     where
         I: ExactSizeIterator<Item = &'a Activations> + Clone,
     {
@@ -48,33 +50,7 @@ impl TokenTile {
         self.sums.clear();
         self.sums.extend(inputs.clone().map(Activations::sum));
         let inputs: Vec<&[u8]> = inputs.map(padded).collect();
-        let bytes = &mut *self.bytes;
-        match form {
-            PanelForm::Codes => blocks::<4>(&inputs, tokens, 0..form.inputs(k), bytes),
-            PanelForm::Eights => blocks::<8>(&inputs, tokens, 0..form.inputs(k), bytes),
-            PanelForm::Indices { group, .. } => {
-                for from in (0..k).step_by(8) {
-                    let (plane, j) = (from / 32, from % 32);
-                    let first = (plane / group * 32 + j) * group + plane % group;
-                    rows(&inputs, tokens, from, (first, group), bytes);
-                }
-            }
-            PanelForm::Mixed { tables, steps } => {
-                let (looked_up, all) = (4 * tables, 4 * (tables + steps));
-                for start in (0..form.inputs(k)).step_by(all) {
-                    let middle = start + looked_up;
-                    for from in (start..middle).step_by(8) {
-                        rows(&inputs, tokens, from, (from, 1), bytes);
-                        // Only codes need their inputs' sum.
-                        for (sum, q) in self.sums.iter_mut().zip(&inputs) {
-                            let q = q.get(from..from + 8).unwrap_or_default();
-                            *sum -= q.iter().map(|&q| i32::from(q as i8)).sum::<i32>();
-                        }
-                    }
-                    blocks::<4>(&inputs, tokens, middle..start + all, bytes);
-                }
-            }
-        }
+        lay_out(isa, self, form, tokens, &inputs);
         self.sums.resize(tokens, 0);
     }
 
@@ -102,12 +78,84 @@ fn padded(activations: &Activations) -> &[u8] {
     activations.get(crate::Activation::Plain, activations.q().len()).expect("always there")
 }
 
-/// Each `N` of a range of inputs of each token.
-fn blocks<const N: usize>(inputs: &[&[u8]], tokens: usize, range: Range<usize>, bytes: &mut [u8]) {
+instantiate! {
+    /// Puts the inputs of all tokens where the form has them. Integers alone: the lanes say which
+    /// instructions the compiler may use.
+    fn lay_out(tile: &mut TokenTile, form: PanelForm, tokens: usize, inputs: &[&[u8]]) = lay_out_body;
+}
+
+#[inline(always)]
+fn lay_out_body<L: Lanes>(tile: &mut TokenTile, form: PanelForm, tokens: usize, inputs: &[&[u8]]) {
+    let (k, bytes) = (tile.k, &mut *tile.bytes);
+    match form {
+        PanelForm::Codes => fours(inputs, tokens, 0..form.inputs(k), bytes),
+        PanelForm::Eights => blocks::<8>(inputs, 0, tokens, 0..form.inputs(k), bytes),
+        PanelForm::Indices { group, .. } => {
+            for from in (0..k).step_by(8) {
+                let (plane, j) = (from / 32, from % 32);
+                let first = (plane / group * 32 + j) * group + plane % group;
+                rows(inputs, tokens, from, (first, group), bytes);
+            }
+        }
+        PanelForm::Mixed { tables, steps } => {
+            let (looked_up, all) = (4 * tables, 4 * (tables + steps));
+            for start in (0..form.inputs(k)).step_by(all) {
+                let middle = start + looked_up;
+                for from in (start..middle).step_by(8) {
+                    rows(inputs, tokens, from, (from, 1), bytes);
+                    // Only codes need their inputs' sum.
+                    for (sum, q) in tile.sums.iter_mut().zip(inputs) {
+                        let q = q.get(from..from + 8).unwrap_or_default();
+                        *sum -= q.iter().map(|&q| i32::from(q as i8)).sum::<i32>();
+                    }
+                }
+                fours(inputs, tokens, middle..start + all, bytes);
+            }
+        }
+    }
+}
+
+/// Each four of a range of inputs of each token, 16 tokens and 64 inputs at a time as far as that goes.
+#[inline(always)]
+fn fours(inputs: &[&[u8]], tokens: usize, range: Range<usize>, bytes: &mut [u8]) {
+    for (at, inputs) in (0..).step_by(16).zip(inputs.chunks(16)) {
+        let mut start = range.start;
+        if let Ok(inputs) = <&[&[u8]; 16]>::try_from(inputs) {
+            let shortest = inputs.iter().map(|q| q.len()).min().unwrap_or_default();
+            while start + 64 <= range.end.min(shortest) {
+                let mut block = [[0; 16]; 16];
+                for (fours, q) in block.iter_mut().zip(inputs) {
+                    for (four, q) in fours.iter_mut().zip(q[start..start + 64].as_chunks().0) {
+                        *four = u32::from_ne_bytes(*q);
+                    }
+                }
+                for (step, fours) in transposed(&block).iter().enumerate() {
+                    let out = &mut bytes[(start + 4 * step) * tokens + 4 * at..][..64];
+                    for (out, four) in out.as_chunks_mut().0.iter_mut().zip(fours) {
+                        *out = four.to_ne_bytes();
+                    }
+                }
+                start += 64;
+            }
+        }
+        blocks::<4>(inputs, at, tokens, start..range.end, bytes);
+    }
+}
+
+/// Each `N` of a range of inputs of each token, the first of which is token `at` of the tile.
+#[inline(always)]
+fn blocks<const N: usize>(
+    inputs: &[&[u8]],
+    at: usize,
+    tokens: usize,
+    range: Range<usize>,
+    bytes: &mut [u8],
+) {
     let (out, _) = bytes[range.start * tokens..range.end * tokens].as_chunks_mut::<N>();
-    for (token, q) in inputs.iter().enumerate() {
+    for (token, q) in (at..).zip(inputs) {
         let q = q.get(range.start..range.end.min(q.len())).unwrap_or_default();
-        for (out, q) in out[token..].iter_mut().step_by(tokens).zip(q.as_chunks::<N>().0) {
+        let out = out.get_mut(token..).unwrap_or_default();
+        for (out, q) in out.iter_mut().step_by(tokens).zip(q.as_chunks::<N>().0) {
             *out = *q;
         }
     }
@@ -115,6 +163,7 @@ fn blocks<const N: usize>(inputs: &[&[u8]], tokens: usize, range: Range<usize>, 
 
 /// Eight inputs from `from` on, for all tokens, to rows of tokens: the first row and the distance of the
 /// others. A transposition of bytes, 8 by 8.
+#[inline(always)]
 fn rows(
     inputs: &[&[u8]],
     tokens: usize,
@@ -129,7 +178,7 @@ fn rows(
             let q = q.get(from..from + 8).and_then(|q| q.try_into().ok());
             *word = q.map_or(0, u64::from_le_bytes);
         }
-        for (j, row) in transposed(block).into_iter().enumerate() {
+        for (j, row) in transposed_bytes(block).into_iter().enumerate() {
             let at = (first + j * stride) * tokens + eight * 8;
             let width = (tokens - eight * 8).min(8);
             bytes[at..at + width].copy_from_slice(&row.to_le_bytes()[..width]);
@@ -137,27 +186,10 @@ fn rows(
     }
 }
 
-/// Rows become columns: byte `j` of word `i` goes to byte `i` of word `j`.
-#[inline(always)]
-fn transposed(mut words: [u64; 8]) -> [u64; 8] {
-    // Blocks of 4, then 2, then 1 bytes change places across the diagonal.
-    for (step, bits, mask) in [
-        (4, 32, 0x0000_0000_ffff_ffffu64),
-        (2, 16, 0x0000_ffff_0000_ffff),
-        (1, 8, 0x00ff_00ff_00ff_00ff),
-    ] {
-        for low in (0..8).filter(|i| i & step == 0) {
-            let (a, b) = (words[low], words[low + step]);
-            words[low] = a & mask | (b & mask) << bits;
-            words[low + step] = a >> bits & mask | b & !mask;
-        }
-    }
-    words
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::float::tests::isas;
 
     fn tokens(count: usize, k: usize) -> Vec<Activations> {
         let token = |t: usize| {
@@ -170,6 +202,10 @@ mod tests {
 
     #[test]
     fn every_input_of_every_token_has_its_place() {
+        isas().into_iter().for_each(has_its_place);
+    }
+
+    fn has_its_place(isa: Supported) {
         let mut tile = TokenTile::new();
         for (count, room, k) in [(32, 32, 256), (5, 8, 100), (4, 4, 33), (1, 16, 1), (9, 64, 300)] {
             let tokens = tokens(count, k);
@@ -185,7 +221,7 @@ mod tests {
                 PanelForm::Mixed { tables: 8, steps: 16 },
                 PanelForm::Mixed { tables: 4, steps: 4 },
             ] {
-                tile.arrange(form, room, tokens.iter());
+                tile.arrange(isa, form, room, tokens.iter());
                 // Whether an input is multiplied.
                 let is_code = |input: usize| match form {
                     PanelForm::Codes | PanelForm::Eights => true,

@@ -36,10 +36,10 @@ fn activations(q: &[i8]) -> Activations {
 fn run(kernel: &GemmRunnable, segments: &[Segment<'_>], tokens: &[Activations]) -> Vec<Vec<i32>> {
     let (mut panel, mut tile, mut scratch) =
         (Panel::new(), TokenTile::new(), GemmScratch::default());
-    panel.fill(kernel.form(), segments);
+    kernel.fill(&mut panel, segments);
     let mut rows = vec![Vec::new(); panel.rows()];
     for tokens in tokens.chunks(kernel.tokens()) {
-        tile.arrange(kernel.form(), kernel.tokens(), tokens.iter());
+        kernel.arrange(&mut tile, tokens.iter());
         let sums = kernel.run(&panel, &tile, &mut scratch).unwrap();
         for (row, sums) in rows.iter_mut().zip(sums.chunks_exact(kernel.tokens())) {
             row.extend(&sums[..tokens.len()]);
@@ -137,9 +137,9 @@ fn what_was_made_for_another_kernel_is_refused() {
     let mut scratch = GemmScratch::default();
     assert!(a.run(&panel, &tile, &mut scratch).is_err());
     let segments = [Segment { weights: packed.view(), rows: 0..4 }];
-    panel.fill(a.form(), &segments);
-    tile.arrange(b.form(), b.tokens(), std::iter::once(&activations(&case.q)));
+    a.fill(&mut panel, &segments);
+    b.arrange(&mut tile, std::iter::once(&activations(&case.q)));
     assert!(a.run(&panel, &tile, &mut scratch).unwrap_err().to_string().contains("reads"));
-    tile.arrange(a.form(), a.tokens(), std::iter::once(&activations(&case.q[..60])));
+    a.arrange(&mut tile, std::iter::once(&activations(&case.q[..60])));
     assert!(a.run(&panel, &tile, &mut scratch).unwrap_err().to_string().contains("60"));
 }

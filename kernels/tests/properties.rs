@@ -56,10 +56,10 @@ proptest! {
         for kernel in gemm_registry().iter().filter_map(|kernel| cpu.gemm_runnable(kernel)) {
             let (mut panel, mut tile) = (Panel::new(), TokenTile::new());
             let mut scratch = GemmScratch::default();
-            panel.fill(kernel.form(), &[Segment { weights, rows: 0..shape.m }]);
+            kernel.fill(&mut panel, &[Segment { weights, rows: 0..shape.m }]);
             let width = kernel.tokens();
             for (tokens, wanted) in tokens.chunks(width).zip(wanted.chunks(width)) {
-                tile.arrange(kernel.form(), width, tokens.iter());
+                kernel.arrange(&mut tile, tokens.iter());
                 let sums = kernel.run(&panel, &tile, &mut scratch).unwrap();
                 for (token, wanted) in wanted.iter().enumerate() {
                     let got: Vec<i32> = sums.iter().skip(token).step_by(width).copied().collect();

@@ -34,6 +34,8 @@ pub(crate) trait Lanes: Copy {
     fn splat_f16(value: f16) -> Self;
     /// Lane `i` from `x[i]`, which is exact.
     fn widen_i8(x: &[i8; 16]) -> Self;
+    /// Lane `i` from `x[i]`, rounded to nearest even.
+    fn round_i32(x: &[i32; 16]) -> Self;
     /// A block of Q6_K on its way to weights.
     type Q6: Copy + Default;
     /// Takes a block of Q6_K apart, see [`super::blocks`].
@@ -208,6 +210,15 @@ impl Lanes for Array {
     #[inline(always)]
     fn widen_i8(x: &[i8; 16]) -> Self {
         Self(x.map(f32::from))
+    }
+
+    #[inline(always)]
+    fn round_i32(x: &[i32; 16]) -> Self {
+        let mut out = [0.0; 16];
+        for (lane, x) in out.iter_mut().zip(x) {
+            *lane = *x as f32;
+        }
+        Self(out)
     }
 
     type Q6 = CodesQ6;

@@ -19,11 +19,13 @@
 //! | [`several`] | stored rows times several vectors at once: the head of a few tokens |
 //! | [`softmax`] | exp with its sum, scaling with the largest value |
 //! | [`attention`] | scores of keys and weighted sums of values, for several query heads at once |
+//! | [`dequantise`] | exact sums of a prompt's tokens to floats, token by token |
 //! | [`elementwise`] | add, scale, relu²·up, f32 to f16 and back |
 //! | [`rope`] | rotary position tables and their application |
 
 pub mod attention;
 pub mod blocks;
+pub mod dequantise;
 pub mod elementwise;
 mod lanes;
 pub mod matvec;
@@ -39,13 +41,13 @@ pub(crate) use lanes::{Quads, has_neon};
 #[cfg(target_arch = "x86_64")]
 pub(crate) use lanes::{Ymm, Zmm, has_avx2, has_avx512};
 
-/// Makes public functions out of bodies that are generic over [`Lanes`]: one instance per ISA, and
+/// Makes functions out of bodies that are generic over [`Lanes`]: one instance per ISA, and
 /// the dispatch between them by the proof that is passed first.
 macro_rules! instantiate {
-    ($($(#[$doc:meta])* pub fn $name:ident($($arg:ident: $ty:ty),* $(,)?) $(-> $ret:ty)? = $body:ident;)*) => {
+    ($($(#[$doc:meta])* $vis:vis fn $name:ident($($arg:ident: $ty:ty),* $(,)?) $(-> $ret:ty)? = $body:ident;)*) => {
         $(
             $(#[$doc])*
-            pub fn $name(isa: $crate::Supported, $($arg: $ty),*) $(-> $ret)? {
+            $vis fn $name(isa: $crate::Supported, $($arg: $ty),*) $(-> $ret)? {
                 #[cfg(target_arch = "x86_64")]
                 if $crate::float::has_avx512(isa) {
                     #[target_feature(enable = "avx2,f16c,avx512f,avx512bw,avx512vl")]

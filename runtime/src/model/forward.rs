@@ -301,7 +301,7 @@ impl Forward<'_, '_> {
             )
         };
         let share = worker.share(stack.rows(), Panel::ROW_QUANTUM);
-        stack.run(share, tiles, amax, &mut own.stack, store);
+        stack.run(self.isa, share, tiles, amax, &mut own.stack, store);
     }
 
     /// logits = head * norm(h), for the tokens that want them
@@ -400,7 +400,7 @@ impl Forward<'_, '_> {
                 // SAFETY: an own tile.
                 let tile = unsafe { &mut scratch.tiles.get_mut(at(index, 1))[0] };
                 let tokens = inputs[tokens.clone()].iter().map(|input| &input.activations);
-                tile.arrange(kernel.form(), kernel.tokens(), tokens);
+                kernel.arrange(tile, tokens);
             }
             worker.barrier();
         }

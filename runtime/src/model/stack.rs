@@ -6,8 +6,9 @@
 use super::batch::BatchChoice;
 use super::linear::{Choice, Linear};
 use std::ops::Range;
+use trilut_kernels::float::dequantise::dequantise;
 use trilut_kernels::{
-    Cpu, GemmRunnable, GemmScratch, Isa, Panel, Phase, Segment, Shape, TokenTile, reference,
+    Cpu, GemmRunnable, GemmScratch, Isa, Panel, Phase, Segment, Shape, Supported, TokenTile,
 };
 use trilut_presets::{Plan, Tile};
 
@@ -140,6 +141,8 @@ pub(crate) struct Outputs<'a> {
 pub(crate) struct StackScratch {
     panel: Panel,
     gemm: GemmScratch,
+    /// The floats of a chunk of rows, token by token.
+    floats: Vec<f32>,
 }
 
 impl Stack<'_> {
@@ -175,6 +178,7 @@ impl Stack<'_> {
     /// layer for the same rows and token.
     pub(crate) fn run(
         &self,
+        isa: Supported,
         share: Range<usize>,
         tiles: &[TokenTile],
         amax: &[f32],
@@ -183,7 +187,7 @@ impl Stack<'_> {
     ) {
         let width = if self.order == Order::SideBySide { self.linears.len() } else { 1 };
         let size = Panel::step(share.len(), width, self.choice.rows);
-        let StackScratch { panel, gemm } = scratch;
+        let StackScratch { panel, gemm, floats } = scratch;
         for start in share.clone().step_by(size) {
             let parts = self.parts(&(start..share.end.min(start + size)));
             let segments: Vec<Segment<'_>> = parts
@@ -193,7 +197,7 @@ impl Stack<'_> {
                     rows: rows.clone(),
                 })
                 .collect();
-            panel.fill(self.choice.kernel.form(), &segments);
+            self.choice.kernel.fill(panel, &segments);
             for ((tokens, kernel), tile) in self.choice.tiles(amax.len()).zip(tiles) {
                 let sums = match kernel.run(panel, tile, gemm) {
                     Ok(sums) => sums,
@@ -203,38 +207,35 @@ impl Stack<'_> {
                 for (layer, rows) in &parts {
                     let sums = &sums[first * kernel.tokens()..][..rows.len() * kernel.tokens()];
                     first += rows.len();
-                    self.hand_over(*layer, rows, &tokens, amax, sums, &mut store);
+                    let amax = &amax[tokens.clone()];
+                    for (rows, sums) in chunks(rows, sums, kernel.tokens()) {
+                        let mut scales = [0.0; CHUNK_ROWS];
+                        for (scale, row) in scales.iter_mut().zip(rows.clone()) {
+                            *scale = self.linears[*layer].scale(row);
+                        }
+                        let scales = &scales[..rows.len()];
+                        floats.resize(scales.len() * amax.len(), 0.0);
+                        dequantise(isa, sums, kernel.tokens(), scales, amax, floats);
+                        for (token, values) in tokens.clone().zip(floats.chunks_exact(rows.len())) {
+                            store(Outputs { layer: *layer, rows: rows.clone(), token, values });
+                        }
+                    }
                 }
             }
         }
     }
+}
 
-    /// Turns sums, rows by tokens, into floats by token.
-    fn hand_over(
-        &self,
-        layer: usize,
-        rows: &Range<usize>,
-        tokens: &Range<usize>,
-        amax: &[f32],
-        sums: &[i32],
-        store: &mut impl FnMut(Outputs<'_>),
-    ) {
-        let stride = sums.len() / rows.len();
-        let mut values = [0f32; CHUNK_ROWS];
-        for (start, sums) in rows.clone().step_by(CHUNK_ROWS).zip(sums.chunks(CHUNK_ROWS * stride))
-        {
-            let count = sums.len() / stride;
-            for (column, token) in tokens.clone().enumerate() {
-                let each = values.iter_mut().zip(sums.chunks_exact(stride)).zip(start..);
-                for ((value, sums), row) in each {
-                    let scale = self.linears[layer].scale(row);
-                    *value = reference::dequantise(sums[column], scale, amax[token]);
-                }
-                let (rows, values) = (start..start + count, &values[..count]);
-                store(Outputs { layer, rows, token, values });
-            }
-        }
-    }
+/// Rows with their sums, `stride` for each, a chunk at a time.
+fn chunks<'a>(
+    rows: &Range<usize>,
+    sums: &'a [i32],
+    stride: usize,
+) -> impl Iterator<Item = (Range<usize>, &'a [i32])> {
+    let starts = rows.clone().step_by(CHUNK_ROWS);
+    starts
+        .zip(sums.chunks(CHUNK_ROWS * stride))
+        .map(move |(start, sums)| (start..start + sums.len() / stride, sums))
 }
 
 #[cfg(test)]

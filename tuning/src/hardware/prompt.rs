@@ -43,11 +43,11 @@ impl Prompt {
 
     /// This worker's part of the tiles.
     fn arrange(&self, worker: &Worker<'_>, kernel: &GemmRunnable, tiles: &[RwLock<TokenTile>]) {
-        let (form, width) = (kernel.form(), kernel.tokens());
+        let width = kernel.tokens();
         for index in worker.share(tiles.len(), 1) {
             let tokens = self.tokens[index * width..].iter().take(width);
             let mut tile = tiles[index].write().unwrap_or_else(PoisonError::into_inner);
-            tile.arrange(form, width, tokens);
+            kernel.arrange(&mut tile, tokens);
         }
     }
 }
@@ -81,7 +81,7 @@ impl Work for Prompt {
         let step = Panel::step(share.len(), 1, kernel.panel_rows(candidate.tile));
         for start in share.clone().step_by(step) {
             let rows = start..share.end.min(start + step);
-            panel.fill(kernel.form(), &[Segment { weights, rows }]);
+            kernel.fill(panel, &[Segment { weights, rows }]);
             for tile in tiles {
                 let tile = tile.read().unwrap_or_else(PoisonError::into_inner);
                 kernel.run(panel, &tile, scratch).map_err(|error| error.to_string())?;

@@ -183,6 +183,16 @@ impl Lanes for Ymm {
         }
     }
 
+    #[inline(always)]
+    fn round_i32(x: &[i32; 16]) -> Self {
+        // SAFETY: AVX2 was proven, see the type; the loads are of 8 of the 16 elements.
+        unsafe {
+            let low = _mm256_loadu_si256(x.as_ptr().cast());
+            let high = _mm256_loadu_si256(x.as_ptr().add(8).cast());
+            Self(_mm256_cvtepi32_ps(low), _mm256_cvtepi32_ps(high))
+        }
+    }
+
     type Q6 = CodesQ6;
 
     #[inline(always)]

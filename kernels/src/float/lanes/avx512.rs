@@ -94,6 +94,12 @@ impl Lanes for Zmm {
         }
     }
 
+    #[inline(always)]
+    fn round_i32(x: &[i32; 16]) -> Self {
+        // SAFETY: AVX-512 was proven, see the type; the load is of the 16 elements.
+        unsafe { Self(_mm512_cvtepi32_ps(_mm512_loadu_si512(x.as_ptr().cast()))) }
+    }
+
     type Q6 = TransposedQ6;
 
     #[inline(always)]

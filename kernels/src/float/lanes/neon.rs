@@ -124,6 +124,13 @@ impl Lanes for Quads {
         }
     }
 
+    #[inline(always)]
+    fn round_i32(x: &[i32; 16]) -> Self {
+        // SAFETY: NEON was proven, see the type; each load is of 4 of the 16 elements.
+        let quad = |at: usize| unsafe { vcvtq_f32_s32(vld1q_s32(x[4 * at..].as_ptr())) };
+        Self([quad(0), quad(1), quad(2), quad(3)])
+    }
+
     type Q6 = CodesQ6;
 
     #[inline(always)]
