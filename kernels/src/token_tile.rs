@@ -115,7 +115,8 @@ fn lay_out_body<L: Lanes>(tile: &mut TokenTile, form: PanelForm, tokens: usize, 
     }
 }
 
-/// Each four of a range of inputs of each token, 16 tokens and 64 inputs at a time as far as that goes.
+/// Each four of a range of inputs of each token, 16 tokens and 64 inputs at a time as far as that goes: four
+/// bytes are moved as one f32, whatever it may stand for.
 #[inline(always)]
 fn fours(inputs: &[&[u8]], tokens: usize, range: Range<usize>, bytes: &mut [u8]) {
     for (at, inputs) in (0..).step_by(16).zip(inputs.chunks(16)) {
@@ -123,10 +124,10 @@ fn fours(inputs: &[&[u8]], tokens: usize, range: Range<usize>, bytes: &mut [u8])
         if let Ok(inputs) = <&[&[u8]; 16]>::try_from(inputs) {
             let shortest = inputs.iter().map(|q| q.len()).min().unwrap_or_default();
             while start + 64 <= range.end.min(shortest) {
-                let mut block = [[0; 16]; 16];
+                let mut block = [[0.0; 16]; 16];
                 for (fours, q) in block.iter_mut().zip(inputs) {
                     for (four, q) in fours.iter_mut().zip(q[start..start + 64].as_chunks().0) {
-                        *four = u32::from_ne_bytes(*q);
+                        *four = f32::from_ne_bytes(*q);
                     }
                 }
                 for (step, fours) in transposed(&block).iter().enumerate() {
