@@ -213,8 +213,7 @@ pub fn predict(model: &Model) -> Result<Prediction, Error> {
 
 fn predict_text(model: &Model, text: &str) -> Result<Prediction, Error> {
     let tokenizer = model.tokenizer();
-    let bos = tokenizer.bos().filter(|_| tokenizer.add_bos());
-    let mut tokens: Vec<u32> = bos.into_iter().chain(tokenizer.encode(text, false)).collect();
+    let mut tokens = tokenizer.encode_text(text, false);
     tokens.truncate(model.context());
     let scored = |position: usize| position >= CONTEXT && position + 1 < tokens.len();
     let rows: Vec<Row> = (0..)

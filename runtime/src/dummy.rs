@@ -348,6 +348,12 @@ fn write_metadata(
         .u32(&key("rope.dimension_count"), spec.head_dim as u32)
         .f32(&key("rope.freq_base"), spec.rope_theta)
         .u32(&key("vocab_size"), spec.vocab as u32);
+    if let Some(window) = spec.window {
+        writer
+            .u32(&key("attention.sliding_window"), window.positions as u32)
+            .u32(&key("attention.sliding_window_pattern"), window.period as u32)
+            .f32(&key("rope.freq_base_swa"), window.rope_theta);
+    }
     if let Some(number) = file_type(codec) {
         writer.u32("general.file_type", number);
     }

@@ -10,7 +10,7 @@ use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use trilut_kernels::{Cpu, Format, Isa};
-use trilut_presets::models::{self, ModelSpec};
+use trilut_presets::models::{self, ModelSpec, WindowSpec};
 use trilut_runtime::dummy::{DummyOptions, write_dummy};
 use trilut_runtime::gguf::Gguf;
 use trilut_runtime::ternary::{Codec, I2sLayout};
@@ -48,12 +48,20 @@ fn specs() -> Vec<ModelSpec> {
         // More query dimensions than hidden ones.
         spec("embedding-0.6b", 128, 384, 2, 1, 128),
         spec("embedding-270m", 384, 512, 2, 1, 256),
+        // The windows of Gemma 3, in five layers of six.
+        ModelSpec {
+            name: "gemma3-local".to_owned(),
+            layers: 7,
+            rope_theta: 1e6,
+            window: Some(WindowSpec { positions: 9, period: 6, rope_theta: 10_000.0 }),
+            ..spec("embedding-270m", 256, 256, 2, 1, 128)
+        },
     ]
 }
 
 /// Chosen so that a runtime that rounds in f32 rounds the first values of each, of 24 positions at least 11,
 /// to the same integer or f16 as one in f64; of most all.
-const SEEDS: [(&str, u64); 8] = [
+const SEEDS: [(&str, u64); 9] = [
     ("bitnet-2b-4t", 3),
     ("bitnet-25", 3),
     ("bitnet-large", 31),
@@ -62,6 +70,7 @@ const SEEDS: [(&str, u64); 8] = [
     ("falcon3-7b", 40),
     ("embedding-0.6b", 6),
     ("embedding-270m", 3),
+    ("gemma3-local", 5),
 ];
 
 fn file(spec: &ModelSpec, codec: Codec) -> Vec<u8> {

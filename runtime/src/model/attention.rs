@@ -25,7 +25,7 @@ pub(crate) fn heads_per_task(shared: usize, heads: usize, threads: usize) -> usi
 }
 
 /// `out = softmax(scale * keys · q) · values` for each query head q of `width` in `queries`, for keys
-/// and values of `n >= 1` positions (`n x width`). `scores` holds [`SCRATCH`] values for each
+/// and values of `n >= 1` positions (`n x width`) from the absolute position `first` on. `scores` holds [`SCRATCH`] values for each
 /// head, `partial` as many as `queries`.
 /// Returns whether every score is finite, or leaves `out` unfinished: softmax would give one that is not
 /// (a key beyond the range of f16) a weight of 0 or 1, and nothing after it could tell.
@@ -35,6 +35,7 @@ pub(crate) fn attend(
     queries: &[f32],
     width: usize,
     scale: f32,
+    first: usize,
     keys: &[f16],
     values: &[f16],
     scores: &mut [f32],
@@ -46,16 +47,21 @@ pub(crate) fn attend(
     // By head: of the chunks so far, and of one.
     let (totals, scores) = scores[..heads * SCRATCH].split_at_mut(4 * heads);
     let (totals, fresh) = totals.as_chunks_mut::<2>().0.split_at_mut(heads);
-    let chunks = keys.chunks(CHUNK * width).zip(values.chunks(CHUNK * width));
-    for (index, (keys, values)) in chunks.enumerate() {
-        let n = keys.len() / width;
+    let (end, mut start) = (keys.len() / width, 0);
+    while start < end {
+        // To the next multiple.
+        let n = (CHUNK - (first + start) % CHUNK).min(end - start);
+        let part = start * width..(start + n) * width;
+        let (keys, values) = (&keys[part.clone()], &values[part]);
+        let is_first = start == 0;
+        start += n;
         let scores = &mut scores[..heads * n];
         attention::scores_f16(isa, keys, queries, width, scores);
         for (fresh, scores) in fresh.iter_mut().zip(scores.chunks_exact_mut(n)) {
             let Some(total) = exponentials(isa, scores, scale) else { return false };
             *fresh = total;
         }
-        if index == 0 {
+        if is_first {
             attention::weighted_sums_f16(isa, scores, values, width, out);
             totals.copy_from_slice(fresh);
             continue;
@@ -120,7 +126,9 @@ mod tests {
         let isa = Cpu::detect().best();
         let width = 32;
         let wave = |i: usize, f: f64| ((i as f64 * f).sin() * 2.0) as f32;
-        for n in [1, 5, 255, 256, 257, 700] {
+        // Positions, and where they begin.
+        let cases = [1, 5, 255, 256, 257, 700].map(|n| (n, 0));
+        for (n, first) in cases.into_iter().chain([(1, 255), (40, 230), (257, 511), (600, 3)]) {
             let q: Vec<f32> = (0..width).map(|i| wave(i, 0.7)).collect();
             let halves =
                 |f| -> Vec<f16> { (0..n * width).map(|i| f16::from_f32(wave(i, f))).collect() };
@@ -128,7 +136,9 @@ mod tests {
             let mut out = vec![0.0; width];
             let (mut scores, mut partial) = (vec![0.0; SCRATCH], vec![0.0; width]);
             let (scores, partial) = (&mut scores, &mut partial);
-            assert!(attend(isa, &q, width, 0.3, &keys, &values, scores, partial, &mut out));
+            assert!(attend(
+                isa, &q, width, 0.3, first, &keys, &values, scores, partial, &mut out
+            ));
 
             let dot = |row: &[f16]| -> f64 {
                 row.iter().zip(&q).map(|(k, q)| k.to_f64() * f64::from(*q)).sum()
@@ -161,7 +171,7 @@ mod tests {
                         let mut scores = vec![0.0; q.len() / width * SCRATCH];
                         let (scores, partial) = (&mut scores, &mut vec![0.0; q.len()]);
                         assert!(attend(
-                            isa, q, width, 0.3, &keys, &values, scores, partial, &mut out
+                            isa, q, width, 0.3, 0, &keys, &values, scores, partial, &mut out
                         ));
                         out
                     };
@@ -192,7 +202,7 @@ mod tests {
                 let mut keys = vec![f16::ONE; n * width];
                 keys[at * width + 5] = bad;
                 let q = vec![1.0; width];
-                assert!(!attend(isa, &q, width, 0.1, &keys, &values, scores, partial, &mut out));
+                assert!(!attend(isa, &q, width, 0.1, 0, &keys, &values, scores, partial, &mut out));
             }
         }
     }

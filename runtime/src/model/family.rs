@@ -1,5 +1,6 @@
 //! What distinguishes the graphs of the model families: each is this data, and one forward pass follows it.
 
+use super::window::Alternation;
 use crate::Error;
 use crate::gguf::{Gguf, Value};
 use trilut_kernels::float::rope::Form;
@@ -22,6 +23,8 @@ pub struct Family {
     pub post_norms: bool,
     /// Whether embeddings are multiplied with the square root of their length.
     pub scaled_embedding: bool,
+    /// Which layers have the file's window, where the file does not say.
+    pub alternation: Option<Alternation>,
 }
 
 /// A graph without any of the choices: that of Llama.
@@ -33,6 +36,7 @@ const PLAIN: Family = Family {
     head_norms: false,
     post_norms: false,
     scaled_embedding: false,
+    alternation: None,
 };
 
 /// The families by architecture, as far as that tells.
@@ -53,6 +57,7 @@ const FAMILIES: &[(&str, Family)] = &[
             head_norms: true,
             post_norms: true,
             scaled_embedding: true,
+            alternation: Some(Alternation { period: 6, rope_base: 10_000 }),
             ..PLAIN
         },
     ),
@@ -61,7 +66,6 @@ const FAMILIES: &[(&str, Family)] = &[
 /// Keys, without the architecture, that change a graph in ways that are not computed, and the values that
 /// do not.
 const FOREIGN: &[(&str, Foreign)] = &[
-    ("attention.sliding_window", Foreign::Window),
     ("attention.causal", Foreign::Unless(1.0)),
     ("attention.scale", Foreign::Unless(0.0)),
     ("attn_logit_softcapping", Foreign::Unless(0.0)),
@@ -81,8 +85,6 @@ enum Foreign {
     Unless(f64),
     /// When it is this word.
     UnlessWord(&'static str),
-    /// When it is no shorter than the context, or 0.
-    Window,
 }
 
 impl Family {
@@ -104,9 +106,6 @@ impl Family {
             let Some(value) = gguf.value(&full) else { continue };
             let is_harmless = match (harmless, number(value)) {
                 (Foreign::Unless(neutral), Some(value)) => value == *neutral,
-                (Foreign::Window, Some(value)) => {
-                    value == 0.0 || value >= f64::from(gguf.arch_u32("context_length")?)
-                }
                 (Foreign::UnlessWord(word), None) => matches!(value, Value::Str(v) if v == *word),
                 // Of a type that nobody is known to write.
                 _ => false,

@@ -8,12 +8,13 @@
 //! a gemm kernel, in tiles, the layers that share an input stacked into one matrix. Each value is computed
 //! by one fixed sequence of operations, whatever the batch, the threads, the kernels and the ISA.
 
-use super::attention::{attend, heads_per_task};
+use super::attention::{CHUNK, attend, heads_per_task};
 use super::linear::Linear;
 use super::passage::{Passage, Token, passages};
 use super::scratch::{Input, ScratchParts};
 use super::stack::{Order, Outputs, PrefillChoice, Stack};
 use super::weights::{Block, Entry, Weights};
+use super::window::Ropes;
 use super::{Config, Row};
 use crate::cache::Layout;
 use crate::trace::Trace;
@@ -21,7 +22,7 @@ use half::f16;
 use std::ops::Range;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, Ordering};
-use trilut_kernels::float::{elementwise, norm, reduce, rope::Rope};
+use trilut_kernels::float::{elementwise, norm, reduce};
 use trilut_kernels::pool::{Parts, Worker};
 use trilut_kernels::{Panel, Supported, Tile};
 use trilut_presets::models::Activation;
@@ -41,7 +42,7 @@ pub(crate) struct Forward<'a, 't> {
     pub(crate) stacks: &'a [PrefillChoice],
     /// Tokens from which on a batch is run as a prompt.
     pub(crate) least_prompt: usize,
-    pub(crate) rope: &'a Rope,
+    pub(crate) ropes: &'a Ropes,
     pub(crate) isa: Supported,
     pub(crate) rows: &'a [Row],
     pub(crate) cache: Layout,
@@ -102,14 +103,14 @@ impl Forward<'_, '_> {
 
         // Queries are turned in place; keys and values go to the cache as f16. Heads are normed first where
         // the family does.
-        let norms = block.head_norms.as_ref();
+        let (norms, rope) = (block.head_norms.as_ref(), self.ropes.of(config, layer));
         for unit in worker.share(self.rows.len() * heads, 1) {
             // SAFETY: an own head of a token's query.
             let q = unsafe { scratch.q.get_mut(at(unit, head_dim)) };
             if let Some([norm, _]) = norms {
                 self.norm_in_place(worker, norm, q);
             }
-            self.rope.rotate(self.isa, self.rows[unit / heads].position, q);
+            rope.rotate(self.isa, self.rows[unit / heads].position, q);
         }
         for unit in worker.share(self.rows.len() * kv_heads, 1) {
             let (row, head) = (self.rows[unit / kv_heads], unit % kv_heads);
@@ -128,7 +129,7 @@ impl Forward<'_, '_> {
             if let Some([_, norm]) = norms {
                 self.norm_in_place(worker, norm, k);
             }
-            self.rope.rotate(self.isa, row.position, k);
+            rope.rotate(self.isa, row.position, k);
             elementwise::narrow_f16(self.isa, k, key);
             elementwise::narrow_f16(self.isa, v, value);
         }
@@ -158,7 +159,8 @@ impl Forward<'_, '_> {
         // Dealt in turn: later tokens see more, so even parts in their order would be uneven work.
         for unit in (worker.index..self.rows.len() * groups).step_by(worker.threads) {
             let (row, kv_head) = (self.rows[unit / groups], unit % groups * group / shared);
-            let seen = self.cache.range(row.sequence, layer, kv_head, 0..row.position + 1);
+            let first = self.config.first_seen(layer, row.position);
+            let seen = self.cache.range(row.sequence, layer, kv_head, first..row.position + 1);
             // SAFETY: queries and cache are complete; the output is own heads of a token.
             let (q, keys, values, out) = unsafe {
                 (
@@ -169,8 +171,9 @@ impl Forward<'_, '_> {
                 )
             };
             let (scores, partial) = (&mut own.scores, &mut own.partial);
-            let finite = attend(self.isa, q, head_dim, scale, keys, values, scores, partial, out);
-            self.check(finite);
+            self.check(attend(
+                self.isa, q, head_dim, scale, first, keys, values, scores, partial, out,
+            ));
         }
     }
 
@@ -183,8 +186,10 @@ impl Forward<'_, '_> {
         // Dealt in turn, as single tokens are.
         for unit in (worker.index..passages.len() * kv_heads).step_by(worker.threads) {
             let (passage, kv_head) = (passages[unit / kv_heads].clone(), unit % kv_heads);
-            let last = self.rows[passage.end - 1];
-            let seen = self.cache.range(last.sequence, layer, kv_head, 0..last.position + 1);
+            let (first, last) = (self.rows[passage.start], self.rows[passage.end - 1]);
+            // Whole chunks of what the first token sees.
+            let base = self.config.first_seen(layer, first.position) / CHUNK * CHUNK;
+            let seen = self.cache.range(last.sequence, layer, kv_head, base..last.position + 1);
             // SAFETY: the cache is complete.
             let (keys, values) = unsafe { (self.keys.get(seen.clone()), self.values.get(seen)) };
             let token = |t: usize| {
@@ -192,7 +197,9 @@ impl Forward<'_, '_> {
                 // SAFETY: queries are complete; the output is own heads of a token.
                 let (queries, out) =
                     unsafe { (scratch.q.get(place.clone()), scratch.heads.get_mut(place)) };
-                Token { queries, out, seen: self.rows[t].position + 1 }
+                let position = self.rows[t].position;
+                let sees = self.config.first_seen(layer, position) - base..position + 1 - base;
+                Token { queries, out, sees }
             };
             let mut tokens: Vec<_> = passage.map(token).collect();
             let scale = 1.0 / (head_dim as f32).sqrt();

@@ -17,6 +17,7 @@ mod passage;
 mod scratch;
 mod stack;
 mod weights;
+mod window;
 
 pub use batch::BatchChoice;
 pub use config::Config;
@@ -24,6 +25,7 @@ pub use family::Family;
 pub use linear::Choice;
 pub use stack::PrefillChoice;
 pub use weights::Load;
+pub use window::{Alternation, Window};
 
 use crate::gguf::{Gguf, TernaryLayouts};
 use crate::tokenizer::Tokenizer;
@@ -33,11 +35,11 @@ use scratch::Scratch;
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
-use trilut_kernels::float::rope::Rope;
 use trilut_kernels::pool::{Parts, Pool, default_threads};
 use trilut_kernels::{Cpu, Format};
 use trilut_presets::Plan;
 use weights::Weights;
+use window::Ropes;
 
 /// The most threads that are accepted.
 pub(crate) const MOST_THREADS: usize = 1024;
@@ -107,7 +109,7 @@ pub struct State {
     cache: Cache,
     scratch: Scratch,
     /// Tables up to the furthest position so far.
-    rope: Rope,
+    ropes: Ropes,
     /// The sizes of the model it was made for.
     config: Config,
 }
@@ -270,8 +272,7 @@ impl Model {
     pub fn state(&self, sequences: usize) -> Result<State, Error> {
         let config = self.inner.config.clone();
         let cache = Cache::new(&config, sequences, self.inner.context)?;
-        let rope = Rope::new(0, config.rope_dims, config.rope_base).form(config.family.rope);
-        Ok(State { cache, scratch: Scratch::default(), rope, config })
+        Ok(State { cache, scratch: Scratch::default(), ropes: Ropes::new(&config), config })
     }
 
     /// Runs a batch of tokens and returns the wanted logits, `vocab` for each row that wants them, in
@@ -322,8 +323,8 @@ impl Model {
     ) -> Result<(), Error> {
         let Inner { config, weights, stacks, least_prompt, cpu, pool, .. } = &*self.inner;
         let lengths = self.check(state, rows)?;
-        let State { cache, scratch, rope, .. } = state;
-        rope.grow(lengths.iter().copied().max().unwrap_or(0));
+        let State { cache, scratch, ropes, .. } = state;
+        ropes.grow(lengths.iter().copied().max().unwrap_or(0));
         let wanted = rows.iter().filter(|row| row.logits && head).count();
         scratch.resize(config, pool.threads(), rows.len(), wanted);
         let trace = trace.map(Mutex::new);
@@ -333,7 +334,7 @@ impl Model {
             weights,
             stacks,
             least_prompt: *least_prompt,
-            rope,
+            ropes,
             isa: cpu.best(),
             rows,
             cache: layout,

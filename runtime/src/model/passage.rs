@@ -44,8 +44,9 @@ pub(crate) struct Token<'a> {
     pub(crate) queries: &'a [f32],
     /// Each head's result.
     pub(crate) out: &'a mut [f32],
-    /// The positions that it sees, of those that are given.
-    pub(crate) seen: usize,
+    /// The positions that it sees, of those that are given: neither end comes before that of an earlier
+    /// token.
+    pub(crate) sees: Range<usize>,
 }
 
 /// What a worker needs to attend; kept from one passage to the next. All begin at cache lines: loads that
@@ -82,7 +83,7 @@ pub(crate) struct Passage<'a> {
     /// Of a head.
     pub(crate) width: usize,
     pub(crate) scale: f32,
-    /// positions x width
+    /// positions x width, from a multiple of [`CHUNK`] on
     pub(crate) keys: &'a [f16],
     /// positions x width
     pub(crate) values: &'a [f16],
@@ -90,7 +91,7 @@ pub(crate) struct Passage<'a> {
 
 impl Passage<'_> {
     /// `out = softmax(scale * keys · q) · values` for each query head q of each token, over the positions
-    /// that the token sees: at least one, and more than the tokens before it. Returns whether every score
+    /// that the token sees, at least one. Returns whether every score
     /// is finite, or leaves the results unfinished.
     pub(crate) fn attend(self, tokens: &mut [Token<'_>], scratch: &mut PassageScratch) -> bool {
         let Self { isa, width, scale, keys, values } = self;
@@ -108,61 +109,70 @@ impl Passage<'_> {
         }
         for chunk in (0..keys.len() / width).step_by(CHUNK) {
             let end = (keys.len() / width).min(chunk + CHUNK);
-            // How many of the positions from `start` on a token sees.
-            let seen = |token: &Token<'_>, start: usize| token.seen.saturating_sub(start);
-            for start in (chunk..end).step_by(POSITIONS) {
-                let stop = end.min(start + POSITIONS);
-                let wide = &mut wide[..(stop - start) * width];
-                elementwise::widen_f16(isa, &keys[start * width..stop * width], wide);
-                let scores = &mut scores[start - chunk..];
-                // What the first token sees whole, all do.
-                if tokens[0].seen >= stop {
+            let (from, all) = (tokens[0].sees.start, tokens[tokens.len() - 1].sees.start);
+            let blocks = (chunk..end).step_by(POSITIONS);
+            let blocks = blocks.map(|start| start..end.min(start + POSITIONS));
+            // Those that no token sees any more come first.
+            let blocks = blocks.skip_while(|block| block.end <= from);
+            // What the first token sees of the end and the last one of the beginning, all do.
+            let is_seen = |block: &Range<usize>| tokens[0].sees.end >= block.end && all <= block.start;
+            for block in blocks.clone() {
+                let wide = &mut wide[..block.len() * width];
+                elementwise::widen_f16(isa, &keys[block.start * width..block.end * width], wide);
+                if is_seen(&block) {
+                    let scores = &mut scores[block.start - chunk..];
                     attention::scores_f32(isa, wide, queries, width, scores, CHUNK);
                     continue;
                 }
                 let each = queries.chunks_exact(size).zip(scores.chunks_mut(heads * CHUNK));
                 for (token, (queries, scores)) in tokens.iter().zip(each) {
-                    let n = seen(token, start).min(stop - start);
-                    attention::scores_f32(isa, &wide[..n * width], queries, width, scores, CHUNK);
+                    let seen = token.of(&block);
+                    let scores = &mut scores[seen.start - chunk..];
+                    let rows = &wide[within(&seen, block.start, width)];
+                    attention::scores_f32(isa, rows, queries, width, scores, CHUNK);
                 }
             }
             let each = fresh.chunks_exact_mut(heads).zip(scores.chunks_exact_mut(heads * CHUNK));
             for (token, (fresh, scores)) in tokens.iter().zip(each) {
-                let n = seen(token, chunk).min(CHUNK);
-                if n == 0 {
+                let seen = token.of(&(chunk..end));
+                if seen.is_empty() {
                     continue;
                 }
                 for (fresh, scores) in fresh.iter_mut().zip(scores.chunks_exact_mut(CHUNK)) {
-                    let Some(total) = exponentials(isa, &mut scores[..n], scale) else {
+                    let scores = &mut scores[within(&seen, chunk, 1)];
+                    let Some(total) = exponentials(isa, scores, scale) else {
                         return false;
                     };
                     *fresh = total;
                 }
             }
             partial.fill(0.0);
-            for start in (chunk..end).step_by(POSITIONS) {
-                let stop = end.min(start + POSITIONS);
-                let wide = &mut wide[..(stop - start) * width];
-                elementwise::widen_f16(isa, &values[start * width..stop * width], wide);
-                let weights = &scores[start - chunk..];
-                if tokens[0].seen >= stop {
+            for block in blocks {
+                let wide = &mut wide[..block.len() * width];
+                elementwise::widen_f16(isa, &values[block.start * width..block.end * width], wide);
+                if is_seen(&block) {
+                    let weights = &scores[block.start - chunk..];
                     attention::add_weighted_f32(isa, weights, CHUNK, wide, width, partial);
                     continue;
                 }
-                let each = partial.chunks_exact_mut(size).zip(weights.chunks(heads * CHUNK));
+                let each = partial.chunks_exact_mut(size).zip(scores.chunks(heads * CHUNK));
                 for (token, (partial, weights)) in tokens.iter().zip(each) {
-                    let n = seen(token, start).min(stop - start);
-                    let rows = &wide[..n * width];
+                    let seen = token.of(&block);
+                    let weights = &weights[seen.start - chunk..];
+                    let rows = &wide[within(&seen, block.start, width)];
                     attention::add_weighted_f32(isa, weights, CHUNK, rows, width, partial);
                 }
             }
             let totals = totals.chunks_exact_mut(heads).zip(fresh.chunks_exact(heads));
             let each = totals.zip(partial.chunks_exact_mut(size));
             for (token, ((totals, fresh), partial)) in tokens.iter_mut().zip(each) {
-                if chunk == 0 {
+                if token.of(&(chunk..end)).is_empty() {
+                    continue;
+                }
+                if token.sees.start >= chunk {
                     token.out.copy_from_slice(partial);
                     totals.copy_from_slice(fresh);
-                } else if token.seen > chunk {
+                } else {
                     merge(isa, totals, fresh, token.out, partial);
                 }
             }
@@ -172,6 +182,19 @@ impl Passage<'_> {
         }
         true
     }
+}
+
+impl Token<'_> {
+    /// What it sees of some positions; where that is nothing, an empty range among them.
+    fn of(&self, positions: &Range<usize>) -> Range<usize> {
+        let place = |at: usize| at.clamp(positions.start, positions.end);
+        place(self.sees.start)..place(self.sees.end)
+    }
+}
+
+/// The elements of positions in a buffer that begins with the position `first`, `width` of each.
+fn within(positions: &Range<usize>, first: usize, width: usize) -> Range<usize> {
+    (positions.start - first) * width..(positions.end - first) * width
 }
 
 #[cfg(test)]
@@ -206,34 +229,46 @@ mod tests {
         let isa = Cpu::detect().best();
         let wave = |i: usize, f: f32| (i as f32 * f).sin() * 2.0;
         let mut scratch = PassageScratch::default();
-        for (width, heads) in [(32, 4), (50, 3), (128, 1)] {
-            for (tokens, last) in [(1, 1), (8, 8), (5, 37), (8, 256), (8, 259), (3, 700)] {
-                let queries: Vec<f32> = (0..tokens * heads * width).map(|i| wave(i, 0.7)).collect();
-                let halves = |f| -> Vec<f16> {
-                    (0..last * width).map(|i| f16::from_f32(wave(i, f))).collect()
-                };
-                let (keys, values) = (halves(0.37), halves(1.3));
-                let mut out = vec![7.0; queries.len()];
-                let size = heads * width;
-                let pairs = queries.chunks_exact(size).zip(out.chunks_exact_mut(size));
-                let mut passage: Vec<_> = pairs
-                    .zip(last + 1 - tokens..)
-                    .map(|((queries, out), seen)| Token { queries, out, seen })
-                    .collect();
-                let shared = Passage { isa, width, scale: 0.3, keys: &keys, values: &values };
-                assert!(shared.attend(&mut passage, &mut scratch));
-                for (index, (queries, out)) in
-                    queries.chunks_exact(size).zip(out.chunks_exact(size)).enumerate()
-                {
-                    let seen = (last + 1 - tokens + index) * width;
-                    let (keys, values) = (&keys[..seen], &values[..seen]);
-                    let (mut scores, mut partial) = (vec![0.0; heads * SCRATCH], vec![0.0; size]);
-                    let (scores, partial) = (&mut scores, &mut partial);
-                    let mut alone = vec![0.0; size];
-                    assert!(attend(
-                        isa, queries, width, 0.3, keys, values, scores, partial, &mut alone
-                    ));
-                    assert_eq!(out, alone, "{width} {heads} {last}: {index}");
+        // Of windows some are shorter than a passage, and some begin at, before or after edges of chunks.
+        for window in [usize::MAX, 1, 3, 40, 256, 300] {
+            for (width, heads) in [(32, 4), (50, 3), (128, 1)] {
+                for (tokens, last) in [(1, 1), (8, 8), (5, 37), (8, 256), (8, 259), (3, 700)] {
+                    let size = heads * width;
+                    let queries: Vec<f32> = (0..tokens * size).map(|i| wave(i, 0.7)).collect();
+                    let halves = |f| -> Vec<f16> {
+                        (0..last * width).map(|i| f16::from_f32(wave(i, f))).collect()
+                    };
+                    let (keys, values) = (halves(0.37), halves(1.3));
+                    let sees = |t: usize| {
+                        let end = last + 1 - tokens + t;
+                        end.saturating_sub(window)..end
+                    };
+                    let base = sees(0).start / CHUNK * CHUNK;
+                    let mut out = vec![7.0; queries.len()];
+                    let pairs = queries.chunks_exact(size).zip(out.chunks_exact_mut(size));
+                    let token = |(t, (queries, out))| {
+                        let sees = sees(t).start - base..sees(t).end - base;
+                        Token { queries, out, sees }
+                    };
+                    let mut passage: Vec<_> = pairs.enumerate().map(token).collect();
+                    let (keys, values) = (&keys[base * width..], &values[base * width..]);
+                    let shared = Passage { isa, width, scale: 0.3, keys, values };
+                    assert!(shared.attend(&mut passage, &mut scratch));
+                    for (t, (queries, out)) in
+                        queries.chunks_exact(size).zip(out.chunks_exact(size)).enumerate()
+                    {
+                        let seen = within(&sees(t), base, width);
+                        let (keys, values) = (&keys[seen.clone()], &values[seen]);
+                        let (scores, partial) =
+                            (&mut vec![0.0; heads * SCRATCH], &mut vec![0.0; size]);
+                        let mut alone = vec![0.0; size];
+                        let first = sees(t).start;
+                        assert!(attend(
+                            isa, queries, width, 0.3, first, keys, values, scores, partial,
+                            &mut alone
+                        ));
+                        assert_eq!(out, alone, "{window} {width} {heads} {last}: {t}");
+                    }
                 }
             }
         }
@@ -250,8 +285,8 @@ mod tests {
             keys[at * width + 5] = f16::INFINITY;
             let (mut first, mut second) = (vec![0.0; width], vec![0.0; width]);
             let mut tokens = [
-                Token { queries: &queries[..width], out: &mut first, seen: n - 2 },
-                Token { queries: &queries[width..], out: &mut second, seen: n - 1 },
+                Token { queries: &queries[..width], out: &mut first, sees: 0..n - 2 },
+                Token { queries: &queries[width..], out: &mut second, sees: 0..n - 1 },
             ];
             let shared = Passage { isa, width, scale: 0.1, keys: &keys, values: &values };
             assert_eq!(shared.attend(&mut tokens, &mut PassageScratch::default()), at == n - 1);
