@@ -8,9 +8,9 @@
 //! a gemm kernel, in tiles, the layers that share an input stacked into one matrix. Each value is computed
 //! by one fixed sequence of operations, whatever the batch, the threads, the kernels and the ISA.
 
-use super::attention::{CHUNK, attend, heads_per_task};
+use super::attention::{Past, heads_per_task};
 use super::linear::Linear;
-use super::passage::{Passage, Token, passages};
+use super::passage::{Token, passages};
 use super::scratch::{Input, ScratchParts};
 use super::stack::{Order, Outputs, PrefillChoice, Stack};
 use super::weights::{Block, Entry, Weights};
@@ -150,7 +150,6 @@ impl Forward<'_, '_> {
     /// heads = attention(q, keys, values), a token at a time
     fn attend_tokens(&self, worker: &Worker, layer: usize) {
         let (&Config { heads, kv_heads, head_dim, .. }, scratch) = (self.config, &self.scratch);
-        let scale = 1.0 / (head_dim as f32).sqrt();
         // SAFETY: the worker's own.
         let own = unsafe { &mut scratch.own.get_mut(at(worker.index, 1))[0] };
         let shared = heads / kv_heads;
@@ -159,21 +158,12 @@ impl Forward<'_, '_> {
         // Dealt in turn: later tokens see more, so even parts in their order would be uneven work.
         for unit in (worker.index..self.rows.len() * groups).step_by(worker.threads) {
             let (row, kv_head) = (self.rows[unit / groups], unit % groups * group / shared);
-            let first = self.config.first_seen(layer, row.position);
-            let seen = self.cache.range(row.sequence, layer, kv_head, first..row.position + 1);
-            // SAFETY: queries and cache are complete; the output is own heads of a token.
-            let (q, keys, values, out) = unsafe {
-                (
-                    scratch.q.get(at(unit, width)),
-                    self.keys.get(seen.clone()),
-                    self.values.get(seen),
-                    scratch.heads.get_mut(at(unit, width)),
-                )
-            };
-            let (scores, partial) = (&mut own.scores, &mut own.partial);
-            self.check(attend(
-                self.isa, q, head_dim, scale, first, keys, values, scores, partial, out,
-            ));
+            let past = self.past(layer, row.sequence, kv_head, self.seen(layer, row));
+            // SAFETY: queries are complete; the output is own heads of a token.
+            let (q, out) =
+                unsafe { (scratch.q.get(at(unit, width)), scratch.heads.get_mut(at(unit, width))) };
+            let finite = past.attend(q, &mut own.scores, &mut own.partial, out);
+            self.check(finite);
         }
     }
 
@@ -187,25 +177,39 @@ impl Forward<'_, '_> {
         for unit in (worker.index..passages.len() * kv_heads).step_by(worker.threads) {
             let (passage, kv_head) = (passages[unit / kv_heads].clone(), unit % kv_heads);
             let (first, last) = (self.rows[passage.start], self.rows[passage.end - 1]);
-            // Whole chunks of what the first token sees.
-            let base = self.config.first_seen(layer, first.position) / CHUNK * CHUNK;
-            let seen = self.cache.range(last.sequence, layer, kv_head, base..last.position + 1);
-            // SAFETY: the cache is complete.
-            let (keys, values) = unsafe { (self.keys.get(seen.clone()), self.values.get(seen)) };
+            let seen = self.seen(layer, first).start..self.seen(layer, last).end;
+            let past = self.past(layer, first.sequence, kv_head, seen);
             let token = |t: usize| {
                 let place = at(t * kv_heads + kv_head, width);
                 // SAFETY: queries are complete; the output is own heads of a token.
                 let (queries, out) =
                     unsafe { (scratch.q.get(place.clone()), scratch.heads.get_mut(place)) };
-                let position = self.rows[t].position;
-                let sees = self.config.first_seen(layer, position) - base..position + 1 - base;
-                Token { queries, out, sees }
+                Token { queries, out, seen: self.seen(layer, self.rows[t]) }
             };
             let mut tokens: Vec<_> = passage.map(token).collect();
-            let scale = 1.0 / (head_dim as f32).sqrt();
-            let passage = Passage { isa: self.isa, width: head_dim, scale, keys, values };
-            self.check(passage.attend(&mut tokens, &mut own.passage));
+            self.check(past.attend_each(&mut tokens, &mut own.passage));
         }
+    }
+
+    /// The positions that a token sees in a layer.
+    fn seen(&self, layer: usize, row: Row) -> Range<usize> {
+        self.config.first_seen(layer, row.position)..row.position + 1
+    }
+
+    /// The keys and values of `positions` of a head.
+    fn past(
+        &self,
+        layer: usize,
+        sequence: usize,
+        kv_head: usize,
+        positions: Range<usize>,
+    ) -> Past<'_> {
+        let (width, first) = (self.config.head_dim, positions.start);
+        let scale = 1.0 / (width as f32).sqrt();
+        let place = self.cache.range(sequence, layer, kv_head, positions);
+        // SAFETY: the cache is complete.
+        let (keys, values) = unsafe { (self.keys.get(place.clone()), self.values.get(place)) };
+        Past { isa: self.isa, width, scale, first, keys, values }
     }
 
     /// h += ffn_down(activation(gate) * up) with gate, up of norm(h); the product, and what is added to h,

@@ -2,15 +2,14 @@
 //!
 //! Most of what they see they see together, so a few keys and values at a time are widened to f32 once
 //! and stay in the nearest cache while the heads of all tokens pass over them. Each head's result is
-//! that of [`attend`](super::attention::attend) for it alone, bit for bit.
+//! that of [`Past::attend`] for it alone, bit for bit.
 
 use super::Row;
-use super::attention::{CHUNK, Total, divide, exponentials, merge};
+use super::attention::{CHUNK, Past, Total, chunks, divide, exponentials, merge, parts};
 use bytemuck::cast_slice_mut;
-use half::f16;
 use std::ops::Range;
+use trilut_kernels::AlignedBytes;
 use trilut_kernels::float::{attention, elementwise};
-use trilut_kernels::{AlignedBytes, Supported};
 
 /// The most tokens of a passage.
 const MOST_TOKENS: usize = 32;
@@ -44,9 +43,16 @@ pub(crate) struct Token<'a> {
     pub(crate) queries: &'a [f32],
     /// Each head's result.
     pub(crate) out: &'a mut [f32],
-    /// The positions that it sees, of those that are given: neither end comes before that of an earlier
-    /// token.
-    pub(crate) sees: Range<usize>,
+    /// The positions that it sees.
+    pub(crate) seen: Range<usize>,
+}
+
+impl Token<'_> {
+    /// Those of some positions that it sees, if there are any.
+    fn sees(&self, positions: &Range<usize>) -> Option<Range<usize>> {
+        let seen = self.seen.start.max(positions.start)..self.seen.end.min(positions.end);
+        Some(seen).filter(|seen| !seen.is_empty())
+    }
 }
 
 /// What a worker needs to attend; kept from one passage to the next. All begin at cache lines: loads that
@@ -76,25 +82,16 @@ fn floats(buffer: &mut AlignedBytes, len: usize) -> &mut [f32] {
     cast_slice_mut(buffer)
 }
 
-/// The operands of attention that all passages share.
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct Passage<'a> {
-    pub(crate) isa: Supported,
-    /// Of a head.
-    pub(crate) width: usize,
-    pub(crate) scale: f32,
-    /// positions x width, from a multiple of [`CHUNK`] on
-    pub(crate) keys: &'a [f16],
-    /// positions x width
-    pub(crate) values: &'a [f16],
-}
-
-impl Passage<'_> {
-    /// `out = softmax(scale * keys · q) · values` for each query head q of each token, over the positions
-    /// that the token sees, at least one. Returns whether every score
-    /// is finite, or leaves the results unfinished.
-    pub(crate) fn attend(self, tokens: &mut [Token<'_>], scratch: &mut PassageScratch) -> bool {
-        let Self { isa, width, scale, keys, values } = self;
+impl Past<'_> {
+    /// [`Past::attend`] for each token, over the positions that it sees: at least one of those that are
+    /// given, and neither beginning nor ending before those of the token before it. Returns whether every
+    /// score is finite, or leaves the results unfinished.
+    pub(crate) fn attend_each(
+        self,
+        tokens: &mut [Token<'_>],
+        scratch: &mut PassageScratch,
+    ) -> bool {
+        let Self { isa, width, scale, first, keys, values } = self;
         let size = tokens[0].queries.len();
         let heads = size / width;
         let PassageScratch { wide, queries, scores, partial, totals, fresh } = scratch;
@@ -107,73 +104,67 @@ impl Passage<'_> {
         for (token, queries) in tokens.iter().zip(queries.chunks_exact_mut(size)) {
             queries.copy_from_slice(token.queries);
         }
-        for chunk in (0..keys.len() / width).step_by(CHUNK) {
-            let end = (keys.len() / width).min(chunk + CHUNK);
-            let (from, all) = (tokens[0].sees.start, tokens[tokens.len() - 1].sees.start);
-            let blocks = (chunk..end).step_by(POSITIONS);
-            let blocks = blocks.map(|start| start..end.min(start + POSITIONS));
-            // Those that no token sees any more come first.
-            let blocks = blocks.skip_while(|block| block.end <= from);
-            // What the first token sees of the end and the last one of the beginning, all do.
-            let is_seen = |block: &Range<usize>| tokens[0].sees.end >= block.end && all <= block.start;
-            for block in blocks.clone() {
-                let wide = &mut wide[..block.len() * width];
-                elementwise::widen_f16(isa, &keys[block.start * width..block.end * width], wide);
-                if is_seen(&block) {
-                    let scores = &mut scores[block.start - chunk..];
+        // What the last token sees first and the first one last, all see.
+        let (begin, end) = (tokens[0].seen.start, tokens[tokens.len() - 1].seen.end);
+        let (all_from, all_to) = (tokens[tokens.len() - 1].seen.start, tokens[0].seen.end);
+        let by_all = |part: &Range<usize>| all_from <= part.start && part.end <= all_to;
+        for chunk in chunks(begin..end) {
+            // Scores lie where their position is in the chunk.
+            let origin = chunk.start / CHUNK * CHUNK;
+            for part in parts(chunk.clone(), POSITIONS) {
+                let wide = &mut wide[..part.len() * width];
+                let stored = &keys[(part.start - first) * width..(part.end - first) * width];
+                elementwise::widen_f16(isa, stored, wide);
+                if by_all(&part) {
+                    let scores = &mut scores[part.start - origin..];
                     attention::scores_f32(isa, wide, queries, width, scores, CHUNK);
                     continue;
                 }
-                let each = queries.chunks_exact(size).zip(scores.chunks_mut(heads * CHUNK));
+                let each = queries.chunks_exact(size).zip(scores.chunks_exact_mut(heads * CHUNK));
                 for (token, (queries, scores)) in tokens.iter().zip(each) {
-                    let seen = token.of(&block);
-                    let scores = &mut scores[seen.start - chunk..];
-                    let rows = &wide[within(&seen, block.start, width)];
-                    attention::scores_f32(isa, rows, queries, width, scores, CHUNK);
+                    let Some(seen) = token.sees(&part) else { continue };
+                    let wide = &wide[(seen.start - part.start) * width..][..seen.len() * width];
+                    let scores = &mut scores[seen.start - origin..];
+                    attention::scores_f32(isa, wide, queries, width, scores, CHUNK);
                 }
             }
             let each = fresh.chunks_exact_mut(heads).zip(scores.chunks_exact_mut(heads * CHUNK));
             for (token, (fresh, scores)) in tokens.iter().zip(each) {
-                let seen = token.of(&(chunk..end));
-                if seen.is_empty() {
-                    continue;
-                }
+                let Some(seen) = token.sees(&chunk) else { continue };
                 for (fresh, scores) in fresh.iter_mut().zip(scores.chunks_exact_mut(CHUNK)) {
-                    let scores = &mut scores[within(&seen, chunk, 1)];
-                    let Some(total) = exponentials(isa, scores, scale) else {
-                        return false;
-                    };
+                    let scores = &mut scores[seen.start - origin..seen.end - origin];
+                    let Some(total) = exponentials(isa, scores, scale) else { return false };
                     *fresh = total;
                 }
             }
             partial.fill(0.0);
-            for block in blocks {
-                let wide = &mut wide[..block.len() * width];
-                elementwise::widen_f16(isa, &values[block.start * width..block.end * width], wide);
-                if is_seen(&block) {
-                    let weights = &scores[block.start - chunk..];
+            for part in parts(chunk.clone(), POSITIONS) {
+                let wide = &mut wide[..part.len() * width];
+                let stored = &values[(part.start - first) * width..(part.end - first) * width];
+                elementwise::widen_f16(isa, stored, wide);
+                if by_all(&part) {
+                    let weights = &scores[part.start - origin..];
                     attention::add_weighted_f32(isa, weights, CHUNK, wide, width, partial);
                     continue;
                 }
-                let each = partial.chunks_exact_mut(size).zip(scores.chunks(heads * CHUNK));
+                let each = partial.chunks_exact_mut(size).zip(scores.chunks_exact(heads * CHUNK));
                 for (token, (partial, weights)) in tokens.iter().zip(each) {
-                    let seen = token.of(&block);
-                    let weights = &weights[seen.start - chunk..];
-                    let rows = &wide[within(&seen, block.start, width)];
+                    let Some(seen) = token.sees(&part) else { continue };
+                    let rows = &wide[(seen.start - part.start) * width..][..seen.len() * width];
+                    let weights = &weights[seen.start - origin..];
                     attention::add_weighted_f32(isa, weights, CHUNK, rows, width, partial);
                 }
             }
             let totals = totals.chunks_exact_mut(heads).zip(fresh.chunks_exact(heads));
             let each = totals.zip(partial.chunks_exact_mut(size));
             for (token, ((totals, fresh), partial)) in tokens.iter_mut().zip(each) {
-                if token.of(&(chunk..end)).is_empty() {
-                    continue;
-                }
-                if token.sees.start >= chunk {
-                    token.out.copy_from_slice(partial);
-                    totals.copy_from_slice(fresh);
-                } else {
-                    merge(isa, totals, fresh, token.out, partial);
+                match token.sees(&chunk) {
+                    Some(seen) if seen.start == token.seen.start => {
+                        token.out.copy_from_slice(partial);
+                        totals.copy_from_slice(fresh);
+                    }
+                    Some(_) => merge(isa, totals, fresh, token.out, partial),
+                    None => {}
                 }
             }
         }
@@ -184,23 +175,11 @@ impl Passage<'_> {
     }
 }
 
-impl Token<'_> {
-    /// What it sees of some positions; where that is nothing, an empty range among them.
-    fn of(&self, positions: &Range<usize>) -> Range<usize> {
-        let place = |at: usize| at.clamp(positions.start, positions.end);
-        place(self.sees.start)..place(self.sees.end)
-    }
-}
-
-/// The elements of positions in a buffer that begins with the position `first`, `width` of each.
-fn within(positions: &Range<usize>, first: usize, width: usize) -> Range<usize> {
-    (positions.start - first) * width..(positions.end - first) * width
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::model::attention::{SCRATCH, attend};
+    use crate::model::attention::SCRATCH;
+    use half::f16;
     use trilut_kernels::Cpu;
 
     fn row(sequence: usize, position: usize) -> Row {
@@ -229,46 +208,53 @@ mod tests {
         let isa = Cpu::detect().best();
         let wave = |i: usize, f: f32| (i as f32 * f).sin() * 2.0;
         let mut scratch = PassageScratch::default();
-        // Of windows some are shorter than a passage, and some begin at, before or after edges of chunks.
-        for window in [usize::MAX, 1, 3, 40, 256, 300] {
-            for (width, heads) in [(32, 4), (50, 3), (128, 1)] {
-                for (tokens, last) in [(1, 1), (8, 8), (5, 37), (8, 256), (8, 259), (3, 700)] {
-                    let size = heads * width;
-                    let queries: Vec<f32> = (0..tokens * size).map(|i| wave(i, 0.7)).collect();
-                    let halves = |f| -> Vec<f16> {
-                        (0..last * width).map(|i| f16::from_f32(wave(i, f))).collect()
-                    };
-                    let (keys, values) = (halves(0.37), halves(1.3));
-                    let sees = |t: usize| {
-                        let end = last + 1 - tokens + t;
-                        end.saturating_sub(window)..end
-                    };
-                    let base = sees(0).start / CHUNK * CHUNK;
-                    let mut out = vec![7.0; queries.len()];
-                    let pairs = queries.chunks_exact(size).zip(out.chunks_exact_mut(size));
-                    let token = |(t, (queries, out))| {
-                        let sees = sees(t).start - base..sees(t).end - base;
-                        Token { queries, out, sees }
-                    };
-                    let mut passage: Vec<_> = pairs.enumerate().map(token).collect();
-                    let (keys, values) = (&keys[base * width..], &values[base * width..]);
-                    let shared = Passage { isa, width, scale: 0.3, keys, values };
-                    assert!(shared.attend(&mut passage, &mut scratch));
-                    for (t, (queries, out)) in
-                        queries.chunks_exact(size).zip(out.chunks_exact(size)).enumerate()
-                    {
-                        let seen = within(&sees(t), base, width);
-                        let (keys, values) = (&keys[seen.clone()], &values[seen]);
-                        let (scores, partial) =
-                            (&mut vec![0.0; heads * SCRATCH], &mut vec![0.0; size]);
-                        let mut alone = vec![0.0; size];
-                        let first = sees(t).start;
-                        assert!(attend(
-                            isa, queries, width, 0.3, first, keys, values, scores, partial,
-                            &mut alone
-                        ));
-                        assert_eq!(out, alone, "{window} {width} {heads} {last}: {t}");
-                    }
+        for (width, heads) in [(32, 4), (50, 3), (128, 1)] {
+            // A passage ends at a position; its tokens see the last so many.
+            for (tokens, last, window) in [
+                (1, 1, 999),
+                (8, 8, 999),
+                (5, 37, 999),
+                (8, 256, 999),
+                (8, 259, 999),
+                (3, 700, 999),
+                (8, 30, 1),
+                (32, 300, 3),
+                (8, 259, 20),
+                (32, 700, 256),
+                (32, 600, 90),
+                (2, 1000, 513),
+            ] {
+                let queries: Vec<f32> = (0..tokens * heads * width).map(|i| wave(i, 0.7)).collect();
+                let halves = |f| -> Vec<f16> {
+                    (0..last * width).map(|i| f16::from_f32(wave(i, f))).collect()
+                };
+                let (keys, values) = (halves(0.37), halves(1.3));
+                let mut out = vec![7.0; queries.len()];
+                let size = heads * width;
+                let pairs = queries.chunks_exact(size).zip(out.chunks_exact_mut(size));
+                let seen = |token| {
+                    let end: usize = last + 1 - tokens + token;
+                    end.saturating_sub(window)..end
+                };
+                let mut passage: Vec<_> = pairs
+                    .enumerate()
+                    .map(|(index, (queries, out))| Token { queries, out, seen: seen(index) })
+                    .collect();
+                let past = |seen: Range<usize>| {
+                    let rows = seen.start * width..seen.end * width;
+                    let (keys, values) = (&keys[rows.clone()], &values[rows]);
+                    Past { isa, width, scale: 0.3, first: seen.start, keys, values }
+                };
+                let all = seen(0).start..seen(tokens - 1).end;
+                assert!(past(all).attend_each(&mut passage, &mut scratch));
+                for (index, (queries, out)) in
+                    queries.chunks_exact(size).zip(out.chunks_exact(size)).enumerate()
+                {
+                    let (mut scores, mut partial) = (vec![0.0; heads * SCRATCH], vec![0.0; size]);
+                    let mut alone = vec![0.0; size];
+                    let past = past(seen(index));
+                    assert!(past.attend(queries, &mut scores, &mut partial, &mut alone));
+                    assert_eq!(out, alone, "{width} {heads} {last} {window}: {index}");
                 }
             }
         }
@@ -278,18 +264,21 @@ mod tests {
     fn only_keys_that_are_seen_must_be_finite() {
         let isa = Cpu::detect().best();
         let (width, n) = (32, 300);
-        let values = vec![f16::ONE; n * width];
+        let values = &vec![f16::ONE; n * width];
         let queries = vec![1.0; 2 * width];
         for at in [0, 40, 255, 256, 298, 299] {
-            let mut keys = vec![f16::ONE; n * width];
-            keys[at * width + 5] = f16::INFINITY;
-            let (mut first, mut second) = (vec![0.0; width], vec![0.0; width]);
-            let mut tokens = [
-                Token { queries: &queries[..width], out: &mut first, sees: 0..n - 2 },
-                Token { queries: &queries[width..], out: &mut second, sees: 0..n - 1 },
-            ];
-            let shared = Passage { isa, width, scale: 0.1, keys: &keys, values: &values };
-            assert_eq!(shared.attend(&mut tokens, &mut PassageScratch::default()), at == n - 1);
+            for begin in [0, 50] {
+                let mut keys = vec![f16::ONE; n * width];
+                keys[at * width + 5] = f16::INFINITY;
+                let (mut first, mut second) = (vec![0.0; width], vec![0.0; width]);
+                let mut tokens = [
+                    Token { queries: &queries[..width], out: &mut first, seen: begin..n - 2 },
+                    Token { queries: &queries[width..], out: &mut second, seen: begin..n - 1 },
+                ];
+                let past = Past { isa, width, scale: 0.1, first: 0, keys: &keys, values };
+                let finite = past.attend_each(&mut tokens, &mut PassageScratch::default());
+                assert_eq!(finite, at == n - 1 || at < begin);
+            }
         }
     }
 }
