@@ -115,8 +115,7 @@ pub fn layers(gguf: &Gguf, layouts: &TernaryLayouts) -> Result<Vec<Layer>, Error
                     .try_reduce(|| [0; 3], |a, b| Ok([a[0] + b[0], a[1] + b[1], a[2] + b[2]]))
                     .map_err(wrong)?;
                 layer.counts = [0, 1, 2].map(|i| layer.counts[i] + counts[i]);
-                for row in 0..shape.m {
-                    let scale = ternary.scales.row(row);
+                for &scale in ternary.scales.all() {
                     layer.scales = [layer.scales[0].min(scale), layer.scales[1].max(scale)];
                 }
                 gguf.release(ternary.range);

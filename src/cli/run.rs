@@ -300,7 +300,11 @@ fn many(
 }
 
 /// Refuses texts that are empty or longer than the context, before any of them is read.
-fn check_lengths(model: &Model, texts: &[String], options: &GenerateOptions) -> Result<(), Failure> {
+fn check_lengths(
+    model: &Model,
+    texts: &[String],
+    options: &GenerateOptions,
+) -> Result<(), Failure> {
     let context = model.context();
     for (line, text) in (1..).zip(texts) {
         match model.tokenizer().encode_text(text, options.parse_special).len() {

@@ -274,7 +274,8 @@ fn refuse_foreign(config: &Value) -> Result<(), ConvertError> {
     }
     let rope = &config["rope_parameters"];
     let kinds = ["full_attention", "sliding_attention"];
-    let is_known = |(kind, value): (&String, &Value)| !value.is_object() || kinds.contains(&&**kind);
+    let is_known =
+        |(kind, value): (&String, &Value)| !value.is_object() || kinds.contains(&&**kind);
     if !rope.as_object().is_none_or(|rope| rope.iter().all(is_known)) {
         return Err(ConvertError::config("rope_parameters", "one for each type of layer", rule));
     }

@@ -62,9 +62,11 @@ impl Window {
             (Value::Null, pattern) => {
                 let rule = "must be a period of layers";
                 let period = pattern.as_u64();
-                of_period(period.ok_or_else(|| {
-                    ConvertError::config("sliding_window_pattern", pattern, rule)
-                })?)
+                of_period(
+                    period.ok_or_else(|| {
+                        ConvertError::config("sliding_window_pattern", pattern, rule)
+                    })?,
+                )
             }
             (types, _) => layer_types(types, layers)?,
         };

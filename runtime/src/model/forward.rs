@@ -254,7 +254,7 @@ impl Forward<'_, '_> {
             let (n, len) = (inputs.len(), rows.len());
             let sums = &mut own.sums[..linears.len() * n * len];
             for (linear, sums) in linears.iter().zip(sums.chunks_exact_mut(n * len)) {
-                linear.sums(inputs, rows.clone(), sums);
+                linear.sums(inputs, rows.clone(), sums, &mut own.group_sums);
             }
             let up = &mut own.floats[..len];
             for (t, input) in inputs.iter().enumerate() {
@@ -307,7 +307,7 @@ impl Forward<'_, '_> {
         let (own, tiles, amax) = unsafe {
             (
                 &mut self.scratch.own.get_mut(at(worker.index, 1))[0],
-                self.scratch.tiles.get(0..stack.choice.tiles(n).count()),
+                self.scratch.tiles.get(0..stack.choice.tiles(n).count() * stack.groups()),
                 self.scratch.amax.get(0..n),
             )
         };
@@ -389,12 +389,15 @@ impl Forward<'_, '_> {
             }
             input.amax = input.activations.quantise(self.isa, x);
             self.check(input.amax.is_finite());
+            if let Some(inputs) = stack.group_inputs() {
+                input.split(inputs);
+            }
             if self.is_prompt() {
                 // SAFETY: an own token.
                 let amax = unsafe { scratch.amax.get_mut(at(t, 1)) };
                 amax[0] = input.amax;
             } else {
-                stack.linears.iter().for_each(|linear| linear.prepare(&mut input.activations, n));
+                stack.linears.iter().for_each(|linear| linear.prepare(input, n));
             }
         }
         if alone {
@@ -406,12 +409,16 @@ impl Forward<'_, '_> {
         let inputs = unsafe { scratch.inputs.get(0..n) };
         if self.is_prompt() {
             let tiles: Vec<_> = stack.choice.tiles(n).collect();
-            for index in worker.share(tiles.len(), 1) {
-                let (tokens, kernel) = &tiles[index];
+            for index in worker.share(tiles.len() * stack.groups(), 1) {
+                let (group, (tokens, kernel)) = (index / tiles.len(), &tiles[index % tiles.len()]);
                 // SAFETY: an own tile.
                 let tile = unsafe { &mut scratch.tiles.get_mut(at(index, 1))[0] };
-                let tokens = inputs[tokens.clone()].iter().map(|input| &input.activations);
-                tile.arrange(kernel.form(), kernel.tokens(), tokens);
+                let inputs = inputs[tokens.clone()].iter();
+                let (form, width) = (kernel.form(), kernel.tokens());
+                match stack.group_inputs() {
+                    None => tile.arrange(form, width, inputs.map(|input| &input.activations)),
+                    Some(_) => tile.arrange(form, width, inputs.map(|input| &input.parts[group])),
+                }
             }
             worker.barrier();
         }
@@ -439,7 +446,7 @@ impl Forward<'_, '_> {
         for (linear, out) in stack.linears.iter().zip(outs) {
             for rows in self.row_blocks(worker, linear) {
                 let sums = &mut own.sums[..inputs.len() * rows.len()];
-                linear.sums(inputs, rows.clone(), sums);
+                linear.sums(inputs, rows.clone(), sums, &mut own.group_sums);
                 let each = inputs.iter().zip(sums.chunks_exact(rows.len()));
                 for (t, (input, sums)) in each.enumerate() {
                     // SAFETY: own rows of a token.
@@ -495,7 +502,7 @@ impl Forward<'_, '_> {
         for rows in self.row_blocks(worker, linear) {
             let sums = &mut own.sums[..inputs.len() * rows.len()];
             let floats = &mut own.floats[..rows.len()];
-            linear.sums(inputs, rows.clone(), sums);
+            linear.sums(inputs, rows.clone(), sums, &mut own.group_sums);
             for (t, (input, sums)) in inputs.iter().zip(sums.chunks_exact(rows.len())).enumerate() {
                 linear.floats(rows.clone(), sums, input.amax, floats);
                 // SAFETY: own rows of a token.

@@ -11,6 +11,7 @@ mod batch;
 mod config;
 mod family;
 mod forward;
+mod groups;
 mod linear;
 mod matrix;
 mod passage;
@@ -174,7 +175,7 @@ impl Model {
         // Before the weights, which take their time.
         Cache::check(&config, 1, context)?;
         let cpu = options.cpu.clone().unwrap_or_else(Cpu::detect);
-        let choices = config
+        let mut choices = config
             .linears()
             .map(|(_, shape)| Choice::make(shape, options.format, threads, options.plan, &cpu));
         let stacks = config
@@ -184,7 +185,7 @@ impl Model {
             .collect();
         // Side by side: neither uses all cores all the time.
         let (weights, tokenizer) = rayon::join(
-            || Weights::load(gguf, &config, &choices, options.load, &options.layouts),
+            || Weights::load(gguf, &config, &choices, threads, &cpu, options),
             || Tokenizer::from_gguf(gguf),
         );
         let tokenizer = tokenizer?;
@@ -194,6 +195,12 @@ impl Model {
             return Err(Error::Vocabulary { tokenizer, model });
         }
         let weights = weights?;
+        // What runs groups of inputs is another kernel; each block has the same layers.
+        for (choice, linear) in choices.iter_mut().zip(weights.blocks[0].linears()) {
+            if let Some(groups) = linear.groups() {
+                *choice = groups.choice().clone();
+            }
+        }
         let (load, pool) = (options.load, Pool::new(threads));
         match load {
             Load::Map => gguf.release_metadata(),
@@ -326,7 +333,7 @@ impl Model {
         let State { cache, scratch, ropes, .. } = state;
         ropes.grow(lengths.iter().copied().max().unwrap_or(0));
         let wanted = rows.iter().filter(|row| row.logits && head).count();
-        scratch.resize(config, pool.threads(), rows.len(), wanted);
+        scratch.resize(config, pool.threads(), rows.len(), wanted, weights.groups);
         let trace = trace.map(Mutex::new);
         let (layout, keys, values) = cache.parts();
         let pass = Forward {

@@ -4,6 +4,7 @@
 //! the stored copy, and lets every tile of tokens pass over it.
 
 use super::batch::BatchChoice;
+use super::groups::Groups;
 use super::linear::{Choice, Linear};
 use std::ops::Range;
 use trilut_kernels::{
@@ -138,11 +139,24 @@ pub(crate) struct Outputs<'a> {
 /// What a worker needs to run stacks; kept from one to the next.
 #[derive(Debug, Default)]
 pub(crate) struct StackScratch {
-    panel: Panel,
+    /// One, or one for each group of inputs.
+    panels: Vec<Panel>,
     gemm: GemmScratch,
+    /// Of groups, what is added up so far: rows x tokens of a tile.
+    totals: Vec<f32>,
 }
 
 impl Stack<'_> {
+    /// Inputs of the groups that have scales of their own, in all layers or in none.
+    pub(crate) fn group_inputs(&self) -> Option<usize> {
+        self.linears[0].groups().map(Groups::inputs)
+    }
+
+    /// Matrices that each layer is run as.
+    pub(crate) fn groups(&self) -> usize {
+        self.linears[0].groups().map_or(1, Groups::count)
+    }
+
     /// Rows that are split over the workers.
     pub(crate) fn rows(&self) -> usize {
         match self.order {
@@ -171,7 +185,7 @@ impl Stack<'_> {
     }
 
     /// Multiplies the worker's share of the rows, `share`, with all tokens; `amax` has one value for
-    /// each. Outputs are handed over in no particular order, but those of layers side by side layer by
+    /// each. Tiles are those of all tokens, of one group of inputs after the other. Outputs are handed over in no particular order, but those of layers side by side layer by
     /// layer for the same rows and token.
     pub(crate) fn run(
         &self,
@@ -183,56 +197,92 @@ impl Stack<'_> {
     ) {
         let width = if self.order == Order::SideBySide { self.linears.len() } else { 1 };
         let size = Panel::step(share.len(), width, self.choice.rows);
-        let StackScratch { panel, gemm } = scratch;
+        let (count, groups) = (self.choice.tiles(amax.len()).count(), self.groups());
+        let StackScratch { panels, gemm, totals } = scratch;
+        panels.resize_with(panels.len().max(groups), Panel::default);
+        let panels = &mut panels[..groups];
         for start in share.clone().step_by(size) {
             let parts = self.parts(&(start..share.end.min(start + size)));
-            let segments: Vec<Segment<'_>> = parts
-                .iter()
-                .map(|(layer, rows)| Segment {
-                    weights: self.linears[*layer].weights(),
+            for (group, panel) in panels.iter_mut().enumerate() {
+                let segment = |(layer, rows): &(usize, Range<usize>)| Segment {
+                    weights: self.linears[*layer].weights(group),
                     rows: rows.clone(),
-                })
-                .collect();
-            panel.fill(self.choice.kernel.form(), &segments);
-            for ((tokens, kernel), tile) in self.choice.tiles(amax.len()).zip(tiles) {
-                let sums = match kernel.run(panel, tile, gemm) {
-                    Ok(sums) => sums,
-                    Err(error) => unreachable!("tile and panel were made for the kernel: {error}"),
                 };
-                let mut first = 0;
-                for (layer, rows) in &parts {
-                    let sums = &sums[first * kernel.tokens()..][..rows.len() * kernel.tokens()];
-                    first += rows.len();
-                    self.hand_over(*layer, rows, &tokens, amax, sums, &mut store);
+                let segments: Vec<Segment<'_>> = parts.iter().map(segment).collect();
+                panel.fill(self.choice.kernel.form(), &segments);
+            }
+            for (index, (tokens, kernel)) in self.choice.tiles(amax.len()).enumerate() {
+                let width = kernel.tokens();
+                // Each layer with its rows, and where their sums are.
+                let each = parts.iter().scan(0, |first, (layer, rows)| {
+                    let place = *first * width..(*first + rows.len()) * width;
+                    *first += rows.len();
+                    Some((*layer, rows, place))
+                });
+                let tile = |group: usize| &tiles[group * count + index];
+                if self.group_inputs().is_none() {
+                    let sums = product(kernel, &panels[0], tile(0), gemm);
+                    for (layer, rows, place) in each {
+                        let linear = &self.linears[layer];
+                        let float = |sum, row, amax| linear.dequantise(sum, row, amax);
+                        let sums = &sums[place];
+                        hand_over(layer, rows, &tokens, amax, sums, float, &mut store);
+                    }
+                    continue;
+                }
+                totals.clear();
+                totals.resize(panels[0].rows() * width, 0.0);
+                for (group, panel) in panels.iter().enumerate() {
+                    let sums = product(kernel, panel, tile(group), gemm);
+                    for (layer, rows, place) in each.clone() {
+                        let groups = self.linears[layer].groups().expect("all layers have groups");
+                        let (sums, totals) = (&sums[place.clone()], &mut totals[place]);
+                        groups.add_rows(group, rows.clone(), width, sums, totals);
+                    }
+                }
+                for (layer, rows, place) in each {
+                    let float = |total, _, amax| reference::dequantise_total(total, amax);
+                    hand_over(layer, rows, &tokens, amax, &totals[place], float, &mut store);
                 }
             }
         }
     }
+}
 
-    /// Turns sums, rows by tokens, into floats by token.
-    fn hand_over(
-        &self,
-        layer: usize,
-        rows: &Range<usize>,
-        tokens: &Range<usize>,
-        amax: &[f32],
-        sums: &[i32],
-        store: &mut impl FnMut(Outputs<'_>),
-    ) {
-        let stride = sums.len() / rows.len();
-        let mut values = [0f32; CHUNK_ROWS];
-        for (start, sums) in rows.clone().step_by(CHUNK_ROWS).zip(sums.chunks(CHUNK_ROWS * stride))
-        {
-            let count = sums.len() / stride;
-            for (column, token) in tokens.clone().enumerate() {
-                let each = values.iter_mut().zip(sums.chunks_exact(stride)).zip(start..);
-                for ((value, sums), row) in each {
-                    let scale = self.linears[layer].scale(row);
-                    *value = reference::dequantise(sums[column], scale, amax[token]);
-                }
-                let (rows, values) = (start..start + count, &values[..count]);
-                store(Outputs { layer, rows, token, values });
+/// The sums of a panel's rows and a tile's tokens.
+fn product<'s>(
+    kernel: GemmRunnable,
+    panel: &Panel,
+    tile: &TokenTile,
+    scratch: &'s mut GemmScratch,
+) -> &'s [i32] {
+    match kernel.run(panel, tile, scratch) {
+        Ok(sums) => sums,
+        Err(error) => unreachable!("tile and panel were made for the kernel: {error}"),
+    }
+}
+
+/// Turns sums, rows by tokens, into floats by token: `float(sum, row, amax)`.
+fn hand_over<T: Copy>(
+    layer: usize,
+    rows: &Range<usize>,
+    tokens: &Range<usize>,
+    amax: &[f32],
+    sums: &[T],
+    float: impl Fn(T, usize, f32) -> f32,
+    store: &mut impl FnMut(Outputs<'_>),
+) {
+    let stride = sums.len() / rows.len();
+    let mut values = [0f32; CHUNK_ROWS];
+    for (start, sums) in rows.clone().step_by(CHUNK_ROWS).zip(sums.chunks(CHUNK_ROWS * stride)) {
+        let count = sums.len() / stride;
+        for (column, token) in tokens.clone().enumerate() {
+            let each = values.iter_mut().zip(sums.chunks_exact(stride)).zip(start..);
+            for ((value, sums), row) in each {
+                *value = float(sums[column], row, amax[token]);
             }
+            let (rows, values) = (start..start + count, &values[..count]);
+            store(Outputs { layer, rows, token, values });
         }
     }
 }
