@@ -43,7 +43,9 @@ const PLAIN: Family = Family {
 ///
 /// BitNet b1.58 2B-4T alone has relu²; the models of 1bitLLM, whose architecture is `bitnet`, have SiLU.
 /// Files of architecture `llama` have their query and key rows in an order that goes with interleaved
-/// rope. Gemma's own norms are stored with the 1 that it adds to them.
+/// rope. Gemma's own norms are stored with the 1 that it adds to them, by llama.cpp's converter (`norm_shift`
+/// in conversion/gemma.py) as by that of the BitNet embedding models
+/// (utils/convert-bitnet-embedding-to-gguf.py), which leaves the norms inside linear layers as they are.
 const FAMILIES: &[(&str, Family)] = &[
     ("bitnet-b1.58", Family { activation: Activation::Relu2, sub_norms: true, ..PLAIN }),
     ("bitnet-25", Family { activation: Activation::Relu2, sub_norms: true, ..PLAIN }),
