@@ -299,6 +299,15 @@ fn bench_speaks_llama_bench() {
     assert_eq!(rows[0]["samples_ns"].as_array().unwrap().len(), 2);
     assert_eq!(sandbox.ok(&[&args[..], &["-o", "csv"]].concat()).lines().count(), 5);
     assert!(sandbox.fails(2, &["bench", "-p", "0", "-n", "0"]).contains("nothing to measure"));
+    // Behind a context that is filled already; several texts take turns at it.
+    let deep = ["bench", "-p", "16", "-n", "4", "-b", "1,2", "-d", "0,20", "-r", "1", "-t", "1"];
+    let table = sandbox.ok(&deep);
+    assert_eq!(table.lines().count(), 2 + 6, "{table}");
+    for name in ["| pp16 |", "| pp16 @ d20 |", "| tg4 @ d20 |", "| tg4x2 @ d20 |"] {
+        assert!(table.contains(name), "{table}");
+    }
+    let error = sandbox.fails(2, &["bench", "-p", "16", "-d", "100000"]);
+    assert!(error.contains("pp16 @ d100000 does not fit"), "{error}");
 }
 
 #[test]

@@ -170,6 +170,10 @@ fn prompts_of_a_file_are_told_as_one_by_one() {
     }
     let refused = sandbox.fails(2, &[&args[..], &["--on-full", "shift"]].concat());
     assert!(refused.contains("--prompts"), "{refused}");
+    std::fs::write(&file, format!("The fox\n{}\n", "fox ".repeat(50))).unwrap();
+    let refused = sandbox.run(&[&args[..], &["-c", "40"]].concat());
+    assert!(refused.status.code() == Some(1) && refused.stdout.is_empty(), "{refused:?}");
+    assert!(stderr(&refused).contains("line 2 of the prompts has"), "{}", stderr(&refused));
 }
 
 #[test]

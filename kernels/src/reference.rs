@@ -24,6 +24,26 @@ pub fn quantise(x: &[f32]) -> (Vec<i8>, f32) {
     (q, amax)
 }
 
+/// The float result of a linear layer whose weights have a scale for each group of inputs, from the exact
+/// sum of each group: [`add_group`] for one after the other from 0 on, then [`dequantise_total`].
+pub fn dequantise_groups(sums: &[i32], weight_scales: &[f32], amax: f32) -> f32 {
+    let groups = sums.iter().zip(weight_scales);
+    let total = groups.fold(0f32, |total, (&sum, &scale)| add_group(total, sum, scale));
+    dequantise_total(total, amax)
+}
+
+/// A total with the next group added: `total + sum * weight_scale`, rounded twice.
+#[inline]
+pub fn add_group(total: f32, sum: i32, weight_scale: f32) -> f32 {
+    total + sum as f32 * weight_scale
+}
+
+/// The float result of a linear layer from the total of its groups: `total * (amax / 127)`.
+#[inline]
+pub fn dequantise_total(total: f32, amax: f32) -> f32 {
+    total * (amax / 127f32)
+}
+
 /// The float result of a linear layer from its exact sum: `sum * (weight_scale * (amax / 127))`.
 #[inline]
 pub fn dequantise(sum: i32, weight_scale: f32, amax: f32) -> f32 {

@@ -37,6 +37,18 @@ impl Activation {
 
 crate::named!(Activation, "activation");
 
+/// The layers of a model that see only the last positions of a text.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct WindowSpec {
+    /// Positions that a token sees there, itself included.
+    pub positions: usize,
+    /// Of so many layers the last one sees all positions.
+    pub period: usize,
+    /// Base of the rotary embedding's wavelengths there.
+    pub rope_theta: f32,
+}
+
 /// What a model's graph looks like: a file of `presets/models`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -73,6 +85,9 @@ pub struct ModelSpec {
     pub sub_norms: bool,
     /// The function inside the feed-forward block.
     pub activation: Activation,
+    /// The layers that see only the last positions; absent where there are none.
+    #[serde(default)]
+    pub window: Option<WindowSpec>,
     /// Whether the model's shapes get kernels of their own.
     #[serde(default)]
     pub specialise: bool,
@@ -136,7 +151,13 @@ impl ModelSpec {
                 self.head_dim
             ));
         }
-        for (key, value) in [("rope_theta", self.rope_theta), ("eps", self.eps)] {
+        if self.window.is_some_and(|window| window.positions.min(window.period) == 0) {
+            return Err("a window's positions and period must be at least 1".to_owned());
+        }
+        let local = self.window.map_or(1.0, |window| window.rope_theta);
+        for (key, value) in
+            [("rope_theta", self.rope_theta), ("window.rope_theta", local), ("eps", self.eps)]
+        {
             if !(value.is_finite() && value > 0.0) {
                 return Err(format!("{key} = {value}, must be above 0"));
             }

@@ -46,20 +46,39 @@ impl Running<'_> {
     }
 }
 
+/// What [`complete`] tells while it is at work.
+#[derive(Debug, Clone, Copy)]
+pub enum Progress<'a> {
+    /// A token of every text in progress is about to be read, or a prompt.
+    Step,
+    /// The prompt of this number has its text.
+    Done(usize, &'a Completion),
+}
+
 /// Continues prompts, `width` of them at a time. The context is not shifted: texts that fill it end.
-/// `each` is told the number of a prompt and its text when that ends, and may break off; the texts that
-/// were finished are lost then, except to `each`.
+/// `each` is told of texts when they end, and may break off at any step; the texts that were finished are
+/// lost then, except to `each`.
 ///
 /// # Errors
-/// When a prompt is empty or does not fit into the context, an option is out of range, the caches of
-/// `width` texts do not fit into memory, or a value stops being finite.
+/// When a prompt is empty or does not fit into the context (nothing is read then), an option is out of
+/// range, the caches of `width` texts do not fit into memory, or a value stops being finite.
 pub fn complete(
     model: &Model,
     prompts: &[impl AsRef<str>],
     options: &GenerateOptions,
     width: usize,
-    mut each: impl FnMut(usize, &Completion) -> ControlFlow<()>,
+    mut each: impl FnMut(Progress<'_>) -> ControlFlow<()>,
 ) -> Result<Vec<Completion>, Error> {
+    let encode = |prompt: &_| {
+        let tokens = model.tokenizer().encode_text(AsRef::as_ref(prompt), options.parse_special);
+        let context = model.context();
+        match tokens.len() {
+            0 => Err(Error::Empty),
+            n if n > context => Err(Error::ContextFull { tokens: n, used: 0, context }),
+            _ => Ok(tokens),
+        }
+    };
+    let prompts: Vec<Vec<u32>> = prompts.iter().map(encode).collect::<Result<_, _>>()?;
     let width = width.clamp(1, prompts.len().max(1));
     let mut state = model.state(width)?;
     let mut slots: Vec<Option<Running<'_>>> = (0..width).map(|_| None).collect();
@@ -70,8 +89,11 @@ pub fn complete(
         for (sequence, slot) in slots.iter_mut().enumerate() {
             while slot.is_none() {
                 let Some((index, prompt)) = waiting.next() else { break };
+                if each(Progress::Step).is_break() {
+                    return Ok(done.into_iter().flatten().collect());
+                }
                 state.truncate(sequence, 0);
-                match begin(model, &mut state, sequence, index, prompt.as_ref(), options)? {
+                match begin(model, &mut state, sequence, index, prompt, options)? {
                     Ok(running) => *slot = Some(running),
                     Err(completion) => finished.push(completion),
                 }
@@ -85,6 +107,9 @@ pub fn complete(
             .collect();
         let vocab = model.config().vocab;
         if !rows.is_empty() {
+            if each(Progress::Step).is_break() {
+                return Ok(done.into_iter().flatten().collect());
+            }
             let logits = model.forward(&mut state, &rows)?;
             for (row, logits) in rows.iter().zip(logits.chunks_exact(vocab)) {
                 let slot = &mut slots[row.sequence];
@@ -96,7 +121,7 @@ pub fn complete(
             }
         }
         for (index, completion) in finished {
-            let flow = each(index, &completion);
+            let flow = each(Progress::Done(index, &completion));
             done[index] = Some(completion);
             if flow.is_break() {
                 return Ok(done.into_iter().flatten().collect());
@@ -108,32 +133,22 @@ pub fn complete(
     }
 }
 
-/// Reads a prompt and chooses the first token; the completion if that is the end already.
+/// Reads a prompt's tokens and chooses the first of its text; the completion if that is the end already.
 fn begin<'m>(
     model: &'m Model,
     state: &mut State,
     sequence: usize,
     index: usize,
-    prompt: &str,
+    tokens: &[u32],
     options: &GenerateOptions,
 ) -> Result<Result<Running<'m>, (usize, Completion)>, Error> {
-    let tokenizer = model.tokenizer();
-    let mut tokens = tokenizer.encode(prompt, options.parse_special);
-    let bos = tokenizer.bos().filter(|_| tokenizer.add_bos());
-    if let Some(bos) = bos.filter(|bos| tokens.first() != Some(bos)) {
-        tokens.insert(0, bos);
-    }
     let Some(&last) = tokens.last() else { return Err(Error::Empty) };
-    let context = model.context();
-    if tokens.len() > context {
-        return Err(Error::ContextFull { tokens: tokens.len(), used: 0, context });
-    }
     let mut running = Running {
         index,
         prompt_tokens: tokens.len(),
         len: tokens.len(),
         sampler: Sampler::new(options.sampling.clone())?,
-        stream: tokenizer.stream_after(Some(last)),
+        stream: model.tokenizer().stream_after(Some(last)),
         text: String::new(),
         tokens: 0,
         next: last,
@@ -207,8 +222,10 @@ mod tests {
                 .collect();
             for width in [1, 2, 3, 9] {
                 let mut told = Vec::new();
-                let all = complete(&model, &prompts, &options, width, |index, _| {
-                    told.push(index);
+                let all = complete(&model, &prompts, &options, width, |progress| {
+                    if let Progress::Done(index, _) = progress {
+                        told.push(index);
+                    }
                     ControlFlow::Continue(())
                 });
                 let all = all.unwrap().into_iter().map(|c| (c.text, c.tokens, c.finish));
@@ -220,12 +237,25 @@ mod tests {
     }
 
     #[test]
+    fn work_can_be_broken_off_within_a_text() {
+        let model = Model::embedded().unwrap();
+        let options = GenerateOptions { max_tokens: 1000, ..GenerateOptions::greedy() };
+        let mut steps = 0;
+        let all = complete(&model, &["Once upon a time", "The fox"], &options, 2, |_| {
+            steps += 1;
+            if steps == 7 { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+        });
+        assert_eq!((all.unwrap().len(), steps), (0, 7));
+    }
+
+    #[test]
     fn what_cannot_be_continued_is_refused() {
         let model = Model::embedded().unwrap();
         let options = GenerateOptions { max_tokens: 2, ..GenerateOptions::greedy() };
-        let go = |_: usize, _: &Completion| ControlFlow::Continue(());
+        let go = |_: Progress<'_>| ControlFlow::Continue(());
+        let never = |_: Progress<'_>| -> ControlFlow<()> { panic!("work began") };
         let long = "fox ".repeat(2000);
-        let error = complete(&model, &["a", &long], &options, 2, go).unwrap_err();
+        let error = complete(&model, &["a", &long], &options, 2, never).unwrap_err();
         assert!(matches!(error, Error::ContextFull { .. }), "{error}");
         assert!(complete(&model, &[] as &[&str], &options, 2, go).unwrap().is_empty());
     }

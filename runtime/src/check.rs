@@ -115,8 +115,7 @@ pub fn layers(gguf: &Gguf, layouts: &TernaryLayouts) -> Result<Vec<Layer>, Error
                     .try_reduce(|| [0; 3], |a, b| Ok([a[0] + b[0], a[1] + b[1], a[2] + b[2]]))
                     .map_err(wrong)?;
                 layer.counts = [0, 1, 2].map(|i| layer.counts[i] + counts[i]);
-                for row in 0..shape.m {
-                    let scale = ternary.scales.row(row);
+                for &scale in ternary.scales.all() {
                     layer.scales = [layer.scales[0].min(scale), layer.scales[1].max(scale)];
                 }
                 gguf.release(ternary.range);
@@ -213,8 +212,7 @@ pub fn predict(model: &Model) -> Result<Prediction, Error> {
 
 fn predict_text(model: &Model, text: &str) -> Result<Prediction, Error> {
     let tokenizer = model.tokenizer();
-    let bos = tokenizer.bos().filter(|_| tokenizer.add_bos());
-    let mut tokens: Vec<u32> = bos.into_iter().chain(tokenizer.encode(text, false)).collect();
+    let mut tokens = tokenizer.encode_text(text, false);
     tokens.truncate(model.context());
     let scored = |position: usize| position >= CONTEXT && position + 1 < tokens.len();
     let rows: Vec<Row> = (0..)

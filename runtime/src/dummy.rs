@@ -8,9 +8,9 @@
 pub(crate) mod random;
 pub(crate) mod vocabulary;
 
-use crate::Config;
 use crate::gguf::{AtomicFile, GgufWriter, TensorKind, TensorWriter, WriteError};
 use crate::ternary::{Codec, CodecError, I2sLayout, Scales};
+use crate::{Config, Family};
 use half::{bf16, f16};
 use random::Stream;
 use rayon::prelude::*;
@@ -186,15 +186,17 @@ struct Plan {
     fill: Fill,
 }
 
-impl Plan {
+impl Fill {
     fn kind(&self) -> TensorKind {
-        match self.fill {
-            Fill::Norm => TensorKind::F32,
-            Fill::Random { head, .. } => head.kind(),
-            Fill::Ternary { codec, .. } => codec.kind(),
+        match *self {
+            Self::Norm => TensorKind::F32,
+            Self::Random { head, .. } => head.kind(),
+            Self::Ternary { codec, .. } => codec.kind(),
         }
     }
+}
 
+impl Plan {
     fn elements(&self) -> usize {
         self.dims.iter().product::<u64>() as usize
     }
@@ -223,8 +225,15 @@ pub fn write_dummy(
     if layers < spec.layers {
         writer.u32(ALL_LAYERS, spec.layers as u32);
     }
-    for tensor in &tensors {
-        writer.tensor(&tensor.name, &tensor.dims, tensor.kind());
+    for Plan { name, dims, fill } in &tensors {
+        match fill {
+            // Of a type whose size depends on the group.
+            Fill::Ternary { codec: codec @ Codec::Q2_0 { .. }, shape } => {
+                let bytes = codec.bytes(*shape).expect("planned");
+                writer.sized_tensor(name, dims, codec.kind(), bytes as u64);
+            }
+            _ => _ = writer.tensor(name, dims, fill.kind()),
+        }
     }
     let mut out = Output {
         total: writer.data_bytes(),
@@ -348,6 +357,16 @@ fn write_metadata(
         .u32(&key("rope.dimension_count"), spec.head_dim as u32)
         .f32(&key("rope.freq_base"), spec.rope_theta)
         .u32(&key("vocab_size"), spec.vocab as u32);
+    if let Some(window) = spec.window {
+        writer
+            .u32(&key("attention.sliding_window"), window.positions as u32)
+            .u32(&key("attention.sliding_window_pattern"), window.period as u32)
+            .f32(&key("rope.freq_base_swa"), window.rope_theta);
+    }
+    if Family::of(&spec.architecture).is_ok_and(|family| family.input_norms) {
+        // The embedding models: the state of the last token.
+        writer.u32(&key("pooling_type"), 3);
+    }
     if let Some(number) = file_type(codec) {
         writer.u32("general.file_type", number);
     }

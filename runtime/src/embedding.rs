@@ -68,9 +68,7 @@ impl Embedder {
     /// text are plain text.
     pub fn tokens(&self, text: &str) -> Vec<u32> {
         let tokenizer = self.model.tokenizer();
-        let mut tokens: Vec<u32> =
-            tokenizer.bos().filter(|_| tokenizer.add_bos()).into_iter().collect();
-        tokens.extend(tokenizer.encode(text, false));
+        let mut tokens = tokenizer.encode_text(text, false);
         tokens.extend(tokenizer.eos().filter(|_| tokenizer.add_eos()));
         tokens
     }

@@ -70,6 +70,18 @@ pub enum Error {
     /// The preset file that was asked for cannot be used.
     #[error(transparent)]
     Preset(#[from] PresetError),
+    /// A scale is given twice, differently.
+    #[error("`{tensor}` says {given}, but the scale behind the weights of `{weights}` is {scale}")]
+    WeightScale {
+        /// The tensor of the scale.
+        tensor: String,
+        /// Its value.
+        given: f32,
+        /// The tensor of the weights.
+        weights: String,
+        /// Their first scale.
+        scale: f32,
+    },
     /// An impossible number of threads.
     #[error("{threads} threads cannot be used; 1 to {most} can")]
     Threads {
@@ -184,6 +196,9 @@ impl Error {
             }
             Self::NotFiniteWeight { .. } | Self::NotFinite { .. } => {
                 "the file is probably corrupt: compare its checksum with the publisher's"
+            }
+            Self::WeightScale { .. } => {
+                "the file is corrupt, or its tensors come from different conversions: convert the model anew"
             }
             Self::ContextFull { .. } => "shorten the prompt, or raise the context with --ctx",
             Self::CacheSize { .. } => "lower the context with --ctx",

@@ -37,8 +37,7 @@ pub fn likelihoods(
     continuations: &[impl AsRef<str>],
 ) -> Result<Vec<Likelihood>, Error> {
     let tokenizer = model.tokenizer();
-    let bos: Vec<u32> = tokenizer.bos().filter(|_| tokenizer.add_bos()).into_iter().collect();
-    let encode = |text: &str| [bos.clone(), tokenizer.encode(text, false)].concat();
+    let encode = |text: &str| tokenizer.encode_text(text, false);
     let prompt = encode(text);
     let wholes: Vec<Vec<u32>> =
         continuations.iter().map(|more| encode(&format!("{text}{}", more.as_ref()))).collect();

@@ -110,11 +110,8 @@ pub fn perplexity(
         return Err(PerplexityError::Context { asked: context, least: LEAST_CONTEXT, most });
     }
     let tokenizer = model.tokenizer();
-    let bos = tokenizer.bos().filter(|_| tokenizer.add_bos());
-    let mut tokens = tokenizer.encode(text, false);
-    if let Some(bos) = bos {
-        tokens.insert(0, bos);
-    }
+    let bos = tokenizer.begin_of_text();
+    let mut tokens = tokenizer.encode_text(text, false);
     if tokens.len() < LEAST_CHUNKS * context {
         let (tokens, needed) = (tokens.len(), LEAST_CHUNKS * context);
         return Err(PerplexityError::TooShort { tokens, needed, context });

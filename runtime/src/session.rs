@@ -279,18 +279,12 @@ impl Session {
         options: &GenerateOptions,
         each: impl FnMut(&str) -> ControlFlow<()>,
     ) -> Result<Generation, Error> {
-        let mut tokens = self.model.tokenizer().encode(prompt, options.parse_special);
-        let bos = self.bos().filter(|_| self.tokens.is_empty());
-        if let Some(bos) = bos.filter(|bos| tokens.first() != Some(bos)) {
-            tokens.insert(0, bos);
-        }
-        self.generate_after(&tokens, options, each)
-    }
-
-    /// The token that texts begin with, if the model wants one.
-    fn bos(&self) -> Option<u32> {
         let tokenizer = self.model.tokenizer();
-        tokenizer.bos().filter(|_| tokenizer.add_bos())
+        let tokens = match self.tokens.is_empty() {
+            true => tokenizer.encode_text(prompt, options.parse_special),
+            false => tokenizer.encode(prompt, options.parse_special),
+        };
+        self.generate_after(&tokens, options, each)
     }
 
     /// Makes the session one of `tokens` and continues them, as [`Session::generate`] does. What the

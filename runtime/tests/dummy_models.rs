@@ -81,7 +81,7 @@ fn a_dummy_is_a_whole_model_file() {
         let shape = trilut_presets::Shape::new(m, k).unwrap();
         let name = format!("blk.1.{name}.weight");
         let tensor = gguf.ternary(&name, shape, &TernaryLayouts::default()).unwrap();
-        assert!((tensor.scales.row(0) - (1.5 / k as f32).sqrt()).abs() < 1e-6);
+        assert!((tensor.scales.at(0, k) - (1.5 / k as f32).sqrt()).abs() < 1e-6);
         assert!(
             tensor.reader.codes().iter().all(|b| b & (b >> 1) & 0x55 == 0),
             "{name} has code 3"

@@ -88,11 +88,5 @@ fn encoded_part(app: &App, text: &str, first: bool) -> Vec<u32> {
 
 /// The tokens of a text, behind the begin-of-text token if the model wants one.
 pub(crate) fn encoded(app: &App, text: &str, parse_special: bool) -> Vec<u32> {
-    let tokenizer = app.model.tokenizer();
-    let mut tokens = tokenizer.encode(text, parse_special);
-    let bos = tokenizer.bos().filter(|_| tokenizer.add_bos());
-    if let Some(bos) = bos.filter(|bos| tokens.first() != Some(bos)) {
-        tokens.insert(0, bos);
-    }
-    tokens
+    app.model.tokenizer().encode_text(text, parse_special)
 }

@@ -183,12 +183,7 @@ impl Conversation {
         let system = self.system.as_deref().map(|text| said("system", text));
         let messages = messages.iter().map(|message| said(&message.role, &message.content));
         let all: Vec<Message> = system.into_iter().chain(messages).collect();
-        let mut tokens = tokenizer.encode(&self.template.render(&all, open)?, true);
-        let bos = tokenizer.bos().filter(|_| tokenizer.add_bos());
-        if let Some(bos) = bos.filter(|bos| tokens.first() != Some(bos)) {
-            tokens.insert(0, bos);
-        }
-        Ok(tokens)
+        Ok(tokenizer.encode_text(&self.template.render(&all, open)?, true))
     }
 
     /// How many of the tokens are the system prompt.

@@ -6,12 +6,13 @@ use super::model::{LoadMode, Source};
 use super::output::{count, outln};
 use super::planning::Here;
 use super::{environment, interrupt, progress};
+use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::io::{IsTerminal, Read, Write};
 use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 use trilut_presets::Format;
-use trilut_runtime::batch::{self, Completion};
+use trilut_runtime::batch::{self, Completion, Progress};
 use trilut_runtime::chat::{ChatTemplate, Message};
 use trilut_runtime::gguf::Gguf;
 use trilut_runtime::{
@@ -39,7 +40,8 @@ pub(crate) struct Args {
     #[arg(short, long, value_name = "FILE", conflicts_with = "prompt")]
     file: Option<PathBuf>,
     /// Continue each line of a file, several at once; `-` is standard input. Prints one JSON object per
-    /// prompt, in their order: `index`, `prompt`, `text`, `tokens`, `finish`.
+    /// prompt when its text and those before it have ended: `index`, `prompt`, `text`, `prompt_tokens`,
+    /// `tokens`, `finish`.
     #[arg(long, value_name = "FILE", conflicts_with_all = ["prompt", "file", "conversation"])]
     prompts: Option<PathBuf>,
     /// Prompts of --prompts that are continued at once.
@@ -244,33 +246,48 @@ fn many(
     if options.on_full != OnFull::Stop {
         return Err(Failure::usage("--on-full shift does not go with --prompts"));
     }
-    let empty = texts.iter().position(|text| text.is_empty() && !model.tokenizer().add_bos());
-    if let Some(line) = empty {
-        return Err(Failure::new(format!("line {} of the prompts is empty", line + 1)));
-    }
+    check_lengths(model, texts, options)?;
     let began = std::time::Instant::now();
     let line = progress::line();
-    let mut ended = 0;
-    let all = batch::complete(model, texts, options, width, |_, _| {
-        ended += 1;
-        line.set_message(format!("{ended} of {} prompts", texts.len()));
-        line.tick();
-        if interrupt::asked() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
-    })?;
+    let (mut ended, mut next) = (0, 0);
+    let mut waiting: BTreeMap<usize, Completion> = BTreeMap::new();
+    let print = |index: usize, completion: &Completion| -> Result<(), Failure> {
+        let Completion { text, prompt_tokens, tokens, finish } = completion;
+        let object = serde_json::json!({
+            "index": index, "prompt": prompts[index], "text": text, "prompt_tokens": prompt_tokens,
+            "tokens": tokens, "finish": finish.name(),
+        });
+        line.suspend(|| {
+            outln!("{object}");
+            Ok(())
+        })
+    };
+    let mut printed = Ok(());
+    let all = batch::complete(model, texts, options, width, |progress| {
+        if let Progress::Done(index, completion) = progress {
+            ended += 1;
+            line.set_message(format!("{ended} of {} prompts", texts.len()));
+            line.tick();
+            waiting.insert(index, completion.clone());
+            // In the order of the file.
+            while let Some(completion) = waiting.remove(&next).filter(|_| printed.is_ok()) {
+                printed = print(next, &completion);
+                next += 1;
+            }
+        }
+        if interrupt::asked() || printed.is_err() {
+            ControlFlow::Break(())
+        } else {
+            ControlFlow::Continue(())
+        }
+    });
     line.finish_and_clear();
+    printed?;
+    // What was finished before an earlier one is not lost when the work is broken off.
+    waiting.iter().try_for_each(|(index, completion)| print(*index, completion))?;
+    let all = all?;
     if all.len() < prompts.len() {
         return Err(Failure::interrupted());
-    }
-    for (index, (prompt, Completion { text, prompt_tokens, tokens, finish })) in
-        prompts.iter().zip(&all).enumerate()
-    {
-        outln!(
-            "{}",
-            serde_json::json!({
-                "index": index, "prompt": prompt, "text": text, "prompt_tokens": prompt_tokens,
-                "tokens": tokens, "finish": finish.name(),
-            })
-        );
     }
     let tokens: usize = all.iter().map(|one| one.tokens).sum();
     let seconds = began.elapsed().as_secs_f64().max(f64::MIN_POSITIVE);
@@ -279,6 +296,28 @@ fn many(
         count(prompts.len(), "prompt"),
         tokens as f64 / seconds
     );
+    Ok(())
+}
+
+/// Refuses texts that are empty or longer than the context, before any of them is read.
+fn check_lengths(
+    model: &Model,
+    texts: &[String],
+    options: &GenerateOptions,
+) -> Result<(), Failure> {
+    let context = model.context();
+    for (line, text) in (1..).zip(texts) {
+        match model.tokenizer().encode_text(text, options.parse_special).len() {
+            0 => return Err(Failure::new(format!("line {line} of the prompts is empty"))),
+            tokens if tokens > context => {
+                let long = count(tokens, "token");
+                return Err(Failure::new(format!("line {line} of the prompts has {long}"))
+                    .because(format!("the context holds {context}"))
+                    .hint("--ctx changes the context; no prompt was read"));
+            }
+            _ => {}
+        }
+    }
     Ok(())
 }
 

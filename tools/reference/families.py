@@ -13,7 +13,8 @@ from pathlib import Path
 
 from reference import Model, Trace, compare_forced, compare_free
 
-NAMES = ["bitnet-2b-4t", "bitnet-25", "bitnet-large", "bitnet-3b", "llama3-8b", "falcon3-7b", "embedding-0.6b", "embedding-270m"]
+NAMES = ["bitnet-2b-4t", "bitnet-25", "bitnet-large", "bitnet-3b", "llama3-8b", "falcon3-7b", "embedding-0.6b", "embedding-270m",
+         "gemma3-local", "groups"]
 
 
 def main():

@@ -11,7 +11,7 @@ import numpy as np
 
 SCALARS = {0: "<B", 1: "<b", 2: "<H", 3: "<h", 4: "<I", 5: "<i", 6: "<f", 7: "<?", 10: "<Q", 11: "<q", 12: "<d"}
 STRING, ARRAY = 8, 9
-F32, F16, BF16, I2_S = 0, 1, 30, 36
+F32, F16, BF16, TQ2_0, I2_S = 0, 1, 30, 35, 36
 
 
 class Gguf:
@@ -84,8 +84,10 @@ class Gguf:
         return x.astype(np.float64).reshape(shape)
 
     def ternary(self, name):
-        """An I2_S tensor: (t int8 [M, K], scale f32)."""
+        """An I2_S tensor: (t int8 [M, K], scale f32); a TQ2_0 tensor: (weights float64 [M, K], 1)."""
         m, k = self.shape(name)
+        if self.kind(name) == TQ2_0:
+            return decode_tq2(self.raw(name, m * k // 256 * 66), m, k), np.float32(1)
         if self.kind(name) != I2_S:
             raise ValueError(f"{name}: type {self.kind(name)} is not I2_S")
         return decode_i2s(self.raw(name, m * k // 4 + 32), m, k)
@@ -101,6 +103,17 @@ def decode_i2s(raw, m, k):
         raise ValueError("code 3 is not a ternary weight")
     scale, = struct.unpack_from("<f", raw, m * k // 4)
     return (codes.astype(np.int8) - 1).reshape(m, k), np.float32(scale)
+
+
+def decode_tq2(raw, m, k):
+    """Blocks of 256 weights in 64 bytes and an f16 scale; byte j of each 32: weights j, 32+j, 64+j, 96+j of 128 from the low bits up; code = t + 1."""
+    blocks = np.frombuffer(raw, np.uint8).reshape(-1, 66)
+    packed = blocks[:, :64].reshape(-1, 2, 1, 32)                                # [block, half, 1, byte]
+    codes = packed >> np.array([0, 2, 4, 6], np.uint8).reshape(1, 1, 4, 1) & 3   # [block, half, plane, byte]
+    if codes.max() > 2:
+        raise ValueError("code 3 is not a ternary weight")
+    scales = np.ascontiguousarray(blocks[:, 64:]).view("<f2").astype(np.float64)
+    return ((codes.astype(np.float64) - 1).reshape(-1, 256) * scales).reshape(m, k)
 
 
 if __name__ == "__main__":

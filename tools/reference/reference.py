@@ -75,6 +75,11 @@ class Model:
         self.turned = key("rope.dimension_count", self.E)                           # of a head, the rest is left alone
         self.factor = np.sqrt(self.D) if scaled else 1.0
         self.eps, self.theta = key("attention.layer_norm_rms_epsilon"), key("rope.freq_base", 10000.0)
+        self.window = key("attention.sliding_window", 0)                            # positions that a token sees in local layers
+        pattern = key("attention.sliding_window_pattern", 6)                        # Gemma 3's period, of which the last layer is global
+        local = pattern if isinstance(pattern, list) else [l % pattern < pattern - 1 for l in range(self.layers)]
+        self.local = [bool(x) and self.window > 0 for x in local]
+        self.local_theta = key("rope.freq_base_swa", 10000.0)                       # Gemma 3's
         self.embd = g.float("token_embd.weight")                                    # [V, D]
         self.head = g.float("output.weight") if "output.weight" in g.tensors else self.embd
         self.output_norm = g.float("output_norm.weight")                            # [D]
@@ -94,10 +99,10 @@ class Model:
     def rms(self, x, w):
         return x / np.sqrt((x * x).mean(-1, keepdims=True) + self.eps) * w
 
-    def rope(self, x):
+    def rope(self, x, theta):
         """x [T, heads, E]: of the first `turned` elements, i turns with i + turned/2, or 2i with 2i + 1"""
         T, n = x.shape[0], self.turned
-        freq = self.theta ** (-2.0 * np.arange(n // 2) / n)                         # [n/2]
+        freq = theta ** (-2.0 * np.arange(n // 2) / n)                         # [n/2]
         angle = np.arange(T)[:, None, None] * freq                                  # [T, 1, n/2]
         c, s = np.cos(angle), np.sin(angle)
         out = x.copy()
@@ -134,18 +139,20 @@ class Model:
 
         T, E = len(tokens), self.E
         h = self.embd[np.asarray(tokens)] * self.factor                             # [T, D]
-        causal = np.where(np.arange(T)[:, None] >= np.arange(T)[None, :], 0.0, -np.inf)
+        back = np.arange(T)[:, None] - np.arange(T)[None, :]                        # [T, T]: how far a query looks back
         for l in range(self.layers):
+            theta, sees = (self.local_theta, self.window) if self.local[l] else (self.theta, T)
+            mask = np.where((back >= 0) & (back < sees), 0.0, -np.inf)
             x = self.rms(h, self.norm[l, "attn_norm"])                              # [T, D]
             q, k, v = linears(l, x, "attn_qkv", "attn_q", "attn_k", "attn_v")
             q, k, v = q.reshape(T, self.H, E), k.reshape(T, self.G, E), v.reshape(T, self.G, E)
             q, k = maybe(self.head_norms, l, "attn_q_norm", q), maybe(self.head_norms, l, "attn_k_norm", k)
-            q, k = self.rope(q), kv(f"blk.{l}.k", self.rope(k))
+            q, k = self.rope(q, theta), kv(f"blk.{l}.k", self.rope(k, theta))
             v = kv(f"blk.{l}.v", v)
             out = np.empty((T, self.H, E))
             for head in range(self.H):
                 g = head * self.G // self.H                                         # the key/value head this query head shares
-                z = q[:, head] @ k[:, g].T / np.sqrt(E) + causal                    # [T, T]
+                z = q[:, head] @ k[:, g].T / np.sqrt(E) + mask                    # [T, T]
                 p = np.exp(z - z.max(-1, keepdims=True))
                 out[:, head] = p / p.sum(-1, keepdims=True) @ v[:, g]
             x = maybe(self.sub_norms, l, "attn_sub_norm", out.reshape(T, self.H * E))

@@ -10,6 +10,13 @@ instantiate! {
     /// # Panics
     /// When there are more tokens than `stride`, or `sums` and `out` have other lengths than follow from these.
     pub fn dequantise(sums: &[i32], stride: usize, scales: &[f32], amax: &[f32], out: &mut [f32]) = dequantise_body;
+
+    /// `out[token * m + row] = totals[row * stride + token] * (amax[token] / 127)`, the same for sums that
+    /// have been multiplied with their scales: [`crate::reference::dequantise_total`].
+    ///
+    /// # Panics
+    /// As above.
+    pub fn dequantise_totals(totals: &[f32], stride: usize, amax: &[f32], out: &mut [f32]) = totals_body;
 }
 
 #[inline(always)]
@@ -20,29 +27,61 @@ fn dequantise_body<L: Lanes>(
     amax: &[f32],
     out: &mut [f32],
 ) {
-    let m = scales.len();
+    assert_eq!(sums.len(), scales.len() * stride);
+    turn(
+        (scales.len(), stride),
+        amax,
+        out,
+        #[inline(always)]
+        |row, at, factors: L| {
+            L::round_i32(&chunk(&sums[at..])).mul(L::splat(scales[row]).mul(factors))
+        },
+    );
+}
+
+#[inline(always)]
+fn totals_body<L: Lanes>(totals: &[f32], stride: usize, amax: &[f32], out: &mut [f32]) {
+    assert_eq!(totals.len() % stride, 0);
+    turn(
+        (totals.len() / stride, stride),
+        amax,
+        out,
+        #[inline(always)]
+        |_, at, factors: L| L::load(&chunk(&totals[at..])).mul(factors),
+    );
+}
+
+/// The first 16 elements, with zeros where there are fewer.
+#[inline(always)]
+fn chunk<T: Copy + Default>(x: &[T]) -> [T; 16] {
+    x.first_chunk().copied().unwrap_or_else(|| padded(x))
+}
+
+/// Writes `float(row, row * stride + token, amax / 127)` for `m` rows and 16 tokens at a time to floats by
+/// token. Beyond the stride follow other rows' sums: columns that are not used.
+#[inline(always)]
+fn turn<L: Lanes>(
+    (m, stride): (usize, usize),
+    amax: &[f32],
+    out: &mut [f32],
+    float: impl Fn(usize, usize, L) -> L,
+) {
     assert!(amax.len() <= stride, "{} tokens of {stride}", amax.len());
-    assert_eq!(sums.len(), m * stride);
     assert_eq!(out.len(), m * amax.len());
     let mut block = [[0.0; 16]; 16];
     for (first_token, amax) in (0..).step_by(16).zip(amax.chunks(16)) {
         let factors = L::load(&padded(amax)).div(L::splat(127.0));
-        for (first_row, scales) in (0..).step_by(16).zip(scales.chunks(16)) {
-            for ((row, scale), floats) in (first_row..).zip(scales).zip(&mut block) {
-                // Beyond the stride follow other rows' sums: columns that are not used.
-                let sums = &sums[row * stride + first_token..];
-                let sums = match sums.first_chunk() {
-                    Some(sums) => L::round_i32(sums),
-                    None => L::round_i32(&padded(sums)),
-                };
-                sums.mul(L::splat(*scale).mul(factors)).store(floats);
+        for first_row in (0..m).step_by(16) {
+            let count = (m - first_row).min(16);
+            for (row, floats) in (first_row..).zip(&mut block[..count]) {
+                float(row, row * stride + first_token, factors).store(floats);
             }
             let columns = transposed(&block);
             for (token, column) in (first_token..).zip(&columns[..amax.len()]) {
                 let out = &mut out[token * m + first_row..];
-                match out.first_chunk_mut().filter(|_| scales.len() == 16) {
+                match out.first_chunk_mut().filter(|_| count == 16) {
                     Some(out) => *out = *column,
-                    None => out[..scales.len()].copy_from_slice(&column[..scales.len()]),
+                    None => out[..count].copy_from_slice(&column[..count]),
                 }
             }
         }
@@ -73,8 +112,19 @@ mod tests {
             for isa in isas() {
                 let mut out = vec![f32::NAN; m * tokens];
                 dequantise(isa, &sums, stride, &scales, &amax, &mut out);
-                let got: Vec<u32> = out.into_iter().map(f32::to_bits).collect();
+                let got: Vec<u32> = out.iter().map(|x| x.to_bits()).collect();
                 assert_eq!(got, wanted, "{:?} {m} x {stride}, {tokens} tokens", isa.isa());
+
+                let totals: Vec<f32> = (0..m * stride)
+                    .map(|i| reference::add_group(0.0, sums[i], scales[i / stride]))
+                    .collect();
+                dequantise_totals(isa, &totals, stride, &amax, &mut out);
+                for (i, got) in out.iter().enumerate() {
+                    let (token, row) = (i / m, i % m);
+                    let total = totals[row * stride + token];
+                    let wanted = reference::dequantise_total(total, amax[token]);
+                    assert_eq!(got.to_bits(), wanted.to_bits(), "totals, {:?}", isa.isa());
+                }
             }
         }
     }

@@ -1,6 +1,7 @@
 //! What a checkpoint's `config.json` says about the model, as a GGUF file says it.
 
 use super::ConvertError;
+use super::window::Window;
 use crate::gguf::GgufWriter;
 use serde_json::Value;
 
@@ -65,6 +66,7 @@ pub(super) struct Architecture {
     context: usize,
     eps: f32,
     theta: f32,
+    window: Option<Window>,
     pub(super) tied: bool,
     /// Whether each linear layer has a norm of its own.
     pub(super) inner_norms: bool,
@@ -109,20 +111,23 @@ impl Architecture {
         }
         let rope = &config["rope_parameters"];
         let theta = float(&config["rope_theta"], "rope_theta")?
-            .or(float(&rope["rope_theta"], "rope_theta")?);
-        for scaling in [&config["rope_scaling"], rope] {
+            .or(float(&rope["rope_theta"], "rope_theta")?)
+            .or(float(&rope["full_attention"]["rope_theta"], "rope_theta")?);
+        let each = ["full_attention", "sliding_attention"].map(|kind| &rope[kind]);
+        for scaling in [&config["rope_scaling"], rope].into_iter().chain(each) {
             let kind = scaling["rope_type"].as_str().or(scaling["type"].as_str());
             if let Some(kind) = kind.filter(|&kind| kind != "default") {
                 let rule = "is a scaling of positions that is not supported";
                 return Err(ConvertError::config("rope_scaling", kind, rule));
             }
         }
-        refuse_foreign(config, inner_norms)?;
+        refuse_foreign(config)?;
+        let layers = size("num_hidden_layers")?;
         let eps = float(&config["rms_norm_eps"], "rms_norm_eps")?;
         Ok(Self {
             family,
             storage,
-            layers: size("num_hidden_layers")?,
+            layers,
             hidden,
             ffn: size("intermediate_size")?,
             heads,
@@ -133,6 +138,7 @@ impl Architecture {
             context: size("max_position_embeddings")?,
             eps: eps.ok_or_else(|| missing("rms_norm_eps"))?,
             theta: theta.unwrap_or(10_000.0),
+            window: Window::read(config, family, inner_norms, layers)?,
             // Embedding models have no use for a head.
             tied: matches!(family, Family::Qwen3 | Family::Gemma3) && inner_norms
                 || config["tie_word_embeddings"].as_bool().unwrap_or(family == Family::Gemma3),
@@ -226,6 +232,9 @@ impl Architecture {
             writer.u32(&key("attention.key_length"), self.head_dim as u32);
             writer.u32(&key("attention.value_length"), self.head_dim as u32);
         }
+        if let Some(window) = &self.window {
+            window.write(self.family.name(), writer);
+        }
     }
 }
 
@@ -245,7 +254,7 @@ fn positive(config: &Value, key: &str) -> Result<Option<usize>, ConvertError> {
 }
 
 /// A number above 0 that may be absent or null.
-fn float(value: &Value, key: &str) -> Result<Option<f32>, ConvertError> {
+pub(super) fn float(value: &Value, key: &str) -> Result<Option<f32>, ConvertError> {
     match value {
         Value::Null => Ok(None),
         value => match value.as_f64().map(|v| v as f32).filter(|v| v.is_finite() && *v > 0.0) {
@@ -255,9 +264,8 @@ fn float(value: &Value, key: &str) -> Result<Option<f32>, ConvertError> {
     }
 }
 
-/// Refuses keys that ask for a graph that no family computes. The embedding models of BitNet, whose linear
-/// layers have `inner_norms`, see all positions in every layer, whatever their configuration says of windows.
-fn refuse_foreign(config: &Value, inner_norms: bool) -> Result<(), ConvertError> {
+/// Refuses keys that ask for a graph that no family computes.
+fn refuse_foreign(config: &Value) -> Result<(), ConvertError> {
     let rule = "asks for a graph that is not computed";
     for key in ["attn_logit_softcapping", "final_logit_softcapping"] {
         if !config[key].is_null() {
@@ -265,14 +273,11 @@ fn refuse_foreign(config: &Value, inner_norms: bool) -> Result<(), ConvertError>
         }
     }
     let rope = &config["rope_parameters"];
-    if rope.as_object().is_some_and(|rope| rope.values().any(Value::is_object)) {
+    let kinds = ["full_attention", "sliding_attention"];
+    let is_known =
+        |(kind, value): (&String, &Value)| !value.is_object() || kinds.contains(&&**kind);
+    if !rope.as_object().is_none_or(|rope| rope.iter().all(is_known)) {
         return Err(ConvertError::config("rope_parameters", "one for each type of layer", rule));
-    }
-    let window = config["sliding_window"].as_u64();
-    let is_used = config["use_sliding_window"].as_bool() != Some(false) && !inner_norms;
-    let context = config["max_position_embeddings"].as_u64();
-    if let Some(window) = window.filter(|&w| is_used && w > 0 && context.is_none_or(|c| w < c)) {
-        return Err(ConvertError::config("sliding_window", window, rule));
     }
     Ok(())
 }
@@ -423,7 +428,7 @@ mod tests {
         let cases: [(&str, Value); 12] = [
             ("sliding_window", json!(16)),
             ("final_logit_softcapping", json!(30.0)),
-            ("rope_parameters", json!({"full_attention": {"rope_theta": 1e6}})),
+            ("rope_parameters", json!({"other_attention": {"rope_theta": 1e6}})),
             ("hidden_size", json!(-256)),
             ("hidden_size", json!(1u64 << 40)),
             ("num_hidden_layers", json!(0)),
@@ -438,5 +443,8 @@ mod tests {
             let error = read(&[(key, value)]).unwrap_err().to_string();
             assert!(error.contains(key), "{key}: {error}");
         }
+        let local = json!({"sliding_attention": {"rope_type": "linear", "rope_theta": 1e4}});
+        let error = read(&[("rope_parameters", local)]).unwrap_err().to_string();
+        assert!(error.contains("rope_scaling"), "{error}");
     }
 }

@@ -1,4 +1,4 @@
-//! Floats to blocks of Q8_0 and Q6_K, by the rounding and scale search of llama.cpp's reference.
+//! Floats to blocks of Q8_0 and Q6_K: byte for byte what the reference encoders of ggml write.
 
 use half::f16;
 use trilut_kernels::float::blocks::BlockFormat;
@@ -38,7 +38,8 @@ fn q8_0(values: &[f32], out: &mut [u8]) {
 }
 
 fn q6_k(values: &[f32], out: &mut [u8]) {
-    let mut codes = [0i8; 256];
+    // Codes from 0 to 63, of which 32 is the weight 0.
+    let mut codes = [0u8; 256];
     let mut scales = [0f32; 16];
     for ((values, codes), scale) in
         values.chunks_exact(16).zip(codes.chunks_exact_mut(16)).zip(&mut scales)
@@ -58,13 +59,16 @@ fn q6_k(values: &[f32], out: &mut [u8]) {
         let scale = (inverse * scale).round_ties_even().min(127.0) as i8;
         out[192 + group] = scale as u8;
         let step = d.to_f32() * f32::from(scale);
+        if step == 0.0 {
+            // Any codes will do; ggml leaves those of the search.
+            continue;
+        }
         let place = group * 16..(group + 1) * 16;
         for (code, value) in codes[place.clone()].iter_mut().zip(&values[place]) {
-            *code = if step == 0.0 { 0 } else { nearest(value / step) };
+            *code = (nearest(value / step) + 32) as u8;
         }
     }
     for (i, code) in codes.iter().enumerate() {
-        let code = (code + 32) as u8;
         let (half, quarter, at) = (i / 128, i % 128 / 32, i % 32);
         out[half * 64 + quarter % 2 * 32 + at] |= (code & 15) << (quarter / 2 * 4);
         out[128 + half * 32 + at] |= (code >> 4) << (quarter * 2);
@@ -76,8 +80,8 @@ fn nearest(value: f32) -> i8 {
 }
 
 /// The scale of 16 values with codes from -32 to 31 that makes the error, weighted by the values'
-/// squares, the least among 19 candidates.
-fn scale_of(values: &[f32], codes: &mut [i8]) -> f32 {
+/// squares, the least among 19 candidates; and those codes.
+fn scale_of(values: &[f32], codes: &mut [u8]) -> f32 {
     let largest =
         values.iter().copied().fold(0f32, |max, v| if v.abs() > max.abs() { v } else { max });
     if largest.abs() < TINY {
@@ -94,15 +98,21 @@ fn scale_of(values: &[f32], codes: &mut [i8]) -> f32 {
         }
         (product, square)
     };
-    let (product, square) = fit(-32.0 / largest);
+    let mut chosen = -32.0 / largest;
+    let (product, square) = fit(chosen);
     let mut scale = if square > 0.0 { product / square } else { 0.0 };
     let mut best = scale * product;
     for step in (-9..=9).filter(|&step| step != 0) {
-        let (product, square) = fit(-(32.0 + 0.1 * step as f32) / largest);
+        let inverse = -(32.0 + 0.1 * step as f32) / largest;
+        let (product, square) = fit(inverse);
         if square > 0.0 && product * product > best * square {
+            chosen = inverse;
             scale = product / square;
             best = scale * product;
         }
+    }
+    for (code, value) in codes.iter_mut().zip(values) {
+        *code = (nearest(chosen * value) + 32) as u8;
     }
     scale
 }
@@ -136,6 +146,27 @@ mod tests {
         let uneven: Vec<f32> =
             values.iter().enumerate().map(|(i, v)| v * (i / 16) as f32).collect();
         assert!(error(BlockFormat::Q6K, &uneven) < 0.02);
+    }
+
+    /// Values, then what `quantize_row_q8_0_ref` and `quantize_row_q6_K_ref` of llama.cpp make of them: two
+    /// blocks of the demo model's embedding, random ones of equal and uneven groups, zeros, a lone value,
+    /// halves, large ones with zeros, and ones that f16 cannot scale.
+    const GOLDEN: &[u8] = include_bytes!("../../tests/golden/head_blocks.bin");
+
+    #[test]
+    fn bytes_are_those_of_ggml() {
+        let (values, rest) = GOLDEN.split_at(9 * 256 * 4);
+        let values: Vec<f32> = values
+            .chunks_exact(4)
+            .map(|bytes| f32::from_le_bytes(bytes.try_into().unwrap()))
+            .collect();
+        let (q8_0, q6_k) = rest.split_at(values.len() / 32 * 34);
+        for (format, golden) in [(BlockFormat::Q8_0, q8_0), (BlockFormat::Q6K, q6_k)] {
+            let mut out = vec![0; golden.len()];
+            encode(format, &values, &mut out);
+            let wrong: Vec<usize> = (0..out.len()).filter(|&at| out[at] != golden[at]).collect();
+            assert!(wrong.is_empty(), "{format:?}: bytes {wrong:?}");
+        }
     }
 
     #[test]

@@ -89,8 +89,10 @@ fn ternary<'a>(
             let stored = gguf.ternary(name, shape, &options.layouts)?;
             match stored.scales.times(separate_scale(gguf, linear)?) {
                 Scales::One(scale) => Origin::Stored { reader: stored.reader, scale },
-                Scales::Rows(_) => {
-                    let rule = "has a scale for each row: files of one scale are written";
+                scales => {
+                    let each = if let Scales::Rows(_) = scales { "row" } else { "block of a row" };
+                    let rule =
+                        format!("has a scale for each {each}: files of one scale are written");
                     return Err(ConvertError::tensor(name, rule));
                 }
             }

@@ -23,6 +23,7 @@ mod synthetic;
 mod ternary;
 mod verify;
 mod vocabulary;
+mod window;
 mod write;
 
 pub use error::ConvertError;

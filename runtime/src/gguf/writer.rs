@@ -101,6 +101,15 @@ impl GgufWriter {
         self
     }
 
+    /// Sets an array of truth values.
+    pub fn bools(&mut self, key: &str, values: &[bool]) -> &mut Self {
+        self.entry(key, 9);
+        self.metadata.extend(7u32.to_le_bytes());
+        self.metadata.extend((values.len() as u64).to_le_bytes());
+        self.metadata.extend(values.iter().map(|value| u8::from(*value)));
+        self
+    }
+
     /// Sets a text.
     pub fn str(&mut self, key: &str, value: &str) -> &mut Self {
         self.entry(key, 8);

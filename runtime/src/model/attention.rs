@@ -1,10 +1,13 @@
 //! Attention of the query heads that share a key/value head over the cached positions, in a fixed order.
 //!
-//! Positions are taken in chunks of [`CHUNK`] that begin at absolute multiples of it. Each chunk has
+//! A query sees a range of positions: those up to its own, or the last of them where a layer has a window.
+//! Positions are taken in chunks of [`CHUNK`] that end at absolute multiples of it. Each chunk has
 //! its own softmax; chunks are merged in ascending order. So a token's result does not depend on the
-//! batch, the prefill blocks or the threads, nor on the heads that are taken together.
+//! batch, the prefill blocks or the threads, nor on the heads that are taken together; and scores need
+//! the memory of one chunk, however long the text.
 
 use half::f16;
+use std::ops::Range;
 use trilut_kernels::Supported;
 use trilut_kernels::float::{attention, elementwise, softmax};
 
@@ -24,47 +27,70 @@ pub(crate) fn heads_per_task(shared: usize, heads: usize, threads: usize) -> usi
     divisors.min_by_key(|&n| (time(n), std::cmp::Reverse(n))).unwrap_or(1)
 }
 
-/// `out = softmax(scale * keys · q) · values` for each query head q of `width` in `queries`, for keys
-/// and values of `n >= 1` positions (`n x width`). `scores` holds [`SCRATCH`] values for each
-/// head, `partial` as many as `queries`.
-/// Returns whether every score is finite, or leaves `out` unfinished: softmax would give one that is not
-/// (a key beyond the range of f16) a weight of 0 or 1, and nothing after it could tell.
-#[expect(clippy::too_many_arguments, reason = "the operands of one formula")]
-pub(crate) fn attend(
-    isa: Supported,
-    queries: &[f32],
-    width: usize,
-    scale: f32,
-    keys: &[f16],
-    values: &[f16],
-    scores: &mut [f32],
-    partial: &mut [f32],
-    out: &mut [f32],
-) -> bool {
-    let heads = queries.len() / width;
-    let partial = &mut partial[..queries.len()];
-    // By head: of the chunks so far, and of one.
-    let (totals, scores) = scores[..heads * SCRATCH].split_at_mut(4 * heads);
-    let (totals, fresh) = totals.as_chunks_mut::<2>().0.split_at_mut(heads);
-    let chunks = keys.chunks(CHUNK * width).zip(values.chunks(CHUNK * width));
-    for (index, (keys, values)) in chunks.enumerate() {
-        let n = keys.len() / width;
-        let scores = &mut scores[..heads * n];
-        attention::scores_f16(isa, keys, queries, width, scores);
-        for (fresh, scores) in fresh.iter_mut().zip(scores.chunks_exact_mut(n)) {
-            let Some(total) = exponentials(isa, scores, scale) else { return false };
-            *fresh = total;
+/// Cached keys and values of one head, and how they are attended to.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Past<'a> {
+    pub(crate) isa: Supported,
+    /// Of a head.
+    pub(crate) width: usize,
+    pub(crate) scale: f32,
+    /// The position of the first of them.
+    pub(crate) first: usize,
+    /// positions x width
+    pub(crate) keys: &'a [f16],
+    /// positions x width
+    pub(crate) values: &'a [f16],
+}
+
+impl Past<'_> {
+    /// `out = softmax(scale * keys · q) · values` for each query head q in `queries`, over all positions:
+    /// at least one. `scores` holds [`SCRATCH`] values for each head, `partial` as many as `queries`.
+    /// Returns whether every score is finite, or leaves `out` unfinished: softmax would give one that is
+    /// not (a key beyond the range of f16) a weight of 0 or 1, and nothing after it could tell.
+    pub(crate) fn attend(
+        self,
+        queries: &[f32],
+        scores: &mut [f32],
+        partial: &mut [f32],
+        out: &mut [f32],
+    ) -> bool {
+        let Self { isa, width, scale, first, keys, values } = self;
+        let heads = queries.len() / width;
+        let partial = &mut partial[..queries.len()];
+        // By head: of the chunks so far, and of one.
+        let (totals, scores) = scores[..heads * SCRATCH].split_at_mut(4 * heads);
+        let (totals, fresh) = totals.as_chunks_mut::<2>().0.split_at_mut(heads);
+        for chunk in chunks(first..first + keys.len() / width) {
+            let n = chunk.len();
+            let rows = (chunk.start - first) * width..(chunk.end - first) * width;
+            let scores = &mut scores[..heads * n];
+            attention::scores_f16(isa, &keys[rows.clone()], queries, width, scores);
+            for (fresh, scores) in fresh.iter_mut().zip(scores.chunks_exact_mut(n)) {
+                let Some(total) = exponentials(isa, scores, scale) else { return false };
+                *fresh = total;
+            }
+            if chunk.start == first {
+                attention::weighted_sums_f16(isa, scores, &values[rows], width, out);
+                totals.copy_from_slice(fresh);
+                continue;
+            }
+            attention::weighted_sums_f16(isa, scores, &values[rows], width, partial);
+            merge(isa, totals, fresh, out, partial);
         }
-        if index == 0 {
-            attention::weighted_sums_f16(isa, scores, values, width, out);
-            totals.copy_from_slice(fresh);
-            continue;
-        }
-        attention::weighted_sums_f16(isa, scores, values, width, partial);
-        merge(isa, totals, fresh, out, partial);
+        divide(isa, totals, out);
+        true
     }
-    divide(isa, totals, out);
-    true
+}
+
+/// The chunks of a range of positions; the first and the last may be parts of one.
+pub(super) fn chunks(positions: Range<usize>) -> impl Iterator<Item = Range<usize>> {
+    parts(positions, CHUNK)
+}
+
+/// A range cut at the multiples of `size`.
+pub(super) fn parts(range: Range<usize>, size: usize) -> impl Iterator<Item = Range<usize>> {
+    let starts = (range.start / size * size..range.end).step_by(size);
+    starts.map(move |start| start.max(range.start)..range.end.min(start + size))
 }
 
 /// The largest score, and the sum of the exponentials relative to it.
@@ -128,7 +154,8 @@ mod tests {
             let mut out = vec![0.0; width];
             let (mut scores, mut partial) = (vec![0.0; SCRATCH], vec![0.0; width]);
             let (scores, partial) = (&mut scores, &mut partial);
-            assert!(attend(isa, &q, width, 0.3, &keys, &values, scores, partial, &mut out));
+            let past = Past { isa, width, scale: 0.3, first: 0, keys: &keys, values: &values };
+            assert!(past.attend(&q, scores, partial, &mut out));
 
             let dot = |row: &[f16]| -> f64 {
                 row.iter().zip(&q).map(|(k, q)| k.to_f64() * f64::from(*q)).sum()
@@ -146,6 +173,18 @@ mod tests {
     }
 
     #[test]
+    fn chunks_end_at_absolute_multiples() {
+        let of = |positions| -> Vec<(usize, usize)> {
+            chunks(positions).map(|chunk| (chunk.start, chunk.end)).collect()
+        };
+        assert_eq!(of(0..1), [(0, 1)]);
+        assert_eq!(of(0..600), [(0, 256), (256, 512), (512, 600)]);
+        assert_eq!(of(255..513), [(255, 256), (256, 512), (512, 513)]);
+        assert_eq!(of(300..310), [(300, 310)]);
+        assert!(of(512..512).is_empty());
+    }
+
+    #[test]
     fn heads_together_are_as_each_by_itself() {
         let isa = Cpu::detect().best();
         for width in [32, 50] {
@@ -156,13 +195,13 @@ mod tests {
                     let halves =
                         |f| (0..n * width).map(|i| f16::from_f32(wave(i, f))).collect::<Vec<_>>();
                     let (keys, values) = (halves(0.37), halves(1.3));
+                    let (keys, values) = (&keys, &values);
+                    let past = Past { isa, width, scale: 0.3, first: 100, keys, values };
                     let run = |q: &[f32]| {
                         let mut out = vec![0.0; q.len()];
                         let mut scores = vec![0.0; q.len() / width * SCRATCH];
                         let (scores, partial) = (&mut scores, &mut vec![0.0; q.len()]);
-                        assert!(attend(
-                            isa, q, width, 0.3, &keys, &values, scores, partial, &mut out
-                        ));
+                        assert!(past.attend(q, scores, partial, &mut out));
                         out
                     };
                     let alone: Vec<f32> = q.chunks_exact(width).flat_map(run).collect();
@@ -192,7 +231,9 @@ mod tests {
                 let mut keys = vec![f16::ONE; n * width];
                 keys[at * width + 5] = bad;
                 let q = vec![1.0; width];
-                assert!(!attend(isa, &q, width, 0.1, &keys, &values, scores, partial, &mut out));
+                let (keys, values) = (&keys, &values);
+                let past = Past { isa, width, scale: 0.1, first: 0, keys, values };
+                assert!(!past.attend(&q, scores, partial, &mut out));
             }
         }
     }

@@ -1,6 +1,7 @@
 //! The hyper-parameters of a model, read from the metadata of its file and checked against each other.
 
 use super::family::Family;
+use super::window::Window;
 use crate::Error;
 use crate::gguf::Gguf;
 use trilut_presets::Shape;
@@ -27,6 +28,8 @@ pub struct Config {
     pub rope_dims: usize,
     /// Base of the rope frequencies.
     pub rope_base: f64,
+    /// The layers that see only the last positions, if there are any.
+    pub window: Option<Window>,
     /// Epsilon of the norms.
     pub eps: f32,
     /// Tokens in the vocabulary.
@@ -61,16 +64,24 @@ impl Config {
             Some(vocab) => vocab,
             None => gguf.strings("tokenizer.ggml.tokens")?.len(),
         };
+        let layers = size("block_count")?;
+        let rope_base = gguf.opt_arch_f32("rope.freq_base")?.map_or(10_000.0, f64::from);
+        // One truth value for each layer: of a credible number.
+        let window = match layers {
+            1..LARGEST => Window::from_gguf(gguf, &family, layers, rope_base)?,
+            _ => None,
+        };
         let config = Self {
             family,
-            layers: size("block_count")?,
+            layers,
             hidden,
             ffn: size("feed_forward_length")?,
             heads,
             kv_heads: optional("attention.head_count_kv")?.unwrap_or(heads),
             head_dim,
             rope_dims: dimension_count.unwrap_or(head_dim),
-            rope_base: gguf.opt_arch_f32("rope.freq_base")?.map_or(10_000.0, f64::from),
+            rope_base,
+            window,
             eps: gguf.arch_f32("attention.layer_norm_rms_epsilon")?,
             vocab,
             context: size("context_length")?,
@@ -100,6 +111,7 @@ impl Config {
             head_dim: spec.head_dim,
             rope_dims: spec.head_dim,
             rope_base: f64::from(spec.rope_theta),
+            window: spec.window.map(|window| Window::from_spec(&window, spec.layers)),
             eps: spec.eps,
             vocab: spec.vocab,
             context: spec.context,
@@ -142,8 +154,11 @@ impl Config {
             let rule = "must be even and at most the head's length";
             return Err(refuse("rope.dimension_count", self.rope_dims, rule));
         }
-        if !(self.rope_base.is_finite() && self.rope_base > 0.0) {
-            return Err(refuse("rope.freq_base", self.rope_base, "must be above 0"));
+        let local = self.window.as_ref().map(|window| ("rope.freq_base_swa", window.rope_base));
+        for (key, base) in [("rope.freq_base", self.rope_base)].into_iter().chain(local) {
+            if !(base.is_finite() && base > 0.0) {
+                return Err(refuse(key, base, "must be above 0"));
+            }
         }
         if !(self.eps.is_finite() && self.eps > 0.0) {
             let rule = "must be above 0";
@@ -160,6 +175,19 @@ impl Config {
     /// Length of all key (or value) heads together.
     pub fn kv_len(&self) -> usize {
         self.kv_heads * self.head_dim
+    }
+
+    /// Whether a layer sees only the last positions.
+    pub fn is_local(&self, layer: usize) -> bool {
+        self.window.as_ref().is_some_and(|window| window.layers[layer])
+    }
+
+    /// The first position that a token at `position` sees in a layer.
+    pub fn first_seen(&self, layer: usize, position: usize) -> usize {
+        match &self.window {
+            Some(window) if window.layers[layer] => (position + 1).saturating_sub(window.positions),
+            _ => 0,
+        }
     }
 
     /// The linear layers of a block: tensor name and size, in the order of their use.
@@ -212,6 +240,7 @@ mod tests {
             head_dim: 128,
             rope_dims: 128,
             rope_base: 500_000.0,
+            window: None,
             eps: 1e-5,
             vocab: 128_256,
             context: 4096,
@@ -240,7 +269,7 @@ mod tests {
     #[test]
     fn contradictions_are_refused_by_key() {
         type Case = (&'static str, fn(&mut Config));
-        let cases: [Case; 12] = [
+        let cases: [Case; 13] = [
             ("block_count", |c| c.layers = 0),
             ("attention.head_count_kv", |c| c.kv_heads = 6),
             ("attention.head_count_kv", |c| c.kv_heads = 0),
@@ -252,6 +281,9 @@ mod tests {
             ("rope.dimension_count", |c| c.rope_dims = 130),
             ("rope.dimension_count", |c| c.rope_dims = 63),
             ("rope.freq_base", |c| c.rope_base = f64::NAN),
+            ("rope.freq_base_swa", |c| {
+                c.window = Some(Window { positions: 8, rope_base: 0.0, layers: vec![true; 30] });
+            }),
             ("attention.layer_norm_rms_epsilon", |c| c.eps = 0.0),
         ];
         for (key, spoil) in cases {

@@ -1,5 +1,6 @@
 //! What distinguishes the graphs of the model families: each is this data, and one forward pass follows it.
 
+use super::window::Alternation;
 use crate::Error;
 use crate::gguf::{Gguf, Value};
 use trilut_kernels::float::rope::Form;
@@ -22,6 +23,8 @@ pub struct Family {
     pub post_norms: bool,
     /// Whether embeddings are multiplied with the square root of their length.
     pub scaled_embedding: bool,
+    /// Which layers have the file's window, where the file does not say.
+    pub alternation: Option<Alternation>,
 }
 
 /// A graph without any of the choices: that of Llama.
@@ -33,13 +36,16 @@ const PLAIN: Family = Family {
     head_norms: false,
     post_norms: false,
     scaled_embedding: false,
+    alternation: None,
 };
 
 /// The families by architecture, as far as that tells.
 ///
 /// BitNet b1.58 2B-4T alone has relu²; the models of 1bitLLM, whose architecture is `bitnet`, have SiLU.
 /// Files of architecture `llama` have their query and key rows in an order that goes with interleaved
-/// rope. Gemma's own norms are stored with the 1 that it adds to them.
+/// rope. Gemma's own norms are stored with the 1 that it adds to them, by llama.cpp's converter (`norm_shift`
+/// in conversion/gemma.py) as by that of the BitNet embedding models
+/// (utils/convert-bitnet-embedding-to-gguf.py), which leaves the norms inside linear layers as they are.
 const FAMILIES: &[(&str, Family)] = &[
     ("bitnet-b1.58", Family { activation: Activation::Relu2, sub_norms: true, ..PLAIN }),
     ("bitnet-25", Family { activation: Activation::Relu2, sub_norms: true, ..PLAIN }),
@@ -53,6 +59,7 @@ const FAMILIES: &[(&str, Family)] = &[
             head_norms: true,
             post_norms: true,
             scaled_embedding: true,
+            alternation: Some(Alternation { period: 6, rope_base: 10_000 }),
             ..PLAIN
         },
     ),
@@ -61,7 +68,6 @@ const FAMILIES: &[(&str, Family)] = &[
 /// Keys, without the architecture, that change a graph in ways that are not computed, and the values that
 /// do not.
 const FOREIGN: &[(&str, Foreign)] = &[
-    ("attention.sliding_window", Foreign::Window),
     ("attention.causal", Foreign::Unless(1.0)),
     ("attention.scale", Foreign::Unless(0.0)),
     ("attn_logit_softcapping", Foreign::Unless(0.0)),
@@ -81,8 +87,6 @@ enum Foreign {
     Unless(f64),
     /// When it is this word.
     UnlessWord(&'static str),
-    /// When it is no shorter than the context, or 0.
-    Window,
 }
 
 impl Family {
@@ -104,9 +108,6 @@ impl Family {
             let Some(value) = gguf.value(&full) else { continue };
             let is_harmless = match (harmless, number(value)) {
                 (Foreign::Unless(neutral), Some(value)) => value == *neutral,
-                (Foreign::Window, Some(value)) => {
-                    value == 0.0 || value >= f64::from(gguf.arch_u32("context_length")?)
-                }
                 (Foreign::UnlessWord(word), None) => matches!(value, Value::Str(v) if v == *word),
                 // Of a type that nobody is known to write.
                 _ => false,

@@ -8,12 +8,13 @@
 //! a gemm kernel, in tiles, the layers that share an input stacked into one matrix. Each value is computed
 //! by one fixed sequence of operations, whatever the batch, the threads, the kernels and the ISA.
 
-use super::attention::{attend, heads_per_task};
+use super::attention::{Past, heads_per_task};
 use super::linear::Linear;
-use super::passage::{Passage, Token, passages};
+use super::passage::{Token, passages};
 use super::scratch::{Input, ScratchParts};
 use super::stack::{Order, Outputs, PrefillChoice, Stack};
 use super::weights::{Block, Entry, Weights};
+use super::window::Ropes;
 use super::{Config, Row};
 use crate::cache::Layout;
 use crate::trace::Trace;
@@ -21,7 +22,7 @@ use half::f16;
 use std::ops::Range;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, Ordering};
-use trilut_kernels::float::{elementwise, norm, reduce, rope::Rope};
+use trilut_kernels::float::{elementwise, norm, reduce};
 use trilut_kernels::pool::{Parts, Worker};
 use trilut_kernels::{Panel, Supported, Tile};
 use trilut_presets::models::Activation;
@@ -41,7 +42,7 @@ pub(crate) struct Forward<'a, 't> {
     pub(crate) stacks: &'a [PrefillChoice],
     /// Tokens from which on a batch is run as a prompt.
     pub(crate) least_prompt: usize,
-    pub(crate) rope: &'a Rope,
+    pub(crate) ropes: &'a Ropes,
     pub(crate) isa: Supported,
     pub(crate) rows: &'a [Row],
     pub(crate) cache: Layout,
@@ -102,14 +103,14 @@ impl Forward<'_, '_> {
 
         // Queries are turned in place; keys and values go to the cache as f16. Heads are normed first where
         // the family does.
-        let norms = block.head_norms.as_ref();
+        let (norms, rope) = (block.head_norms.as_ref(), self.ropes.of(config, layer));
         for unit in worker.share(self.rows.len() * heads, 1) {
             // SAFETY: an own head of a token's query.
             let q = unsafe { scratch.q.get_mut(at(unit, head_dim)) };
             if let Some([norm, _]) = norms {
                 self.norm_in_place(worker, norm, q);
             }
-            self.rope.rotate(self.isa, self.rows[unit / heads].position, q);
+            rope.rotate(self.isa, self.rows[unit / heads].position, q);
         }
         for unit in worker.share(self.rows.len() * kv_heads, 1) {
             let (row, head) = (self.rows[unit / kv_heads], unit % kv_heads);
@@ -128,7 +129,7 @@ impl Forward<'_, '_> {
             if let Some([_, norm]) = norms {
                 self.norm_in_place(worker, norm, k);
             }
-            self.rope.rotate(self.isa, row.position, k);
+            rope.rotate(self.isa, row.position, k);
             elementwise::narrow_f16(self.isa, k, key);
             elementwise::narrow_f16(self.isa, v, value);
         }
@@ -149,7 +150,6 @@ impl Forward<'_, '_> {
     /// heads = attention(q, keys, values), a token at a time
     fn attend_tokens(&self, worker: &Worker, layer: usize) {
         let (&Config { heads, kv_heads, head_dim, .. }, scratch) = (self.config, &self.scratch);
-        let scale = 1.0 / (head_dim as f32).sqrt();
         // SAFETY: the worker's own.
         let own = unsafe { &mut scratch.own.get_mut(at(worker.index, 1))[0] };
         let shared = heads / kv_heads;
@@ -158,18 +158,11 @@ impl Forward<'_, '_> {
         // Dealt in turn: later tokens see more, so even parts in their order would be uneven work.
         for unit in (worker.index..self.rows.len() * groups).step_by(worker.threads) {
             let (row, kv_head) = (self.rows[unit / groups], unit % groups * group / shared);
-            let seen = self.cache.range(row.sequence, layer, kv_head, 0..row.position + 1);
-            // SAFETY: queries and cache are complete; the output is own heads of a token.
-            let (q, keys, values, out) = unsafe {
-                (
-                    scratch.q.get(at(unit, width)),
-                    self.keys.get(seen.clone()),
-                    self.values.get(seen),
-                    scratch.heads.get_mut(at(unit, width)),
-                )
-            };
-            let (scores, partial) = (&mut own.scores, &mut own.partial);
-            let finite = attend(self.isa, q, head_dim, scale, keys, values, scores, partial, out);
+            let past = self.past(layer, row.sequence, kv_head, self.seen(layer, row));
+            // SAFETY: queries are complete; the output is own heads of a token.
+            let (q, out) =
+                unsafe { (scratch.q.get(at(unit, width)), scratch.heads.get_mut(at(unit, width))) };
+            let finite = past.attend(q, &mut own.scores, &mut own.partial, out);
             self.check(finite);
         }
     }
@@ -183,22 +176,40 @@ impl Forward<'_, '_> {
         // Dealt in turn, as single tokens are.
         for unit in (worker.index..passages.len() * kv_heads).step_by(worker.threads) {
             let (passage, kv_head) = (passages[unit / kv_heads].clone(), unit % kv_heads);
-            let last = self.rows[passage.end - 1];
-            let seen = self.cache.range(last.sequence, layer, kv_head, 0..last.position + 1);
-            // SAFETY: the cache is complete.
-            let (keys, values) = unsafe { (self.keys.get(seen.clone()), self.values.get(seen)) };
+            let (first, last) = (self.rows[passage.start], self.rows[passage.end - 1]);
+            let seen = self.seen(layer, first).start..self.seen(layer, last).end;
+            let past = self.past(layer, first.sequence, kv_head, seen);
             let token = |t: usize| {
                 let place = at(t * kv_heads + kv_head, width);
                 // SAFETY: queries are complete; the output is own heads of a token.
                 let (queries, out) =
                     unsafe { (scratch.q.get(place.clone()), scratch.heads.get_mut(place)) };
-                Token { queries, out, seen: self.rows[t].position + 1 }
+                Token { queries, out, seen: self.seen(layer, self.rows[t]) }
             };
             let mut tokens: Vec<_> = passage.map(token).collect();
-            let scale = 1.0 / (head_dim as f32).sqrt();
-            let passage = Passage { isa: self.isa, width: head_dim, scale, keys, values };
-            self.check(passage.attend(&mut tokens, &mut own.passage));
+            self.check(past.attend_each(&mut tokens, &mut own.passage));
         }
+    }
+
+    /// The positions that a token sees in a layer.
+    fn seen(&self, layer: usize, row: Row) -> Range<usize> {
+        self.config.first_seen(layer, row.position)..row.position + 1
+    }
+
+    /// The keys and values of `positions` of a head.
+    fn past(
+        &self,
+        layer: usize,
+        sequence: usize,
+        kv_head: usize,
+        positions: Range<usize>,
+    ) -> Past<'_> {
+        let (width, first) = (self.config.head_dim, positions.start);
+        let scale = 1.0 / (width as f32).sqrt();
+        let place = self.cache.range(sequence, layer, kv_head, positions);
+        // SAFETY: the cache is complete.
+        let (keys, values) = unsafe { (self.keys.get(place.clone()), self.values.get(place)) };
+        Past { isa: self.isa, width, scale, first, keys, values }
     }
 
     /// h += ffn_down(activation(gate) * up) with gate, up of norm(h); the product, and what is added to h,
@@ -243,7 +254,7 @@ impl Forward<'_, '_> {
             let (n, len) = (inputs.len(), rows.len());
             let sums = &mut own.sums[..linears.len() * n * len];
             for (linear, sums) in linears.iter().zip(sums.chunks_exact_mut(n * len)) {
-                linear.sums(inputs, rows.clone(), sums);
+                linear.sums(inputs, rows.clone(), sums, &mut own.group_sums);
             }
             let up = &mut own.floats[..len];
             for (t, input) in inputs.iter().enumerate() {
@@ -296,7 +307,7 @@ impl Forward<'_, '_> {
         let (own, tiles, amax) = unsafe {
             (
                 &mut self.scratch.own.get_mut(at(worker.index, 1))[0],
-                self.scratch.tiles.get(0..stack.choice.tiles(n).count()),
+                self.scratch.tiles.get(0..stack.choice.tiles(n).count() * stack.groups()),
                 self.scratch.amax.get(0..n),
             )
         };
@@ -378,12 +389,15 @@ impl Forward<'_, '_> {
             }
             input.amax = input.activations.quantise(self.isa, x);
             self.check(input.amax.is_finite());
+            if let Some(inputs) = stack.group_inputs() {
+                input.split(inputs);
+            }
             if self.is_prompt() {
                 // SAFETY: an own token.
                 let amax = unsafe { scratch.amax.get_mut(at(t, 1)) };
                 amax[0] = input.amax;
             } else {
-                stack.linears.iter().for_each(|linear| linear.prepare(&mut input.activations, n));
+                stack.linears.iter().for_each(|linear| linear.prepare(input, n));
             }
         }
         if alone {
@@ -395,12 +409,15 @@ impl Forward<'_, '_> {
         let inputs = unsafe { scratch.inputs.get(0..n) };
         if self.is_prompt() {
             let tiles: Vec<_> = stack.choice.tiles(n).collect();
-            for index in worker.share(tiles.len(), 1) {
-                let (tokens, kernel) = &tiles[index];
+            for index in worker.share(tiles.len() * stack.groups(), 1) {
+                let (group, (tokens, kernel)) = (index / tiles.len(), &tiles[index % tiles.len()]);
                 // SAFETY: an own tile.
                 let tile = unsafe { &mut scratch.tiles.get_mut(at(index, 1))[0] };
-                let tokens = inputs[tokens.clone()].iter().map(|input| &input.activations);
-                kernel.arrange(tile, tokens);
+                let inputs = inputs[tokens.clone()].iter();
+                match stack.group_inputs() {
+                    None => kernel.arrange(tile, inputs.map(|input| &input.activations)),
+                    Some(_) => kernel.arrange(tile, inputs.map(|input| &input.parts[group])),
+                }
             }
             worker.barrier();
         }
@@ -428,7 +445,7 @@ impl Forward<'_, '_> {
         for (linear, out) in stack.linears.iter().zip(outs) {
             for rows in self.row_blocks(worker, linear) {
                 let sums = &mut own.sums[..inputs.len() * rows.len()];
-                linear.sums(inputs, rows.clone(), sums);
+                linear.sums(inputs, rows.clone(), sums, &mut own.group_sums);
                 let each = inputs.iter().zip(sums.chunks_exact(rows.len()));
                 for (t, (input, sums)) in each.enumerate() {
                     // SAFETY: own rows of a token.
@@ -484,7 +501,7 @@ impl Forward<'_, '_> {
         for rows in self.row_blocks(worker, linear) {
             let sums = &mut own.sums[..inputs.len() * rows.len()];
             let floats = &mut own.floats[..rows.len()];
-            linear.sums(inputs, rows.clone(), sums);
+            linear.sums(inputs, rows.clone(), sums, &mut own.group_sums);
             for (t, (input, sums)) in inputs.iter().zip(sums.chunks_exact(rows.len())).enumerate() {
                 linear.floats(rows.clone(), sums, input.amax, floats);
                 // SAFETY: own rows of a token.

@@ -1,6 +1,7 @@
 //! A ternary linear layer: packed weights, their scale, and the kernels and tiles that were chosen.
 
 use super::batch::BatchChoice;
+use super::groups::Groups;
 use super::scratch::Input;
 use crate::ternary::Scales;
 use std::ops::Range;
@@ -37,6 +38,19 @@ impl Choice {
         let (kernel, tile, reason) = Self::pick(shape, format, threads, plan, cpu);
         let batch = BatchChoice::make(shape, &kernel, threads, plan, cpu);
         Self { shape, kernel, tile, reason, batch }
+    }
+
+    /// The default kernel for the groups of `inputs` inputs that a layer of `shape` has scales for.
+    pub(crate) fn of_groups(
+        shape: Shape,
+        inputs: usize,
+        format: Option<Format>,
+        threads: usize,
+        cpu: &Cpu,
+    ) -> Self {
+        let part = Shape { m: shape.m, k: inputs };
+        let reason = format!("default, for each {inputs} inputs with a scale of their own");
+        Self { shape, reason, ..Self::make(part, format, threads, None, cpu) }
     }
 
     fn pick(
@@ -92,46 +106,85 @@ impl Choice {
     }
 }
 
+/// The weights of a linear layer and what they are multiplied with.
+#[derive(Debug)]
+enum Weights {
+    /// With one scale, or one for each row.
+    Whole(Packed, Scales),
+    /// With one for each group of inputs.
+    Groups(Groups),
+}
+
 /// One linear layer, ready to run.
 #[derive(Debug)]
 pub(crate) struct Linear {
-    weights: Packed,
-    scales: Scales,
+    weights: Weights,
     kernel: Runnable,
     tile: Tile,
     batch: BatchChoice,
 }
 
 impl Linear {
-    /// `weights` must be in the layout of the chosen kernel.
+    /// `weights` must be in the layout of the chosen kernel, `scales` one or one for each row.
     pub(crate) fn new(weights: Packed, scales: Scales, choice: &Choice) -> Self {
-        Self {
-            weights,
-            scales,
-            kernel: choice.kernel,
-            tile: choice.tile,
-            batch: choice.batch.clone(),
+        Self::of(Weights::Whole(weights, scales), choice)
+    }
+
+    /// A layer with a scale for each group of inputs.
+    pub(crate) fn of_groups(groups: Groups) -> Self {
+        let choice = groups.choice().clone();
+        Self::of(Weights::Groups(groups), &choice)
+    }
+
+    fn of(weights: Weights, choice: &Choice) -> Self {
+        let Choice { kernel, tile, batch, .. } = choice.clone();
+        Self { weights, kernel, tile, batch }
+    }
+
+    fn shape(&self) -> Shape {
+        match &self.weights {
+            Weights::Whole(weights, _) => weights.shape(),
+            Weights::Groups(groups) => groups.shape(),
         }
     }
 
     /// Outputs of the layer.
     pub(crate) fn m(&self) -> usize {
-        self.weights.shape().m
+        self.shape().m
     }
 
     /// Inputs of the layer.
     pub(crate) fn k(&self) -> usize {
-        self.weights.shape().k
+        self.shape().k
     }
 
-    /// The weights as kernels take them.
-    pub(crate) fn weights(&self) -> PackedView<'_> {
-        self.weights.view()
+    /// The groups of inputs with scales of their own, if the layer has such.
+    pub(crate) fn groups(&self) -> Option<&Groups> {
+        match &self.weights {
+            Weights::Whole(..) => None,
+            Weights::Groups(groups) => Some(groups),
+        }
     }
 
-    /// What a row's sum is multiplied with, besides the activations' scale.
-    pub(crate) fn scale(&self, row: usize) -> f32 {
-        self.scales.row(row)
+    /// The weights as kernels take them: all of them, or those of a group.
+    pub(crate) fn weights(&self, group: usize) -> PackedView<'_> {
+        match &self.weights {
+            Weights::Whole(weights, _) => weights.view(),
+            Weights::Groups(groups) => groups.weights(group),
+        }
+    }
+
+    /// The scales of some rows from `first` on; not of a layer of groups.
+    pub(crate) fn write_scales(&self, first: usize, out: &mut [f32]) {
+        match &self.weights {
+            Weights::Whole(_, Scales::One(scale)) => out.fill(*scale),
+            Weights::Whole(_, Scales::Rows(scales)) => {
+                out.copy_from_slice(&scales[first..first + out.len()]);
+            }
+            Weights::Whole(_, Scales::Groups { .. }) | Weights::Groups(_) => {
+                unreachable!("groups have totals")
+            }
+        }
     }
 
     /// Run-time loop bounds of what runs `n` tokens.
@@ -141,40 +194,86 @@ impl Linear {
 
     /// Bytes that one pass over the weights reads.
     pub(crate) fn bytes(&self) -> usize {
-        self.weights.view().bytes().len()
+        match &self.weights {
+            Weights::Whole(weights, _) => weights.view().bytes().len(),
+            Weights::Groups(groups) => groups.bytes(),
+        }
     }
 
     /// Makes the form of a token's activations that is read when `n` tokens run at once.
-    pub(crate) fn prepare(&self, activations: &mut Activations, n: usize) {
-        match self.batch.kernel {
-            Some(kernel) if n > 1 => activations.prepare(kernel.activation()),
-            _ => activations.prepare(self.kernel.activation()),
+    pub(crate) fn prepare(&self, input: &mut Input, n: usize) {
+        let form = match self.batch.kernel {
+            Some(kernel) if n > 1 => kernel.activation(),
+            _ => self.kernel.activation(),
+        };
+        match self.groups() {
+            None => input.activations.prepare(form),
+            Some(_) => input.parts.iter_mut().for_each(|part| part.prepare(form)),
         }
     }
 
-    /// The exact sums of some rows for all tokens, token by token: at once for a small batch, else one after
-    /// the other. `sums` holds as many values as that takes.
+    /// What [`Linear::floats`] makes outputs of, for some rows and all tokens, token by token: the exact sums,
+    /// or, of a layer of groups, the bits of their totals. `sums` holds as many values as that takes;
+    /// `group_sums` is room to work in.
     ///
     /// # Panics
     /// When the activations are not prepared or of another length, or the rows do not fit.
-    pub(crate) fn sums(&self, inputs: &[Input], rows: Range<usize>, sums: &mut [i32]) {
-        let view = self.weights.view();
-        let tokens = inputs.iter().map(|input| &input.activations);
-        if inputs.len() > 1 && self.batch.sums(view, tokens, rows.clone(), sums) {
+    pub(crate) fn sums(
+        &self,
+        inputs: &[Input],
+        rows: Range<usize>,
+        sums: &mut [i32],
+        group_sums: &mut Vec<i32>,
+    ) {
+        let groups = match &self.weights {
+            Weights::Whole(weights, _) => {
+                let tokens = inputs.iter().map(|input| &input.activations);
+                return self.part_sums(weights.view(), tokens, rows, sums);
+            }
+            Weights::Groups(groups) => groups,
+        };
+        let totals: &mut [f32] = bytemuck::cast_slice_mut(sums);
+        totals.fill(0.0);
+        group_sums.resize(totals.len(), 0);
+        for group in 0..groups.count() {
+            let tokens = inputs.iter().map(|input| &input.parts[group]);
+            self.part_sums(groups.weights(group), tokens, rows.clone(), group_sums);
+            groups.add_tokens(group, rows.clone(), group_sums, totals);
+        }
+    }
+
+    /// The exact sums of some rows of a matrix for all tokens, token by token: at once for a small batch,
+    /// else one after the other.
+    fn part_sums<'a>(
+        &self,
+        view: PackedView<'_>,
+        tokens: impl ExactSizeIterator<Item = &'a Activations> + Clone,
+        rows: Range<usize>,
+        sums: &mut [i32],
+    ) {
+        if tokens.len() > 1 && self.batch.sums(view, tokens.clone(), rows.clone(), sums) {
             return;
         }
-        for (input, sums) in inputs.iter().zip(sums.chunks_exact_mut(rows.len())) {
-            let done = self.kernel.gemv(view, &input.activations, rows.clone(), self.tile, sums);
+        for (activations, sums) in tokens.zip(sums.chunks_exact_mut(rows.len())) {
+            let done = self.kernel.gemv(view, activations, rows.clone(), self.tile, sums);
             if let Err(error) = done {
                 unreachable!("the kernel was chosen for these weights: {error}");
             }
         }
     }
 
-    /// `y` of some rows of a token from their sums: [`reference::dequantise`].
+    /// `y` of some rows of a token from what [`Linear::sums`] left.
     pub(crate) fn floats(&self, rows: Range<usize>, sums: &[i32], amax: f32, out: &mut [f32]) {
-        for ((out, &sum), row) in out.iter_mut().zip(sums).zip(rows) {
-            *out = reference::dequantise(sum, self.scale(row), amax);
+        if self.groups().is_some() {
+            let totals: &[f32] = bytemuck::cast_slice(sums);
+            for (out, &total) in out.iter_mut().zip(totals) {
+                *out = reference::dequantise_total(total, amax);
+            }
+            return;
+        }
+        self.write_scales(rows.start, out);
+        for (out, &sum) in out.iter_mut().zip(sums) {
+            *out = reference::dequantise(sum, *out, amax);
         }
     }
 }

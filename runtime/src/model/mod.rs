@@ -11,12 +11,14 @@ mod batch;
 mod config;
 mod family;
 mod forward;
+mod groups;
 mod linear;
 mod matrix;
 mod passage;
 mod scratch;
 mod stack;
 mod weights;
+mod window;
 
 pub use batch::BatchChoice;
 pub use config::Config;
@@ -24,6 +26,7 @@ pub use family::Family;
 pub use linear::Choice;
 pub use stack::PrefillChoice;
 pub use weights::Load;
+pub use window::{Alternation, Window};
 
 use crate::gguf::{Gguf, TernaryLayouts};
 use crate::tokenizer::Tokenizer;
@@ -33,11 +36,11 @@ use scratch::Scratch;
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
-use trilut_kernels::float::rope::Rope;
 use trilut_kernels::pool::{Parts, Pool, default_threads};
 use trilut_kernels::{Cpu, Format};
 use trilut_presets::Plan;
 use weights::Weights;
+use window::Ropes;
 
 /// The most threads that are accepted.
 pub(crate) const MOST_THREADS: usize = 1024;
@@ -107,7 +110,7 @@ pub struct State {
     cache: Cache,
     scratch: Scratch,
     /// Tables up to the furthest position so far.
-    rope: Rope,
+    ropes: Ropes,
     /// The sizes of the model it was made for.
     config: Config,
 }
@@ -172,7 +175,7 @@ impl Model {
         // Before the weights, which take their time.
         Cache::check(&config, 1, context)?;
         let cpu = options.cpu.clone().unwrap_or_else(Cpu::detect);
-        let choices = config
+        let mut choices = config
             .linears()
             .map(|(_, shape)| Choice::make(shape, options.format, threads, options.plan, &cpu));
         let stacks = config
@@ -182,7 +185,7 @@ impl Model {
             .collect();
         // Side by side: neither uses all cores all the time.
         let (weights, tokenizer) = rayon::join(
-            || Weights::load(gguf, &config, &choices, options.load, &options.layouts),
+            || Weights::load(gguf, &config, &choices, threads, &cpu, options),
             || Tokenizer::from_gguf(gguf),
         );
         let tokenizer = tokenizer?;
@@ -192,6 +195,12 @@ impl Model {
             return Err(Error::Vocabulary { tokenizer, model });
         }
         let weights = weights?;
+        // What runs groups of inputs is another kernel; each block has the same layers.
+        for (choice, linear) in choices.iter_mut().zip(weights.blocks[0].linears()) {
+            if let Some(groups) = linear.groups() {
+                *choice = groups.choice().clone();
+            }
+        }
         let (load, pool) = (options.load, Pool::new(threads));
         match load {
             Load::Map => gguf.release_metadata(),
@@ -270,8 +279,7 @@ impl Model {
     pub fn state(&self, sequences: usize) -> Result<State, Error> {
         let config = self.inner.config.clone();
         let cache = Cache::new(&config, sequences, self.inner.context)?;
-        let rope = Rope::new(0, config.rope_dims, config.rope_base).form(config.family.rope);
-        Ok(State { cache, scratch: Scratch::default(), rope, config })
+        Ok(State { cache, scratch: Scratch::default(), ropes: Ropes::new(&config), config })
     }
 
     /// Runs a batch of tokens and returns the wanted logits, `vocab` for each row that wants them, in
@@ -322,10 +330,10 @@ impl Model {
     ) -> Result<(), Error> {
         let Inner { config, weights, stacks, least_prompt, cpu, pool, .. } = &*self.inner;
         let lengths = self.check(state, rows)?;
-        let State { cache, scratch, rope, .. } = state;
-        rope.grow(lengths.iter().copied().max().unwrap_or(0));
+        let State { cache, scratch, ropes, .. } = state;
+        ropes.grow(lengths.iter().copied().max().unwrap_or(0));
         let wanted = rows.iter().filter(|row| row.logits && head).count();
-        scratch.resize(config, pool.threads(), rows.len(), wanted);
+        scratch.resize(config, pool.threads(), rows.len(), wanted, weights.groups);
         let trace = trace.map(Mutex::new);
         let (layout, keys, values) = cache.parts();
         let pass = Forward {
@@ -333,7 +341,7 @@ impl Model {
             weights,
             stacks,
             least_prompt: *least_prompt,
-            rope,
+            ropes,
             isa: cpu.best(),
             rows,
             cache: layout,

@@ -2,15 +2,14 @@
 //!
 //! Most of what they see they see together, so a few keys and values at a time are widened to f32 once
 //! and stay in the nearest cache while the heads of all tokens pass over them. Each head's result is
-//! that of [`attend`](super::attention::attend) for it alone, bit for bit.
+//! that of [`Past::attend`] for it alone, bit for bit.
 
 use super::Row;
-use super::attention::{CHUNK, Total, divide, exponentials, merge};
+use super::attention::{CHUNK, Past, Total, chunks, divide, exponentials, merge, parts};
 use bytemuck::cast_slice_mut;
-use half::f16;
 use std::ops::Range;
+use trilut_kernels::AlignedBytes;
 use trilut_kernels::float::{attention, elementwise};
-use trilut_kernels::{AlignedBytes, Supported};
 
 /// The most tokens of a passage.
 const MOST_TOKENS: usize = 32;
@@ -44,8 +43,16 @@ pub(crate) struct Token<'a> {
     pub(crate) queries: &'a [f32],
     /// Each head's result.
     pub(crate) out: &'a mut [f32],
-    /// The positions that it sees, of those that are given.
-    pub(crate) seen: usize,
+    /// The positions that it sees.
+    pub(crate) seen: Range<usize>,
+}
+
+impl Token<'_> {
+    /// Those of some positions that it sees, if there are any.
+    fn sees(&self, positions: &Range<usize>) -> Option<Range<usize>> {
+        let seen = self.seen.start.max(positions.start)..self.seen.end.min(positions.end);
+        Some(seen).filter(|seen| !seen.is_empty())
+    }
 }
 
 /// What a worker needs to attend; kept from one passage to the next. All begin at cache lines: loads that
@@ -75,25 +82,16 @@ fn floats(buffer: &mut AlignedBytes, len: usize) -> &mut [f32] {
     cast_slice_mut(buffer)
 }
 
-/// The operands of attention that all passages share.
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct Passage<'a> {
-    pub(crate) isa: Supported,
-    /// Of a head.
-    pub(crate) width: usize,
-    pub(crate) scale: f32,
-    /// positions x width
-    pub(crate) keys: &'a [f16],
-    /// positions x width
-    pub(crate) values: &'a [f16],
-}
-
-impl Passage<'_> {
-    /// `out = softmax(scale * keys · q) · values` for each query head q of each token, over the positions
-    /// that the token sees: at least one, and more than the tokens before it. Returns whether every score
-    /// is finite, or leaves the results unfinished.
-    pub(crate) fn attend(self, tokens: &mut [Token<'_>], scratch: &mut PassageScratch) -> bool {
-        let Self { isa, width, scale, keys, values } = self;
+impl Past<'_> {
+    /// [`Past::attend`] for each token, over the positions that it sees: at least one of those that are
+    /// given, and neither beginning nor ending before those of the token before it. Returns whether every
+    /// score is finite, or leaves the results unfinished.
+    pub(crate) fn attend_each(
+        self,
+        tokens: &mut [Token<'_>],
+        scratch: &mut PassageScratch,
+    ) -> bool {
+        let Self { isa, width, scale, first, keys, values } = self;
         let size = tokens[0].queries.len();
         let heads = size / width;
         let PassageScratch { wide, queries, scores, partial, totals, fresh } = scratch;
@@ -106,64 +104,67 @@ impl Passage<'_> {
         for (token, queries) in tokens.iter().zip(queries.chunks_exact_mut(size)) {
             queries.copy_from_slice(token.queries);
         }
-        for chunk in (0..keys.len() / width).step_by(CHUNK) {
-            let end = (keys.len() / width).min(chunk + CHUNK);
-            // How many of the positions from `start` on a token sees.
-            let seen = |token: &Token<'_>, start: usize| token.seen.saturating_sub(start);
-            for start in (chunk..end).step_by(POSITIONS) {
-                let stop = end.min(start + POSITIONS);
-                let wide = &mut wide[..(stop - start) * width];
-                elementwise::widen_f16(isa, &keys[start * width..stop * width], wide);
-                let scores = &mut scores[start - chunk..];
-                // What the first token sees whole, all do.
-                if tokens[0].seen >= stop {
+        // What the last token sees first and the first one last, all see.
+        let (begin, end) = (tokens[0].seen.start, tokens[tokens.len() - 1].seen.end);
+        let (all_from, all_to) = (tokens[tokens.len() - 1].seen.start, tokens[0].seen.end);
+        let by_all = |part: &Range<usize>| all_from <= part.start && part.end <= all_to;
+        for chunk in chunks(begin..end) {
+            // Scores lie where their position is in the chunk.
+            let origin = chunk.start / CHUNK * CHUNK;
+            for part in parts(chunk.clone(), POSITIONS) {
+                let wide = &mut wide[..part.len() * width];
+                let stored = &keys[(part.start - first) * width..(part.end - first) * width];
+                elementwise::widen_f16(isa, stored, wide);
+                if by_all(&part) {
+                    let scores = &mut scores[part.start - origin..];
                     attention::scores_f32(isa, wide, queries, width, scores, CHUNK);
                     continue;
                 }
-                let each = queries.chunks_exact(size).zip(scores.chunks_mut(heads * CHUNK));
+                let each = queries.chunks_exact(size).zip(scores.chunks_exact_mut(heads * CHUNK));
                 for (token, (queries, scores)) in tokens.iter().zip(each) {
-                    let n = seen(token, start).min(stop - start);
-                    attention::scores_f32(isa, &wide[..n * width], queries, width, scores, CHUNK);
+                    let Some(seen) = token.sees(&part) else { continue };
+                    let wide = &wide[(seen.start - part.start) * width..][..seen.len() * width];
+                    let scores = &mut scores[seen.start - origin..];
+                    attention::scores_f32(isa, wide, queries, width, scores, CHUNK);
                 }
             }
             let each = fresh.chunks_exact_mut(heads).zip(scores.chunks_exact_mut(heads * CHUNK));
             for (token, (fresh, scores)) in tokens.iter().zip(each) {
-                let n = seen(token, chunk).min(CHUNK);
-                if n == 0 {
-                    continue;
-                }
+                let Some(seen) = token.sees(&chunk) else { continue };
                 for (fresh, scores) in fresh.iter_mut().zip(scores.chunks_exact_mut(CHUNK)) {
-                    let Some(total) = exponentials(isa, &mut scores[..n], scale) else {
-                        return false;
-                    };
+                    let scores = &mut scores[seen.start - origin..seen.end - origin];
+                    let Some(total) = exponentials(isa, scores, scale) else { return false };
                     *fresh = total;
                 }
             }
             partial.fill(0.0);
-            for start in (chunk..end).step_by(POSITIONS) {
-                let stop = end.min(start + POSITIONS);
-                let wide = &mut wide[..(stop - start) * width];
-                elementwise::widen_f16(isa, &values[start * width..stop * width], wide);
-                let weights = &scores[start - chunk..];
-                if tokens[0].seen >= stop {
+            for part in parts(chunk.clone(), POSITIONS) {
+                let wide = &mut wide[..part.len() * width];
+                let stored = &values[(part.start - first) * width..(part.end - first) * width];
+                elementwise::widen_f16(isa, stored, wide);
+                if by_all(&part) {
+                    let weights = &scores[part.start - origin..];
                     attention::add_weighted_f32(isa, weights, CHUNK, wide, width, partial);
                     continue;
                 }
-                let each = partial.chunks_exact_mut(size).zip(weights.chunks(heads * CHUNK));
+                let each = partial.chunks_exact_mut(size).zip(scores.chunks_exact(heads * CHUNK));
                 for (token, (partial, weights)) in tokens.iter().zip(each) {
-                    let n = seen(token, start).min(stop - start);
-                    let rows = &wide[..n * width];
+                    let Some(seen) = token.sees(&part) else { continue };
+                    let rows = &wide[(seen.start - part.start) * width..][..seen.len() * width];
+                    let weights = &weights[seen.start - origin..];
                     attention::add_weighted_f32(isa, weights, CHUNK, rows, width, partial);
                 }
             }
             let totals = totals.chunks_exact_mut(heads).zip(fresh.chunks_exact(heads));
             let each = totals.zip(partial.chunks_exact_mut(size));
             for (token, ((totals, fresh), partial)) in tokens.iter_mut().zip(each) {
-                if chunk == 0 {
-                    token.out.copy_from_slice(partial);
-                    totals.copy_from_slice(fresh);
-                } else if token.seen > chunk {
-                    merge(isa, totals, fresh, token.out, partial);
+                match token.sees(&chunk) {
+                    Some(seen) if seen.start == token.seen.start => {
+                        token.out.copy_from_slice(partial);
+                        totals.copy_from_slice(fresh);
+                    }
+                    Some(_) => merge(isa, totals, fresh, token.out, partial),
+                    None => {}
                 }
             }
         }
@@ -177,7 +178,8 @@ impl Passage<'_> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::model::attention::{SCRATCH, attend};
+    use crate::model::attention::SCRATCH;
+    use half::f16;
     use trilut_kernels::Cpu;
 
     fn row(sequence: usize, position: usize) -> Row {
@@ -207,7 +209,21 @@ mod tests {
         let wave = |i: usize, f: f32| (i as f32 * f).sin() * 2.0;
         let mut scratch = PassageScratch::default();
         for (width, heads) in [(32, 4), (50, 3), (128, 1)] {
-            for (tokens, last) in [(1, 1), (8, 8), (5, 37), (8, 256), (8, 259), (3, 700)] {
+            // A passage ends at a position; its tokens see the last so many.
+            for (tokens, last, window) in [
+                (1, 1, 999),
+                (8, 8, 999),
+                (5, 37, 999),
+                (8, 256, 999),
+                (8, 259, 999),
+                (3, 700, 999),
+                (8, 30, 1),
+                (32, 300, 3),
+                (8, 259, 20),
+                (32, 700, 256),
+                (32, 600, 90),
+                (2, 1000, 513),
+            ] {
                 let queries: Vec<f32> = (0..tokens * heads * width).map(|i| wave(i, 0.7)).collect();
                 let halves = |f| -> Vec<f16> {
                     (0..last * width).map(|i| f16::from_f32(wave(i, f))).collect()
@@ -216,24 +232,29 @@ mod tests {
                 let mut out = vec![7.0; queries.len()];
                 let size = heads * width;
                 let pairs = queries.chunks_exact(size).zip(out.chunks_exact_mut(size));
+                let seen = |token| {
+                    let end: usize = last + 1 - tokens + token;
+                    end.saturating_sub(window)..end
+                };
                 let mut passage: Vec<_> = pairs
-                    .zip(last + 1 - tokens..)
-                    .map(|((queries, out), seen)| Token { queries, out, seen })
+                    .enumerate()
+                    .map(|(index, (queries, out))| Token { queries, out, seen: seen(index) })
                     .collect();
-                let shared = Passage { isa, width, scale: 0.3, keys: &keys, values: &values };
-                assert!(shared.attend(&mut passage, &mut scratch));
+                let past = |seen: Range<usize>| {
+                    let rows = seen.start * width..seen.end * width;
+                    let (keys, values) = (&keys[rows.clone()], &values[rows]);
+                    Past { isa, width, scale: 0.3, first: seen.start, keys, values }
+                };
+                let all = seen(0).start..seen(tokens - 1).end;
+                assert!(past(all).attend_each(&mut passage, &mut scratch));
                 for (index, (queries, out)) in
                     queries.chunks_exact(size).zip(out.chunks_exact(size)).enumerate()
                 {
-                    let seen = (last + 1 - tokens + index) * width;
-                    let (keys, values) = (&keys[..seen], &values[..seen]);
                     let (mut scores, mut partial) = (vec![0.0; heads * SCRATCH], vec![0.0; size]);
-                    let (scores, partial) = (&mut scores, &mut partial);
                     let mut alone = vec![0.0; size];
-                    assert!(attend(
-                        isa, queries, width, 0.3, keys, values, scores, partial, &mut alone
-                    ));
-                    assert_eq!(out, alone, "{width} {heads} {last}: {index}");
+                    let past = past(seen(index));
+                    assert!(past.attend(queries, &mut scores, &mut partial, &mut alone));
+                    assert_eq!(out, alone, "{width} {heads} {last} {window}: {index}");
                 }
             }
         }
@@ -243,18 +264,21 @@ mod tests {
     fn only_keys_that_are_seen_must_be_finite() {
         let isa = Cpu::detect().best();
         let (width, n) = (32, 300);
-        let values = vec![f16::ONE; n * width];
+        let values = &vec![f16::ONE; n * width];
         let queries = vec![1.0; 2 * width];
         for at in [0, 40, 255, 256, 298, 299] {
-            let mut keys = vec![f16::ONE; n * width];
-            keys[at * width + 5] = f16::INFINITY;
-            let (mut first, mut second) = (vec![0.0; width], vec![0.0; width]);
-            let mut tokens = [
-                Token { queries: &queries[..width], out: &mut first, seen: n - 2 },
-                Token { queries: &queries[width..], out: &mut second, seen: n - 1 },
-            ];
-            let shared = Passage { isa, width, scale: 0.1, keys: &keys, values: &values };
-            assert_eq!(shared.attend(&mut tokens, &mut PassageScratch::default()), at == n - 1);
+            for begin in [0, 50] {
+                let mut keys = vec![f16::ONE; n * width];
+                keys[at * width + 5] = f16::INFINITY;
+                let (mut first, mut second) = (vec![0.0; width], vec![0.0; width]);
+                let mut tokens = [
+                    Token { queries: &queries[..width], out: &mut first, seen: begin..n - 2 },
+                    Token { queries: &queries[width..], out: &mut second, seen: begin..n - 1 },
+                ];
+                let past = Past { isa, width, scale: 0.1, first: 0, keys: &keys, values };
+                let finite = past.attend_each(&mut tokens, &mut PassageScratch::default());
+                assert_eq!(finite, at == n - 1 || at < begin);
+            }
         }
     }
 }

@@ -36,6 +36,8 @@ pub(crate) struct Scratch {
 #[derive(Debug, Default)]
 pub(crate) struct Input {
     pub(crate) activations: Activations,
+    /// The same by groups of inputs, for weights that have scales for each.
+    pub(crate) parts: Vec<Activations>,
     pub(crate) amax: f32,
 }
 
@@ -48,6 +50,8 @@ pub(crate) struct Own {
     pub(crate) again: Vec<f32>,
     /// Sums of the rows of one or two linear layers.
     pub(crate) sums: Vec<i32>,
+    /// Sums of a group of inputs, where there are such.
+    pub(crate) group_sums: Vec<i32>,
     /// Their floats, where they are added to something.
     pub(crate) floats: Vec<f32>,
     /// What running a stack of linear layers needs.
@@ -60,9 +64,26 @@ pub(crate) struct Own {
     pub(crate) passage: PassageScratch,
 }
 
+impl Input {
+    /// Cuts the activations into groups of `inputs`.
+    pub(crate) fn split(&mut self, inputs: usize) {
+        let groups = self.activations.q().chunks(inputs);
+        self.parts.resize_with(groups.len(), Activations::default);
+        self.parts.iter_mut().zip(groups).for_each(|(part, q)| part.set(q));
+    }
+}
+
 impl Scratch {
-    /// Makes room for a batch of `n` tokens, `logits` of which want logits.
-    pub(crate) fn resize(&mut self, config: &Config, threads: usize, n: usize, logits: usize) {
+    /// Makes room for a batch of `n` tokens, `logits` of which want logits, and for layers that are run as
+    /// up to `groups` matrices.
+    pub(crate) fn resize(
+        &mut self,
+        config: &Config,
+        threads: usize,
+        n: usize,
+        logits: usize,
+        groups: usize,
+    ) {
         for (buffer, width) in [
             (&mut self.h, config.hidden),
             (&mut self.delta, if config.family.post_norms { config.hidden } else { 0 }),
@@ -75,8 +96,9 @@ impl Scratch {
             self.inputs.resize_with(n.max(threads), Input::default);
         }
         // No tile has fewer than 4 tokens.
-        if self.tiles.len() < n.div_ceil(4) {
-            self.tiles.resize_with(n.div_ceil(4), TokenTile::default);
+        let tiles = n.div_ceil(4) * groups;
+        if self.tiles.len() < tiles {
+            self.tiles.resize_with(tiles, TokenTile::default);
         }
         self.amax.resize(n, 0.0);
         self.own.resize_with(threads, Own::default);

@@ -4,9 +4,10 @@
 //! the stored copy, and lets every tile of tokens pass over it.
 
 use super::batch::BatchChoice;
+use super::groups::Groups;
 use super::linear::{Choice, Linear};
 use std::ops::Range;
-use trilut_kernels::float::dequantise::dequantise;
+use trilut_kernels::float::dequantise::{dequantise, dequantise_totals};
 use trilut_kernels::{
     Cpu, GemmRunnable, GemmScratch, Isa, Panel, Phase, Segment, Shape, Supported, TokenTile,
 };
@@ -139,13 +140,26 @@ pub(crate) struct Outputs<'a> {
 /// What a worker needs to run stacks; kept from one to the next.
 #[derive(Debug, Default)]
 pub(crate) struct StackScratch {
-    panel: Panel,
+    /// One, or one for each group of inputs.
+    panels: Vec<Panel>,
     gemm: GemmScratch,
     /// The floats of a chunk of rows, token by token.
     floats: Vec<f32>,
+    /// Of groups, what is added up so far: rows x tokens of a tile.
+    totals: Vec<f32>,
 }
 
 impl Stack<'_> {
+    /// Inputs of the groups that have scales of their own, in all layers or in none.
+    pub(crate) fn group_inputs(&self) -> Option<usize> {
+        self.linears[0].groups().map(Groups::inputs)
+    }
+
+    /// Matrices that each layer is run as.
+    pub(crate) fn groups(&self) -> usize {
+        self.linears[0].groups().map_or(1, Groups::count)
+    }
+
     /// Rows that are split over the workers.
     pub(crate) fn rows(&self) -> usize {
         match self.order {
@@ -174,8 +188,8 @@ impl Stack<'_> {
     }
 
     /// Multiplies the worker's share of the rows, `share`, with all tokens; `amax` has one value for
-    /// each. Outputs are handed over in no particular order, but those of layers side by side layer by
-    /// layer for the same rows and token.
+    /// each. Tiles are those of all tokens, of one group of inputs after the other. Outputs are handed over
+    /// in no particular order, but those of layers side by side layer by layer for the same rows and token.
     pub(crate) fn run(
         &self,
         isa: Supported,
@@ -187,55 +201,102 @@ impl Stack<'_> {
     ) {
         let width = if self.order == Order::SideBySide { self.linears.len() } else { 1 };
         let size = Panel::step(share.len(), width, self.choice.rows);
-        let StackScratch { panel, gemm, floats } = scratch;
+        let (count, groups) = (self.choice.tiles(amax.len()).count(), self.groups());
+        let StackScratch { panels, gemm, totals, floats } = scratch;
+        panels.resize_with(panels.len().max(groups), Panel::default);
+        let panels = &mut panels[..groups];
         for start in share.clone().step_by(size) {
             let parts = self.parts(&(start..share.end.min(start + size)));
-            let segments: Vec<Segment<'_>> = parts
-                .iter()
-                .map(|(layer, rows)| Segment {
-                    weights: self.linears[*layer].weights(),
+            for (group, panel) in panels.iter_mut().enumerate() {
+                let segment = |(layer, rows): &(usize, Range<usize>)| Segment {
+                    weights: self.linears[*layer].weights(group),
                     rows: rows.clone(),
-                })
-                .collect();
-            self.choice.kernel.fill(panel, &segments);
-            for ((tokens, kernel), tile) in self.choice.tiles(amax.len()).zip(tiles) {
-                let sums = match kernel.run(panel, tile, gemm) {
-                    Ok(sums) => sums,
-                    Err(error) => unreachable!("tile and panel were made for the kernel: {error}"),
                 };
-                let mut first = 0;
-                for (layer, rows) in &parts {
-                    let sums = &sums[first * kernel.tokens()..][..rows.len() * kernel.tokens()];
-                    first += rows.len();
-                    let amax = &amax[tokens.clone()];
-                    for (rows, sums) in chunks(rows, sums, kernel.tokens()) {
-                        let mut scales = [0.0; CHUNK_ROWS];
-                        for (scale, row) in scales.iter_mut().zip(rows.clone()) {
-                            *scale = self.linears[*layer].scale(row);
-                        }
-                        let scales = &scales[..rows.len()];
-                        floats.resize(scales.len() * amax.len(), 0.0);
-                        dequantise(isa, sums, kernel.tokens(), scales, amax, floats);
-                        for (token, values) in tokens.clone().zip(floats.chunks_exact(rows.len())) {
-                            store(Outputs { layer: *layer, rows: rows.clone(), token, values });
-                        }
+                let segments: Vec<Segment<'_>> = parts.iter().map(segment).collect();
+                self.choice.kernel.fill(panel, &segments);
+            }
+            for (index, (tokens, kernel)) in self.choice.tiles(amax.len()).enumerate() {
+                let (width, amax) = (kernel.tokens(), &amax[tokens.clone()]);
+                // Each layer with its rows, and where their sums are.
+                let each = parts.iter().scan(0, |first, (layer, rows)| {
+                    let place = *first * width..(*first + rows.len()) * width;
+                    *first += rows.len();
+                    Some((*layer, rows, place))
+                });
+                let tile = |group: usize| &tiles[group * count + index];
+                if self.group_inputs().is_none() {
+                    let sums = product(kernel, &panels[0], tile(0), gemm);
+                    for (layer, rows, place) in each {
+                        let turn = |within: Range<usize>, out: &mut [f32]| {
+                            let mut scales = [0.0; CHUNK_ROWS];
+                            let scales = &mut scales[..within.len()];
+                            self.linears[layer].write_scales(rows.start + within.start, scales);
+                            let sums = &sums[place.clone()][lines(&within, width)];
+                            dequantise(isa, sums, width, scales, amax, out);
+                        };
+                        hand_over(layer, rows, &tokens, floats, turn, &mut store);
                     }
+                    continue;
+                }
+                totals.clear();
+                totals.resize(panels[0].rows() * width, 0.0);
+                for (group, panel) in panels.iter().enumerate() {
+                    let sums = product(kernel, panel, tile(group), gemm);
+                    for (layer, rows, place) in each.clone() {
+                        let groups = self.linears[layer].groups().expect("all layers have groups");
+                        let (sums, totals) = (&sums[place.clone()], &mut totals[place]);
+                        groups.add_rows(group, rows.clone(), width, sums, totals);
+                    }
+                }
+                for (layer, rows, place) in each {
+                    let turn = |within: Range<usize>, out: &mut [f32]| {
+                        let totals = &totals[place.clone()][lines(&within, width)];
+                        dequantise_totals(isa, totals, width, amax, out);
+                    };
+                    hand_over(layer, rows, &tokens, floats, turn, &mut store);
                 }
             }
         }
     }
 }
 
-/// Rows with their sums, `stride` for each, a chunk at a time.
-fn chunks<'a>(
+/// The sums of a panel's rows and a tile's tokens.
+fn product<'s>(
+    kernel: GemmRunnable,
+    panel: &Panel,
+    tile: &TokenTile,
+    scratch: &'s mut GemmScratch,
+) -> &'s [i32] {
+    match kernel.run(panel, tile, scratch) {
+        Ok(sums) => sums,
+        Err(error) => unreachable!("tile and panel were made for the kernel: {error}"),
+    }
+}
+
+/// The `width` sums each of some rows.
+fn lines(rows: &Range<usize>, width: usize) -> Range<usize> {
+    rows.start * width..rows.end * width
+}
+
+/// Hands over the rows of a layer chunk by chunk: `turn` writes some of them, counted from the first, to
+/// floats by token.
+fn hand_over(
+    layer: usize,
     rows: &Range<usize>,
-    sums: &'a [i32],
-    stride: usize,
-) -> impl Iterator<Item = (Range<usize>, &'a [i32])> {
-    let starts = rows.clone().step_by(CHUNK_ROWS);
-    starts
-        .zip(sums.chunks(CHUNK_ROWS * stride))
-        .map(move |(start, sums)| (start..start + sums.len() / stride, sums))
+    tokens: &Range<usize>,
+    floats: &mut Vec<f32>,
+    turn: impl Fn(Range<usize>, &mut [f32]),
+    store: &mut impl FnMut(Outputs<'_>),
+) {
+    for start in (0..rows.len()).step_by(CHUNK_ROWS) {
+        let within = start..rows.len().min(start + CHUNK_ROWS);
+        let rows = rows.start + within.start..rows.start + within.end;
+        floats.resize(rows.len() * tokens.len(), 0.0);
+        turn(within, floats);
+        for (token, values) in tokens.clone().zip(floats.chunks_exact(rows.len())) {
+            store(Outputs { layer, rows: rows.clone(), token, values });
+        }
+    }
 }
 
 #[cfg(test)]

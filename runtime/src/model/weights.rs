@@ -1,16 +1,18 @@
 //! The weights of a model, taken from its file: ternary matrices packed for their kernels (or executed
 //! in place), norms as f32, embedding and head as they are stored.
 
+use super::ModelOptions;
 use super::config::Config;
+use super::groups::Groups;
 use super::linear::{Choice, Linear};
 use super::matrix::Matrix;
 use crate::Error;
-use crate::gguf::{Gguf, GgufError, Ternary, TernaryLayouts};
-use crate::ternary::{Codec, I2sLayout};
+use crate::gguf::{Gguf, GgufError, Ternary};
+use crate::ternary::{Codec, I2sLayout, Scales};
 use rayon::prelude::*;
 use std::collections::HashSet;
 use std::sync::{Mutex, OnceLock};
-use trilut_kernels::{Layout, Packed, check_i2s_file};
+use trilut_kernels::{Cpu, Layout, Packed, Shape, check_i2s_file};
 
 /// Where a model's weights are kept. It changes no result.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -41,6 +43,8 @@ pub(crate) struct Weights {
     pub(crate) output_norm: Vec<f32>,
     /// vocab x hidden; `None` when the head is tied to the embedding
     pub(crate) output: Option<Matrix>,
+    /// The most matrices that a linear layer is run as.
+    pub(crate) groups: usize,
 }
 
 /// One transformer block.
@@ -80,8 +84,9 @@ struct Source<'a> {
     config: &'a Config,
     /// One per entry of [`Config::linears`].
     choices: &'a [Choice; 7],
-    load: Load,
-    layouts: &'a TernaryLayouts,
+    threads: usize,
+    cpu: &'a Cpu,
+    options: &'a ModelOptions<'a>,
     /// The tensors that were taken.
     taken: Mutex<HashSet<String>>,
 }
@@ -96,23 +101,31 @@ impl Weights {
         gguf: &Gguf,
         config: &Config,
         choices: &[Choice; 7],
-        load: Load,
-        layouts: &TernaryLayouts,
+        threads: usize,
+        cpu: &Cpu,
+        options: &ModelOptions<'_>,
     ) -> Result<Self, Error> {
         let partial = gguf.opt_arch_u32("block_count")? != Some(config.layers as u32);
-        let source = Source { gguf, config, choices, load, layouts, taken: Mutex::default() };
+        let source =
+            Source { gguf, config, choices, threads, cpu, options, taken: Mutex::default() };
         let matrix = |name: &str| {
             source.take(name);
-            Matrix::load(gguf, name, config.vocab, config.hidden, load)
+            Matrix::load(gguf, name, config.vocab, config.hidden, options.load)
         };
         let output = match gguf.opt_tensor("output.weight")? {
             Some(_) => Some(matrix("output.weight")?),
             None => None,
         };
         let blocks = (0..config.layers).into_par_iter();
+        let embedding = matrix("token_embd.weight")?;
+        let blocks: Vec<Block> =
+            blocks.map(|layer| source.block(layer)).collect::<Result<_, _>>()?;
+        let linears = blocks.iter().flat_map(Block::linears);
+        let groups = linears.filter_map(|linear| linear.groups().map(Groups::count)).max();
         let weights = Self {
-            embedding: matrix("token_embd.weight")?,
-            blocks: blocks.map(|layer| source.block(layer)).collect::<Result<_, _>>()?,
+            embedding,
+            blocks,
+            groups: groups.unwrap_or(1),
             output_norm: source.norm("output_norm", config.hidden)?,
             output,
         };
@@ -144,11 +157,16 @@ impl Weights {
 }
 
 impl Block {
+    /// The linear layers, in the order of [`Config::linears`].
+    pub(crate) fn linears(&self) -> impl Iterator<Item = &Linear> {
+        let Self { qkv, attn_output, gate_up, down, .. } = self;
+        let entries = qkv.iter().chain([attn_output]).chain(gate_up).chain([down]);
+        entries.flat_map(|entry| &entry.linears)
+    }
+
     /// Bytes of the ternary weights.
     fn bytes(&self) -> usize {
-        let Self { qkv, attn_output, gate_up, down, .. } = self;
-        let entries = qkv.iter().chain(gate_up).chain([attn_output, down]);
-        entries.flat_map(|entry| &entry.linears).map(Linear::bytes).sum()
+        self.linears().map(Linear::bytes).sum()
     }
 }
 
@@ -174,9 +192,21 @@ impl Source<'_> {
                 let (linear, shape) = linears[first];
                 norms.push(norm(&format!("{linear}_norm_in"), shape.k)?);
             }
-            let linears = (first..first + count).map(|index| {
-                let (linear, _) = linears[index];
-                self.linear(&format!("blk.{layer}.{linear}"), &self.choices[index])
+            let stored = (first..first + count).map(|index| {
+                let name = format!("blk.{layer}.{}", linears[index].0);
+                let stored = self.stored(&name, &self.choices[index])?;
+                Ok((name, stored, &self.choices[index]))
+            });
+            let stored = stored.collect::<Result<Vec<_>, Error>>()?;
+            // Layers of one input are cut alike; groups of files are 64, 128 or 256 inputs.
+            let group = |ternary: &Ternary<'_>| match ternary.scales {
+                Scales::Groups { inputs, .. } => Some(inputs),
+                _ => None,
+            };
+            let inputs = stored.iter().filter_map(|(_, ternary, _)| group(ternary)).min();
+            let linears = stored.into_iter().map(|(name, ternary, choice)| match inputs {
+                None => self.linear(&name, ternary, choice),
+                Some(inputs) => self.grouped(&name, ternary, inputs, choice.shape),
             });
             let linears = linears.collect::<Result<Vec<_>, Error>>()?;
             Ok::<_, Error>(Entry { stack, name, norms, linears })
@@ -224,19 +254,46 @@ impl Source<'_> {
         }
     }
 
+    /// A ternary tensor of the file, its scales complete.
+    fn stored(&self, name: &str, choice: &Choice) -> Result<Ternary<'_>, Error> {
+        let tensor = format!("{name}.weight");
+        self.take(&tensor);
+        let mut ternary = self.gguf.ternary(&tensor, choice.shape, &self.options.layouts)?;
+        // The scale behind the weights once more, as converters to TL1 and TL2 write it.
+        if let Some((beside, given)) = self.number(&format!("{name}.weight_scale"))? {
+            let scale = ternary.scales.all()[0];
+            // As far as 16 bits tell.
+            if ternary.scales.all().len() > 1 || (given - scale).abs() > scale / 128.0 {
+                return Err(Error::WeightScale { tensor: beside, given, weights: tensor, scale });
+            }
+        }
+        // What llama.cpp multiplies with when the weights' own scale is 1.
+        if let Some((_, factor)) = self.number(&format!("{name}.scale"))? {
+            ternary.scales = ternary.scales.times(factor);
+        }
+        Ok(ternary)
+    }
+
+    /// The name and value of a tensor of one positive number, if the file has it.
+    fn number(&self, name: &str) -> Result<Option<(String, f32)>, Error> {
+        self.take(name);
+        let Some(tensor) = self.gguf.opt_tensor(name)? else { return Ok(None) };
+        tensor.expect_dims(&[1])?;
+        match tensor.to_f32()?[0] {
+            number if number.is_finite() && number > 0.0 => Ok(Some((name.to_owned(), number))),
+            _ => Err(Error::NotFiniteWeight { tensor: name.to_owned(), index: 0 }),
+        }
+    }
+
     /// A ternary tensor for the chosen kernel: in place where that is asked for and its layout is the
     /// file's, else repacked, after which the file's pages are let go.
-    fn linear(&self, name: &str, choice: &Choice) -> Result<Linear, Error> {
-        let Self { gguf, load, layouts, .. } = *self;
-        let tensor_name = format!("{name}.weight");
-        self.take(&tensor_name);
-        // The scale of a TL1 or TL2 tensor, which is behind its weights as well.
-        self.take(&format!("{name}.weight_scale"));
+    fn linear(&self, name: &str, ternary: Ternary<'_>, choice: &Choice) -> Result<Linear, Error> {
+        let (gguf, load) = (self.gguf, self.options.load);
         let (shape, layout) = (choice.shape, choice.kernel.layout());
-        let Ternary { reader, scales, range } = gguf.ternary(&tensor_name, shape, layouts)?;
+        let Ternary { reader, scales, range } = ternary;
         let is_canonical = reader.codec() == Codec::I2s(I2sLayout::X86);
         let in_place = is_canonical && layout == Layout::I2s && shape.k.is_multiple_of(128);
-        let refused = |source| Error::Weights { tensor: tensor_name.clone(), source };
+        let refused = |source| Error::Weights { tensor: format!("{name}.weight"), source };
         let weights = if load == Load::Map && in_place {
             let codes = range.start..range.start + shape.weights() / 4;
             // Repacking checks the codes by itself.
@@ -257,24 +314,31 @@ impl Source<'_> {
             });
             gguf.release(range);
             if let Some(source) = first_error.into_inner() {
-                return Err(GgufError::Codec { tensor: tensor_name, source }.into());
+                return Err(GgufError::Codec { tensor: format!("{name}.weight"), source }.into());
             }
             packed.map_err(refused)?
         };
-        // What llama.cpp multiplies with when the weights' own scale is 1.
-        let factor_name = format!("{name}.scale");
-        self.take(&factor_name);
-        let scales = match gguf.opt_tensor(&factor_name)? {
-            None => scales,
-            Some(factor) => {
-                factor.expect_dims(&[1])?;
-                let factor = factor.to_f32()?[0];
-                if !(factor.is_finite() && factor > 0.0) {
-                    return Err(Error::NotFiniteWeight { tensor: factor_name, index: 0 });
-                }
-                scales.times(factor)
-            }
-        };
         Ok(Linear::new(weights, scales, choice))
+    }
+
+    /// A ternary tensor with scales for each group of `inputs` inputs, or run as if it had.
+    fn grouped(
+        &self,
+        name: &str,
+        ternary: Ternary<'_>,
+        inputs: usize,
+        shape: Shape,
+    ) -> Result<Linear, Error> {
+        let Ternary { reader, scales, range } = ternary;
+        let mut weights = vec![0; shape.weights()];
+        let rows = weights.par_chunks_exact_mut(shape.k).enumerate();
+        let read = rows.map(|(row, out)| reader.row(row, out)).collect::<Result<(), _>>();
+        self.gguf.release(range);
+        let tensor = format!("{name}.weight");
+        read.map_err(|source| GgufError::Codec { tensor: tensor.clone(), source })?;
+        let format = self.options.format;
+        let choice = Choice::of_groups(shape, inputs, format, self.threads, self.cpu);
+        let groups = Groups::new(shape, inputs, &weights, &scales, choice);
+        Ok(Linear::of_groups(groups.map_err(|source| Error::Weights { tensor, source })?))
     }
 }

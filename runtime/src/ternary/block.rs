@@ -70,33 +70,26 @@ pub(super) fn row(codec: Codec, data: &[u8], row: usize, out: &mut [i8]) -> Resu
     Ok(())
 }
 
-/// The scale of a row, which the blocks that have weights agree on; `None` when none has.
-pub(super) fn scale(
+/// The scale of each block; `None` of one without weights.
+pub(super) fn scales(
     codec: Codec,
     data: &[u8],
-    row: usize,
-    k: usize,
-) -> Result<Option<f32>, CodecError> {
-    let mut found = None;
-    for block in blocks(codec, data, row, k) {
-        let scale = scale_of(codec, block);
-        match found {
-            _ if scale == 0.0 => {}
-            _ if !is_scale(scale) => return Err(CodecError::Scale { row, scale }),
-            Some(one) if one != scale => {
-                return Err(CodecError::Groups { row, one, other: scale });
-            }
-            _ => found = Some(scale),
-        }
-    }
-    Ok(found)
+    shape: Shape,
+) -> Result<Vec<Option<f32>>, CodecError> {
+    let (weights, bytes, _) = layout(codec);
+    let scale = |(index, block)| match scale_of(codec, block) {
+        0.0 => Ok(None),
+        scale if is_scale(scale) => Ok(Some(scale)),
+        scale => Err(CodecError::Scale { row: index * weights / shape.k, scale }),
+    };
+    data.chunks_exact(bytes).enumerate().map(scale).collect()
 }
 
 pub(super) fn encode(codec: Codec, shape: Shape, weights: &[i8], scales: &Scales, out: &mut [u8]) {
     let (group, bytes, scale_at) = layout(codec);
     let pairs = weights.chunks_exact(group).zip(out.chunks_exact_mut(bytes));
     for (index, (weights, out)) in pairs.enumerate() {
-        let scale = scales.row(index * group / shape.k);
+        let scale = scales.at(index * group, shape.k);
         // As llama.cpp writes it: the largest magnitude, so 0 where there is none.
         let scale = if weights.iter().any(|t| *t != 0) { scale } else { 0.0 };
         out[scale_at..scale_at + 2].copy_from_slice(&f16::from_f32(scale).to_le_bytes());

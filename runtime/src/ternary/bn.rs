@@ -94,9 +94,11 @@ pub(super) fn encode(codec: Codec, shape: Shape, weights: &[i8], scales: &Scales
         let (scale, blocks) = out.split_at_mut(scale_bytes);
         match codec {
             Codec::Iq1Bn => {
-                scale.copy_from_slice(&f16::from_f32(scales.row(row)).to_le_bytes());
+                scale.copy_from_slice(
+                    &f16::from_f32(scales.at(row * shape.k, shape.k)).to_le_bytes(),
+                );
             }
-            _ => scale.copy_from_slice(&scales.row(row).to_le_bytes()),
+            _ => scale.copy_from_slice(&scales.at(row * shape.k, shape.k).to_le_bytes()),
         }
         for (weights, out) in weights.chunks_exact(BLOCK).zip(blocks.chunks_exact_mut(bytes)) {
             let codes = weights.iter().map(|t| (t + 1) as u8).enumerate();
@@ -145,7 +147,7 @@ pub(super) fn encode_r4(shape: Shape, weights: &[i8], scales: &Scales, out: &mut
     let group = 4 * row_bytes(Codec::Iq2BnR4, shape.k);
     for (row, weights) in weights.chunks_exact(shape.k).enumerate() {
         let (rows, blocks) = out[row / 4 * group..][..group].split_at_mut(16);
-        rows[row % 4 * 4..][..4].copy_from_slice(&scales.row(row).to_le_bytes());
+        rows[row % 4 * 4..][..4].copy_from_slice(&scales.at(row * shape.k, shape.k).to_le_bytes());
         for (weights, out) in weights.chunks_exact(BLOCK).zip(blocks.chunks_exact_mut(4 * 16)) {
             for (i, t) in weights.iter().enumerate() {
                 let (byte, bit) = four_rows(row % 4, i);

@@ -47,18 +47,13 @@ pub enum CodecError {
         /// The value found.
         scale: f32,
     },
-    /// Blocks of a row have different scales.
-    #[error(
-        "row {row} has blocks with the scales {one} and {other}: weights with a scale for each block \
-         are not computed with"
-    )]
+    /// The codec has no scale for each group of weights of a row.
+    #[error("{codec} cannot store a scale for each {inputs} weights of a row")]
     Groups {
-        /// The row.
-        row: usize,
-        /// The scale of one block.
-        one: f32,
-        /// The scale of another.
-        other: f32,
+        /// The codec's name.
+        codec: &'static str,
+        /// Weights of a group.
+        inputs: usize,
     },
     /// The codec has one scale, the rows have different ones.
     #[error("{codec} has one scale for a matrix, but its rows have different ones")]

@@ -14,18 +14,20 @@
 //! | `IQ2_BN_R4` | 4 rows | four f32; then of 64 weights of each 64 bytes |
 //!
 //! [`Codec::reader`] takes a tensor's bytes apart row by row, [`Codec::encode`] makes them. Weights are
-//! -1, 0 and +1; what they are multiplied with is one number for the tensor or one for each row
-//! ([`Scales`]). A codec that stores a scale for each block is read where the blocks of a row agree
-//! (those without weights are free), which is what converters of BitNet models write.
+//! -1, 0 and +1; what they are multiplied with ([`Scales`]) is one number for the tensor, one for each row,
+//! or, in codecs that store a scale for each block, one for each block where those of a row differ.
+//! Converters of BitNet models write equal ones; blocks without weights are free.
 
 mod block;
 mod bn;
 mod error;
 mod i2s;
+mod scales;
 mod tl;
 
 pub use error::CodecError;
 pub use i2s::I2sLayout;
+pub use scales::Scales;
 pub use tl::{Tile, TileError, Tiles};
 
 use crate::gguf::TensorKind;
@@ -55,36 +57,6 @@ pub enum Codec {
     Iq2Bn,
     /// The same, four rows interleaved.
     Iq2BnR4,
-}
-
-/// What the weights of a matrix are multiplied with.
-#[derive(Debug, Clone, PartialEq)]
-pub enum Scales {
-    /// One number for all.
-    One(f32),
-    /// One for each row.
-    Rows(Vec<f32>),
-}
-
-impl Scales {
-    /// The scale of a row.
-    pub fn row(&self, row: usize) -> f32 {
-        match self {
-            Self::One(scale) => *scale,
-            Self::Rows(scales) => scales[row],
-        }
-    }
-
-    /// All scales times a factor.
-    pub fn times(self, factor: f32) -> Self {
-        match self {
-            Self::One(scale) => Self::One(scale * factor),
-            Self::Rows(mut scales) => {
-                scales.iter_mut().for_each(|scale| *scale *= factor);
-                Self::Rows(scales)
-            }
-        }
-    }
 }
 
 impl Codec {
@@ -178,8 +150,8 @@ impl Codec {
     ///
     /// # Errors
     /// When the codec cannot store a matrix of this size, a weight is not ternary, the counts of weights
-    /// or scales do not fit the shape, a scale is not a positive number, or the codec has one scale where
-    /// rows have different ones.
+    /// or scales do not fit the shape, a scale is not a positive number, or the codec has fewer scales than
+    /// there are.
     pub fn encode(
         self,
         shape: Shape,
@@ -200,7 +172,7 @@ impl Codec {
         }
         if self.has_one_scale() {
             let at = out.len() - 4;
-            out[at..].copy_from_slice(&scales.row(0).to_le_bytes());
+            out[at..].copy_from_slice(&scales.at(0, shape.k).to_le_bytes());
             out.resize(at + 32, 0);
         }
         Ok(out)
@@ -209,6 +181,15 @@ impl Codec {
     /// Whether there is one scale, an f32 behind the weights.
     const fn has_one_scale(self) -> bool {
         matches!(self, Self::I2s(_) | Self::Tl1(_) | Self::Tl2(_))
+    }
+
+    /// Weights that share a scale, where that is not a whole row.
+    const fn group(self) -> Option<usize> {
+        match self {
+            Self::Tq1_0 | Self::Tq2_0 => Some(256),
+            Self::Q2_0 { group } => Some(group),
+            _ => None,
+        }
     }
 
     fn check_input(self, shape: Shape, weights: &[i8], scales: &Scales) -> Result<(), CodecError> {
@@ -221,16 +202,25 @@ impl Codec {
             let (row, value) = (index / shape.k, weights[index]);
             return Err(CodecError::NotTernary { row, value });
         }
-        let all = match scales {
-            Scales::One(scale) => std::slice::from_ref(scale),
-            Scales::Rows(scales) if scales.len() != shape.m => {
-                let (wants, given) = (shape.m, scales.len());
-                return Err(CodecError::Count { shape, what: "scales", wants, given });
+        let (all, group) = (scales.all(), self.group());
+        // Scales, and how many belong to a row.
+        let (wants, each) = match scales {
+            Scales::One(_) => (1, 1),
+            Scales::Rows(_) => (shape.m, 1),
+            Scales::Groups { inputs, .. } => {
+                if group.is_none_or(|group| !inputs.is_multiple_of(group)) {
+                    return Err(CodecError::Groups { codec, inputs: *inputs });
+                }
+                let each = shape.k.div_ceil(*inputs);
+                (shape.m * each, each)
             }
-            Scales::Rows(scales) => scales,
         };
-        if let Some(row) = all.iter().position(|scale| !is_scale(*scale)) {
-            return Err(CodecError::Scale { row, scale: all[row] });
+        if all.len() != wants {
+            let given = all.len();
+            return Err(CodecError::Count { shape, what: "scales", wants, given });
+        }
+        if let Some(index) = all.iter().position(|scale| !is_scale(*scale)) {
+            return Err(CodecError::Scale { row: index / each, scale: all[index] });
         }
         if self.has_one_scale() && all.iter().any(|scale| *scale != all[0]) {
             return Err(CodecError::OneScale { codec });
@@ -239,7 +229,7 @@ impl Codec {
         let is_half = matches!(self, Self::Tq1_0 | Self::Tq2_0 | Self::Q2_0 { .. } | Self::Iq1Bn);
         let lost = |scale: &f32| !is_scale(half::f16::from_f32(*scale).to_f32());
         match all.iter().position(lost).filter(|_| is_half) {
-            Some(row) => Err(CodecError::Scale { row, scale: all[row] }),
+            Some(index) => Err(CodecError::Scale { row: index / each, scale: all[index] }),
             None => Ok(()),
         }
     }
@@ -296,10 +286,11 @@ impl<'a> Reader<'a> {
         bad.map_err(|code| CodecError::Code { codec: codec.name(), row, code })
     }
 
-    /// The scales of all rows.
+    /// The scales: one where all weights agree, else one for each row where those of each row do, else one
+    /// for each block.
     ///
     /// # Errors
-    /// When one is not a positive number, or blocks of a row have different ones.
+    /// When one is not a positive number.
     pub fn scales(&self) -> Result<Scales, CodecError> {
         let Self { codec, shape, data } = *self;
         if codec.has_one_scale() {
@@ -310,20 +301,28 @@ impl<'a> Reader<'a> {
                 false => Err(CodecError::Scale { row: 0, scale }),
             };
         }
-        // None where a row has no weights.
-        let rows: Vec<Option<f32>> = (0..shape.m)
-            .map(|row| match codec {
-                Codec::Iq1Bn | Codec::Iq2Bn | Codec::Iq2BnR4 => {
-                    bn::scale(codec, data, row, shape.k)
-                }
-                _ => block::scale(codec, data, row, shape.k),
-            })
-            .collect::<Result<_, _>>()?;
-        let mut given = rows.iter().flatten();
-        let first = given.next().copied().unwrap_or(1.0);
-        Ok(match given.all(|scale| *scale == first) {
-            true => Scales::One(first),
-            false => Scales::Rows(rows.into_iter().map(|s| s.unwrap_or(first)).collect()),
+        // None where a row, or a block, has no weights.
+        let each: Vec<Option<f32>> = match codec.group() {
+            None => (0..shape.m)
+                .map(|row| bn::scale(codec, data, row, shape.k))
+                .collect::<Result<_, _>>()?,
+            Some(_) => block::scales(codec, data, shape)?,
+        };
+        let agreed = |scales: &[Option<f32>]| {
+            let mut given = scales.iter().flatten();
+            let first = given.next().copied();
+            given.all(|scale| Some(*scale) == first).then_some(first)
+        };
+        let free = each.iter().flatten().next().copied().unwrap_or(1.0);
+        let any =
+            |scales: Vec<Option<f32>>| scales.into_iter().map(|s| s.unwrap_or(free)).collect();
+        if agreed(&each).is_some() {
+            return Ok(Scales::One(free));
+        }
+        let rows = each.chunks_exact(each.len() / shape.m).map(agreed);
+        Ok(match (rows.collect::<Option<Vec<Option<f32>>>>(), codec.group()) {
+            (None, Some(inputs)) => Scales::Groups { inputs, scales: any(each) },
+            (rows, _) => Scales::Rows(any(rows.unwrap_or(each))),
         })
     }
 }

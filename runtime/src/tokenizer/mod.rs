@@ -128,7 +128,17 @@ impl Tokenizer {
         })
     }
 
-    /// The tokens of a text. The begin-of-text token is not added: see [`add_bos`](Self::add_bos).
+    /// The tokens of a text as a model reads it: behind the begin-of-text token, if the model wants one and
+    /// the text does not begin with it. `parse_special` is that of [`encode`](Self::encode).
+    pub fn encode_text(&self, text: &str, parse_special: bool) -> Vec<u32> {
+        let mut ids = self.encode(text, parse_special);
+        if let Some(bos) = self.begin_of_text().filter(|bos| ids.first() != Some(bos)) {
+            ids.insert(0, bos);
+        }
+        ids
+    }
+
+    /// The tokens of a text that continues another one: without the begin-of-text token.
     /// With `parse_special` the names of control tokens in the text become those tokens; text from
     /// users should be encoded without, or pass [`without_control`](Self::without_control) before it
     /// becomes part of the text of a template.
@@ -206,6 +216,11 @@ impl Tokenizer {
     /// Whether a prompt should begin with [`bos`](Self::bos); never without one.
     pub fn add_bos(&self) -> bool {
         self.add_bos
+    }
+
+    /// The token that prompts begin with; `None` where the model wants none.
+    pub fn begin_of_text(&self) -> Option<u32> {
+        self.bos.filter(|_| self.add_bos)
     }
 
     /// The token that the file says ends a text. Answers may end with others: see

@@ -80,7 +80,11 @@ impl Baseline {
         let (p, n, t) = (n_prompt.to_string(), n_gen.to_string(), threads.to_string());
         let model = self.model.to_string_lossy().into_owned();
         let own = ["-m", &model, "-p", &p, "-n", &n, "-t", &t, "-r", "1", "-o", "json"];
-        own.iter().map(|&word| word.to_owned()).chain(self.bench_args.iter().cloned()).collect()
+        // Some engines of the family do not know depths.
+        let depth = Some(test.depth()).filter(|depth| *depth > 0);
+        let depth = depth.into_iter().flat_map(|depth| ["-d".to_owned(), depth.to_string()]);
+        let own = own.iter().map(|&word| word.to_owned()).chain(depth);
+        own.chain(self.bench_args.iter().cloned()).collect()
     }
 
     /// Runs a test once, in a process of its own.

@@ -26,6 +26,7 @@ pub(super) struct Comparison {
     pub(super) test: String,
     pub(super) n_prompt: usize,
     pub(super) n_gen: usize,
+    pub(super) n_depth: usize,
     pub(super) n_threads: usize,
     /// Rounds that were finished.
     pub(super) rounds: usize,
@@ -147,6 +148,7 @@ impl Engines<'_> {
             test: test.name(),
             n_prompt,
             n_gen,
+            n_depth: test.depth(),
             n_threads: model.threads(),
             rounds: finished,
             interrupted: outcome.is_err(),
@@ -270,7 +272,7 @@ mod tests {
             file_size: None,
             model_size: None,
         };
-        let side = side(Test::Generate(10), &turns, labels);
+        let side = side(Test::generate(1, 10), &turns, labels);
         assert_eq!((side.median_ts, side.min_ts, side.max_ts), (5.0, 2.5, 10.0));
         assert_eq!((side.mad_ts, side.joules_per_token), (2.5, Some(3.0)));
         // One turn does not know it, so nobody does.

@@ -1,8 +1,9 @@
 //! `trilut bench`: prompt processing and generation speed of a model, in the manner of llama-bench, alone
 //! or against other engines.
 //!
-//! A test reads or generates a number of tokens from an empty context; tokenizer and sampling are left
-//! out. With `--batch` several texts are generated at once, as llama-batched-bench does. Tests of several thread counts run one after the other, each after a warm-up.
+//! A test reads or generates a number of tokens, from an empty context or behind `--n-depth` positions;
+//! tokenizer and sampling are left out. With `--batch` several texts are generated at once, as
+//! llama-batched-bench does. Tests of several thread counts run one after the other, each after a warm-up.
 //!
 //! With `--baseline` other engines of the llama-bench family take turns with ours ([`comparison`] says how
 //! and why that is fair), [`spelling`] reads what they print, [`agreement`] checks that they compute the
@@ -62,6 +63,9 @@ pub(crate) struct Args {
     /// Numbers of tokens to generate, separated by commas; 0 for none.
     #[arg(short = 'n', long, value_delimiter = ',', default_value = "128")]
     n_gen: Vec<usize>,
+    /// Numbers of positions that the context holds before each test, separated by commas.
+    #[arg(short = 'd', long, value_name = "N", value_delimiter = ',', default_value = "0")]
+    n_depth: Vec<usize>,
     /// Numbers of texts that are generated at once, separated by commas; speeds are of all together.
     #[arg(short, long, value_delimiter = ',', default_value = "1",
           value_parser = clap::value_parser!(u16).range(1..=256))]
@@ -112,12 +116,14 @@ enum Output {
 
 impl Args {
     fn tests(&self) -> Result<Vec<Test>, Failure> {
-        let prompts = self.n_prompt.iter().map(|&n| Test::Prompt(n));
+        let prompts = self.n_prompt.iter().map(|&n| Test::prompt(n));
         let generations = self.n_gen.iter().flat_map(|&tokens| {
             self.batch.iter().map(move |&texts| Test::generate(texts.into(), tokens))
         });
-        let tests: Vec<Test> =
-            prompts.chain(generations).filter(|test| test.tokens() > 0).collect();
+        let tests = prompts.chain(generations).filter(|test| test.tokens() > 0);
+        let tests: Vec<Test> = tests
+            .flat_map(|test| self.n_depth.iter().map(move |&depth| test.behind(depth)))
+            .collect();
         if tests.is_empty() {
             return Err(
                 Failure::usage("there is nothing to measure").hint("trilut bench -p 512 -n 128")

@@ -31,6 +31,8 @@ pub(super) struct Measured {
     n_threads: usize,
     n_prompt: usize,
     n_gen: usize,
+    /// Positions that each text holds before.
+    n_depth: usize,
     /// Texts that run at once; speeds are of all of them together.
     n_sequences: usize,
     pub(super) test: String,
@@ -102,6 +104,7 @@ pub(super) fn measure(
         n_threads: model.threads(),
         n_prompt,
         n_gen,
+        n_depth: test.depth(),
         n_sequences: test.sequences(),
         test: test.name(),
         avg_ns: 0,
@@ -130,7 +133,7 @@ impl Measured {
         (self.avg_ts, self.stddev_ts) = moments(&ts);
         self.median_ts = trilut_tuning::median(&ts);
         let share = bandwidth.share(self.median_ts * self.bytes_per_token as f64 / 1e9);
-        self.bandwidth_share = matches!(test, Test::Generate(_)).then_some(share);
+        self.bandwidth_share = test.is_decoding().then_some(share);
         (self.samples_ns, self.samples_ts) = (ns, ts);
     }
 }
@@ -184,9 +187,10 @@ pub(super) fn footer(results: &[Measured], meter: &Meter) {
                 r.bandwidth_gbps,
             );
         }
-        let alone = results
-            .iter()
-            .find(|one| (one.n_sequences, one.n_threads, one.n_gen) == (1, r.n_threads, r.n_gen));
+        let alone = results.iter().find(|one| {
+            (one.n_sequences, one.n_threads, one.n_gen, one.n_depth)
+                == (1, r.n_threads, r.n_gen, r.n_depth)
+        });
         if let Some(one) = alone.filter(|_| r.n_sequences > 1) {
             eprintln!(
                 "{} with {threads} makes {:.2} times as many tokens per second as {}",

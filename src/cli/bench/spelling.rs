@@ -39,16 +39,24 @@ pub(super) fn result(text: &str, test: Test, threads: usize) -> Result<Reported,
     let (n_prompt, n_gen) = test.lengths();
     let found = objects.iter().find(|object| {
         let is = |key: &str, n: usize| whole(object, key) == Some(n as u64);
-        is("n_prompt", n_prompt) && is("n_gen", n_gen) && whole(object, "n_depth").unwrap_or(0) == 0
+        // Engines that know of no depth do not name it.
+        let depth = whole(object, "n_depth").unwrap_or(0);
+        is("n_prompt", n_prompt) && is("n_gen", n_gen) && depth == test.depth() as u64
     });
     let Some(object) = found else {
         let told = |object: &Map<String, Value>| {
             let n = |key| whole(object, key).map_or("?".to_owned(), |n| n.to_string());
-            format!("{} + {}", n("n_prompt"), n("n_gen"))
+            let behind = whole(object, "n_depth").filter(|depth| *depth > 0);
+            let behind = behind.map_or(String::new(), |depth| format!(" behind {depth}"));
+            format!("{} + {}{behind}", n("n_prompt"), n("n_gen"))
         };
         let told: Vec<String> = objects.iter().map(told).collect();
+        let behind = match test.depth() {
+            0 => String::new(),
+            depth => format!(" behind {depth}"),
+        };
         return Err(format!(
-            "it was asked for {n_prompt} + {n_gen} tokens (prompt + generated) and measured {}",
+            "it was asked for {n_prompt} + {n_gen} tokens{behind} (prompt + generated) and measured {}",
             told.join(", ")
         ));
     };
@@ -198,7 +206,7 @@ mod tests {
 
     #[test]
     fn ik_llama_cpp() {
-        let found = result(IK, Test::Generate(16), 2).unwrap();
+        let found = result(IK, Test::generate(1, 16), 2).unwrap();
         assert_eq!(found.ns, 400_000_000);
         assert_eq!(found.build, "8337e4cd3 4211");
         assert_eq!(found.model_filename, "m \"x\".gguf");
@@ -212,34 +220,38 @@ mod tests {
 {"build_commit": "40ed0f29", "n_threads": 4, "n_prompt": 0, "n_gen": 128, "avg_ns": 3200000000, "avg_ts": "40.0"}
 llama_perf: done
 "#;
-        assert_eq!(result(text, Test::Prompt(512), 4).unwrap().ns, 2_000_000_000);
-        assert_eq!(result(text, Test::Generate(128), 4).unwrap().ns, 3_200_000_000);
+        assert_eq!(result(text, Test::prompt(512), 4).unwrap().ns, 2_000_000_000);
+        assert_eq!(result(text, Test::generate(1, 128), 4).unwrap().ns, 3_200_000_000);
     }
 
     #[test]
     fn llama_cpp_with_depths_and_speeds_only() {
         let text = r#"[{"n_prompt":"64","n_gen":0,"n_depth":32,"n_threads":1,"samples_ts":[1.0]},
             {"n_prompt":64,"n_gen":0,"n_depth":0,"n_threads":1,"build_number":6000,"samples_ts":[100.0,128.0,300.0]}]"#;
-        let found = result(text, Test::Prompt(64), 1).unwrap();
+        let found = result(text, Test::prompt(64), 1).unwrap();
         assert_eq!((found.ns, found.build.as_str()), (500_000_000, "6000"));
+        let deep = result(text, Test::prompt(64).behind(32), 1).unwrap();
+        assert_eq!((deep.ns, deep.build.as_str()), (64_000_000_000, ""));
+        let error = result(text, Test::prompt(64).behind(16), 1).unwrap_err();
+        assert!(error.contains("64 + 0 tokens behind 16"), "{error}");
     }
 
     #[test]
     fn what_is_no_answer_to_the_question_is_refused() {
         let error = |text: &str, test, threads| result(text, test, threads).unwrap_err();
-        assert!(error("", Test::Prompt(1), 1).contains("nothing"));
-        assert!(error("\n| model | t/s |\n", Test::Prompt(1), 1).contains("no JSON result"));
-        assert!(error("{\"error\": 1}\n[3]", Test::Prompt(1), 1).contains("no JSON result"));
-        assert!(error(&IK[..IK.len() - 40], Test::Generate(16), 2).contains("no JSON result"));
-        let other = error(IK, Test::Prompt(16), 2);
+        assert!(error("", Test::prompt(1), 1).contains("nothing"));
+        assert!(error("\n| model | t/s |\n", Test::prompt(1), 1).contains("no JSON result"));
+        assert!(error("{\"error\": 1}\n[3]", Test::prompt(1), 1).contains("no JSON result"));
+        assert!(error(&IK[..IK.len() - 40], Test::generate(1, 16), 2).contains("no JSON result"));
+        let other = error(IK, Test::prompt(16), 2);
         assert!(other.contains("16 + 0") && other.contains("measured 0 + 16"), "{other}");
-        assert!(error(IK, Test::Generate(16), 1).contains("used 2"));
-        let with = |from: &str, to: &str| error(&IK.replace(from, to), Test::Generate(16), 2);
+        assert!(error(IK, Test::generate(1, 16), 1).contains("used 2"));
+        let with = |from: &str, to: &str| error(&IK.replace(from, to), Test::generate(1, 16), 2);
         assert!(with("[ 400000000 ]", "[ 0 ]").contains("`samples_ns` is no time"));
         assert!(with("[ 400000000 ]", "[ ]").contains("`samples_ns` holds no numbers"));
         assert!(with("[ 40 ]", "[ 4 ]").contains("contradict"));
         assert!(with("40.000000", "-40.0").contains("`avg_ts` is no time"));
         let bare = r#"{"n_prompt": 0, "n_gen": 16}"#;
-        assert!(error(bare, Test::Generate(16), 2).contains("no time and no speed"));
+        assert!(error(bare, Test::generate(1, 16), 2).contains("no time and no speed"));
     }
 }

@@ -1,7 +1,9 @@
-//! One test: tokens to read, or tokens to generate, from an empty context; of one text, or of several at once.
+//! One test: tokens to read, or tokens to generate, behind what a context holds already; of one text, or of
+//! several at once.
 
 use super::super::failure::Failure;
 use super::super::interrupt;
+use std::ops::Range;
 use std::time::{Duration, Instant};
 use trilut_runtime::{Model, Row, Session, State};
 
@@ -11,7 +13,14 @@ const WARM_PROMPT: usize = 512;
 
 /// What is measured.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Test {
+pub(super) struct Test {
+    work: Work,
+    /// Positions of each text that are filled before the time is taken.
+    depth: usize,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Work {
     /// Tokens of a prompt, read at once.
     Prompt(usize),
     /// Tokens fed one by one.
@@ -35,12 +44,28 @@ pub(super) enum Subject {
 }
 
 impl Test {
+    /// A prompt of some tokens.
+    pub(super) fn prompt(tokens: usize) -> Self {
+        Self { work: Work::Prompt(tokens), depth: 0 }
+    }
+
     /// Generation of some texts at once.
     pub(super) fn generate(sequences: usize, tokens: usize) -> Self {
-        match sequences {
-            1 => Self::Generate(tokens),
-            _ => Self::Together { sequences, tokens },
-        }
+        let work = match sequences {
+            1 => Work::Generate(tokens),
+            _ => Work::Together { sequences, tokens },
+        };
+        Self { work, depth: 0 }
+    }
+
+    /// The same behind `depth` positions.
+    pub(super) fn behind(self, depth: usize) -> Self {
+        Self { depth, ..self }
+    }
+
+    /// Positions that are filled before.
+    pub(super) fn depth(self) -> usize {
+        self.depth
     }
 
     /// Tokens of all texts.
@@ -50,33 +75,42 @@ impl Test {
 
     /// Texts that run at once.
     pub(super) fn sequences(self) -> usize {
-        match self {
-            Self::Prompt(_) | Self::Generate(_) => 1,
-            Self::Together { sequences, .. } => sequences,
+        match self.work {
+            Work::Prompt(_) | Work::Generate(_) => 1,
+            Work::Together { sequences, .. } => sequences,
         }
     }
 
     /// Tokens of a text.
-    pub(super) fn positions(self) -> usize {
-        match self {
-            Self::Prompt(n) | Self::Generate(n) | Self::Together { tokens: n, .. } => n,
+    fn positions(self) -> usize {
+        match self.work {
+            Work::Prompt(n) | Work::Generate(n) | Work::Together { tokens: n, .. } => n,
         }
     }
 
-    /// The name as llama-bench writes it: `pp512`, `tg128`; of several texts `tg128x4`.
+    /// Whether it streams the weights once for each token.
+    pub(super) fn is_decoding(self) -> bool {
+        matches!(self.work, Work::Generate(_))
+    }
+
+    /// The name as llama-bench writes it: `pp512`, `tg128`, `pp512 @ d2048`; of several texts `tg128x4`.
     pub(super) fn name(self) -> String {
-        match self {
-            Self::Prompt(n) => format!("pp{n}"),
-            Self::Generate(n) => format!("tg{n}"),
-            Self::Together { sequences, tokens } => format!("tg{tokens}x{sequences}"),
+        let name = match self.work {
+            Work::Prompt(n) => format!("pp{n}"),
+            Work::Generate(n) => format!("tg{n}"),
+            Work::Together { sequences, tokens } => format!("tg{tokens}x{sequences}"),
+        };
+        match self.depth {
+            0 => name,
+            depth => format!("{name} @ d{depth}"),
         }
     }
 
     /// The lengths as llama-bench counts them: tokens of the prompt, tokens generated.
     pub(super) fn lengths(self) -> (usize, usize) {
-        match self {
-            Self::Prompt(n) => (n, 0),
-            Self::Generate(n) | Self::Together { tokens: n, .. } => (0, n),
+        match self.work {
+            Work::Prompt(n) => (n, 0),
+            Work::Generate(n) | Work::Together { tokens: n, .. } => (0, n),
         }
     }
 
@@ -87,55 +121,70 @@ impl Test {
 
     /// A text, or texts, of the model with room for the test.
     pub(super) fn subject(self, model: &Model) -> Result<Subject, Failure> {
-        if self.positions() > model.context() {
+        if self.positions().saturating_add(self.depth) > model.context() {
             return Err(Failure::usage(format!(
                 "{} does not fit into the model's context of {}",
                 self.name(),
                 model.context()
             )));
         }
-        Ok(match self {
-            Self::Together { sequences, .. } => {
+        Ok(match self.work {
+            Work::Together { sequences, .. } => {
                 Subject::Texts(model.clone(), model.state(sequences)?)
             }
             _ => Subject::Text(model.session()?),
         })
     }
 
-    /// Pages in what the test touches.
+    /// Fills the positions before the test, and pages in what it touches.
     pub(super) fn warm_up(self, subject: &mut Subject) -> Result<(), Failure> {
-        let less = match self {
-            Self::Prompt(n) => Self::Prompt(n.min(WARM_PROMPT)),
-            Self::Generate(_) => Self::Generate(1),
-            Self::Together { sequences, .. } => Self::Together { sequences, tokens: 1 },
+        let work = match self.work {
+            Work::Prompt(n) => Work::Prompt(n.min(WARM_PROMPT)),
+            Work::Generate(_) => Work::Generate(1),
+            Work::Together { sequences, .. } => Work::Together { sequences, tokens: 1 },
         };
-        less.run(subject).map(|_| ())
+        Self { work, ..self }.run(subject).map(|_| ())
     }
 
-    /// Runs it from an empty context.
+    /// Runs it behind the positions that are filled.
     pub(super) fn run(self, subject: &mut Subject) -> Result<Duration, Failure> {
-        // Any tokens do: the time does not depend on them.
-        let token = |i: usize, vocab: usize| (i * 7919 % vocab) as u32;
+        let depth = self.depth;
         match subject {
             Subject::Text(session) => {
                 let vocab = session.model().config().vocab;
-                session.clear();
+                if session.tokens().len() < depth {
+                    session.clear();
+                    for block in tokens(0..depth, vocab).chunks(WARM_PROMPT) {
+                        session.append(block)?;
+                        stop_if_asked()?;
+                    }
+                }
+                session.truncate(depth);
+                let tokens = tokens(depth..depth + self.positions(), vocab);
                 let began = Instant::now();
-                if let Self::Prompt(n) = self {
-                    session.append(&(0..n).map(|i| token(i, vocab)).collect::<Vec<_>>())?;
+                if let Work::Prompt(_) = self.work {
+                    session.append(&tokens)?;
                     return Ok(began.elapsed());
                 }
-                for i in 0..self.positions() {
-                    session.append(&[token(i, vocab)])?;
+                for token in tokens {
+                    session.append(&[token])?;
                     stop_if_asked()?;
                 }
                 Ok(began.elapsed())
             }
             Subject::Texts(model, state) => {
                 let (vocab, sequences) = (model.config().vocab, self.sequences());
-                (0..sequences).for_each(|sequence| state.truncate(sequence, 0));
+                if state.cache().len(0) < depth {
+                    fill(model, state, &tokens(0..depth, vocab))?;
+                }
+                for sequence in 0..sequences {
+                    state.truncate(sequence, depth);
+                    if state.cache().len(sequence) < depth {
+                        state.copy(0, sequence, depth);
+                    }
+                }
                 let began = Instant::now();
-                for position in 0..self.positions() {
+                for position in depth..depth + self.positions() {
                     let row = |sequence| {
                         let token = token(position * sequences + sequence, vocab);
                         Row { sequence, position, token, logits: true }
@@ -147,6 +196,27 @@ impl Test {
             }
         }
     }
+}
+
+/// Some token: any do, since the time does not depend on them.
+fn token(index: usize, vocab: usize) -> u32 {
+    (index * 7919 % vocab) as u32
+}
+
+fn tokens(positions: Range<usize>, vocab: usize) -> Vec<u32> {
+    positions.map(|i| token(i, vocab)).collect()
+}
+
+/// Lets the first sequence hold some tokens.
+fn fill(model: &Model, state: &mut State, tokens: &[u32]) -> Result<(), Failure> {
+    state.truncate(0, 0);
+    for block in tokens.chunks(WARM_PROMPT) {
+        let start = state.cache().len(0);
+        let row = |(position, &token)| Row { sequence: 0, position, token, logits: false };
+        model.forward(state, &(start..).zip(block).map(row).collect::<Vec<_>>())?;
+        stop_if_asked()?;
+    }
+    Ok(())
 }
 
 fn stop_if_asked() -> Result<(), Failure> {
