@@ -106,4 +106,6 @@ fn what_cannot_be_served_is_said() {
     fails(2, &["--port", "70000"]);
     fails(2, &["--speculate", "-1"]);
     assert!(fails(2, &["--api-key", ""]).contains("empty"));
+    let origin = fails(2, &["--cors", "chat.example"]);
+    assert!(origin.contains("no origin") && origin.contains("https://chat.example"), "{origin}");
 }
