@@ -8,7 +8,7 @@
 //! and why that is fair), [`spelling`] reads what they print, [`agreement`] checks that they compute the
 //! same before anything is compared, [`ratio`] judges, [`report`] prints and [`record`] keeps.
 //! `bench kernels` is about one layer: every candidate against the pick ([`kernels`]). `bench serve` is about
-//! a server ([`serve`]).
+//! a server ([`serve`]), `bench speculate` about guessing what comes next ([`speculate`]).
 //! What a token costs comes from [`meter`]. Known engines are described in `benches/engines.toml`.
 
 mod agreement;
@@ -25,6 +25,7 @@ mod ratio;
 mod record;
 mod report;
 mod serve;
+mod speculate;
 mod spelling;
 mod test;
 mod turn;
@@ -99,6 +100,7 @@ pub(crate) struct Args {
 enum Part {
     Kernels(kernels::Args),
     Serve(Box<serve::Args>),
+    Speculate(Box<speculate::Args>),
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
@@ -147,6 +149,7 @@ pub(crate) fn bench(args: Args) -> Result<(), Failure> {
     match &args.part {
         Some(Part::Kernels(args)) => return kernels::bench(args),
         Some(Part::Serve(args)) => return serve::bench(args),
+        Some(Part::Speculate(args)) => return speculate::bench(args),
         None => {}
     }
     let (tests, threads) = (args.tests()?, args.threads()?);

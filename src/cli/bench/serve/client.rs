@@ -85,7 +85,8 @@ impl Client {
         response: Result<ureq::http::Response<ureq::Body>, ureq::Error>,
     ) -> Result<ureq::http::Response<ureq::Body>, Failure> {
         let mut response = response.map_err(|error| {
-            self.lost(path, &error).hint("trilut serve -m MODEL serves one; without --url it is started")
+            self.lost(path, &error)
+                .hint("trilut serve -m MODEL serves one; without --url it is started")
         })?;
         if response.status().is_success() {
             return Ok(response);
@@ -104,7 +105,8 @@ impl Client {
     /// The tokens of a text.
     pub(super) fn tokenize(&self, text: &str) -> Result<Vec<u32>, Failure> {
         let value = self.post("/tokenize", &json!({ "content": text, "parse_special": false }))?;
-        serde_json::from_value(value["tokens"].clone()).map_err(|error| self.lost("/tokenize", &error))
+        serde_json::from_value(value["tokens"].clone())
+            .map_err(|error| self.lost("/tokenize", &error))
     }
 
     /// Has a prompt continued by `most` tokens, greedily, and listens.
@@ -123,7 +125,8 @@ impl Client {
                 over = true;
                 break;
             }
-            let chunk: Value = serde_json::from_str(data).map_err(|error| self.lost(PATH, &error))?;
+            let chunk: Value =
+                serde_json::from_str(data).map_err(|error| self.lost(PATH, &error))?;
             if let Some(message) = chunk.pointer("/error/message").and_then(Value::as_str) {
                 return Err(Failure::new(format!("{}{PATH} failed", self.base)).because(message));
             }

@@ -165,8 +165,10 @@ pub(super) fn beside(
 }
 
 fn too_short(long: usize) -> Failure {
-    Failure::new(format!("a prompt of {long} tokens is read too fast to measure anything beside it"))
-        .hint("--long N with more tokens, and a context with room for them")
+    Failure::new(format!(
+        "a prompt of {long} tokens is read too fast to measure anything beside it"
+    ))
+    .hint("--long N with more tokens, and a context with room for them")
 }
 
 /// Waits until a prompt of that many tokens is being read.

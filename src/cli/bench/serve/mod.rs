@@ -88,7 +88,9 @@ pub(super) fn bench(args: &Args) -> Result<(), Failure> {
     let props = subject.props()?;
     let number = |path: &str| props.pointer(path).and_then(Value::as_u64).unwrap_or(0);
     let text = |path: &str| {
-        printable(props.pointer(path).and_then(Value::as_str).unwrap_or("unknown")).trim().to_owned()
+        printable(props.pointer(path).and_then(Value::as_str).unwrap_or("unknown"))
+            .trim()
+            .to_owned()
     };
     let (slots, context) = (number("/total_slots"), number("/default_generation_settings/n_ctx"));
     let sizes = Sizes {
