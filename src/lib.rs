@@ -28,6 +28,7 @@ pub use trilut_macros as macros;
 pub use trilut_presets as presets;
 pub use trilut_runtime as runtime;
 pub use trilut_runtime::{Engine, EngineBuilder};
+pub use trilut_server as server;
 pub use trilut_shipped as shipped;
 pub use trilut_tuning as tuning;
 

@@ -106,4 +106,56 @@ fn what_cannot_be_served_is_said() {
     fails(2, &["--port", "70000"]);
     fails(2, &["--speculate", "-1"]);
     assert!(fails(2, &["--api-key", ""]).contains("empty"));
+    let origin = fails(2, &["--cors", "chat.example"]);
+    assert!(origin.contains("no origin") && origin.contains("https://chat.example"), "{origin}");
+}
+
+/// What a benchmark prints as JSON.
+fn measured(sandbox: &Sandbox, args: &[&str]) -> serde_json::Value {
+    let output = sandbox.command(args).output().unwrap();
+    assert!(output.status.success(), "{}", stderr(&output));
+    serde_json::from_slice(&output.stdout).unwrap()
+}
+
+#[test]
+fn a_server_is_measured_whether_it_is_our_own_or_runs_already() {
+    let sandbox = Sandbox::new();
+    let short = ["bench", "serve", "-r", "1", "-n", "8", "--clients", "1,3", "-o", "json"];
+    let own = measured(&sandbox, &[&short[..], &["-t", "1", "--long", "300"]].concat());
+    assert_eq!(own["clients"][1]["clients"], 3);
+    assert!(own["clients"][1]["tokens_per_second"].as_f64().unwrap() > 0.0);
+    assert!(own["clients"][0]["http_share"].is_number(), "{own}");
+    assert_eq!(own["beside"]["long_tokens"], 300);
+    let turn = &own["second_turn"];
+    let (reused, before) = (turn["reused_tokens"].as_u64(), turn["first_turn_tokens"].as_u64());
+    assert!(reused > Some(100) && reused <= before, "{turn}");
+
+    let serving = Serving::start(&sandbox, &["--api-key", "secret"]);
+    let url = format!("http://{}", serving.address);
+    let there = ["--url", &url, "--api-key", "secret", "--long", "0"];
+    let other = measured(&sandbox, &[&short[..], &there].concat());
+    assert!(other["clients"][0]["http_share"].is_null(), "{other}");
+    assert_eq!(other["second_turn"]["reused_tokens"], turn["reused_tokens"]);
+    let fails = |code: i32, args: &[&str]| {
+        let output = sandbox.command(&[&["bench", "serve"], args].concat()).output().unwrap();
+        assert_eq!(output.status.code(), Some(code), "{}", stderr(&output));
+        stderr(&output)
+    };
+    assert!(fails(1, &["--url", &url, "--api-key", "wrong"]).contains("401"));
+    drop(serving);
+    assert!(fails(1, &["--url", &url]).contains("hint: trilut serve"));
+    assert!(fails(2, &["-n", "100000"]).contains("do not fit"));
+}
+
+#[test]
+fn guesses_are_measured_and_change_nothing() {
+    let sandbox = Sandbox::new();
+    let args = ["bench", "speculate", "-r", "1", "-n", "32", "--speculate", "4", "-o", "json"];
+    let rows = measured(&sandbox, &args);
+    assert_eq!(rows.as_array().unwrap().len(), 8);
+    assert_eq!((&rows[0]["guessed"], &rows[0]["speculate"]), (&0.into(), &0.into()));
+    assert!(
+        rows[1]["held"].as_u64() > Some(0)
+            && rows[1]["guessed"].as_u64() >= rows[1]["held"].as_u64()
+    );
 }

@@ -78,7 +78,14 @@ impl Embedder {
     /// # Errors
     /// When the text has no tokens or more than the context holds, or a value stops being finite.
     pub fn embed(&mut self, text: &str) -> Result<Vec<f32>, Error> {
-        let tokens = self.tokens(text);
+        self.embed_tokens(&self.tokens(text))
+    }
+
+    /// The vector of tokens, as [`tokens`](Self::tokens) has them or a caller of their own.
+    ///
+    /// # Errors
+    /// As [`embed`](Self::embed), and when a token does not exist.
+    pub fn embed_tokens(&mut self, tokens: &[u32]) -> Result<Vec<f32>, Error> {
         let context = self.model.context();
         match tokens.len() {
             0 => return Err(Error::Empty),

@@ -12,6 +12,7 @@ use axum::middleware;
 use axum::response::Response;
 use axum::routing::{get, post};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
 use trilut_presets::Machine;
 use trilut_runtime::Model;
@@ -24,12 +25,14 @@ pub(crate) struct App {
     pub(crate) template: Option<ChatTemplate>,
     /// The name by which clients ask for it.
     pub(crate) name: String,
-    pub(crate) engine: Engine,
+    pub(crate) engine: Arc<Engine>,
     pub(crate) grammars: Grammars,
     /// For models that give them.
     pub(crate) embeddings: Option<Embeddings>,
     pub(crate) limits: Limits,
     pub(crate) guard: guard::Guard,
+    /// Whether it was said that a client wants a larger context.
+    pub(crate) warned: AtomicBool,
     pub(crate) started: Instant,
     /// When it was started, in seconds since 1970.
     pub(crate) created: u64,
@@ -43,6 +46,8 @@ pub(crate) struct About {
     pub(crate) architecture: String,
     /// Its size.
     pub(crate) bytes: usize,
+    /// A name for what it holds.
+    pub(crate) digest: String,
     /// Elements of all tensors.
     pub(crate) parameters: u64,
 }
@@ -58,6 +63,18 @@ impl App {
         let message = format!("the model `{name}` does not exist; this server has `{}`", self.name);
         let error = ApiError::new(StatusCode::NOT_FOUND, message).code("model_not_found");
         Err(ApiError { param: Some("model".to_owned()), ..error })
+    }
+
+    /// Says once that a client wants a larger context than there is. It gets what there is, as Ollama's
+    /// own server does with models that were made for less: many clients send one number to all models.
+    pub(crate) fn check_context(&self, wanted: u64) {
+        let context = self.model.context();
+        if wanted > context as u64 && !self.warned.swap(true, Ordering::Relaxed) {
+            eprintln!(
+                "note: a client asks for a context of {wanted} tokens; it is {context} here, whatever \
+                 clients ask for (this is said once)"
+            );
+        }
     }
 
     /// Prepares requests, which may take a while, and queues them.

@@ -12,7 +12,10 @@ use std::sync::Arc;
 /// A JSON body. Its content type does not matter: `curl -d` sends another one.
 pub(crate) struct JsonBody<T>(pub(crate) T);
 
-impl<T: DeserializeOwned> FromRequest<Arc<App>> for JsonBody<T> {
+/// Bytes of a body beyond which it is parsed where it keeps nobody waiting.
+const LARGE: usize = 16 << 10;
+
+impl<T: DeserializeOwned + Send + 'static> FromRequest<Arc<App>> for JsonBody<T> {
     type Rejection = ApiError;
 
     async fn from_request(request: Request, app: &Arc<App>) -> Result<Self, ApiError> {
@@ -40,7 +43,10 @@ impl<T: DeserializeOwned> FromRequest<Arc<App>> for JsonBody<T> {
             }
             Ok(Ok(body)) => body.to_bytes(),
         };
-        parse(&bytes).map(Self)
+        if bytes.len() <= LARGE {
+            return parse(&bytes).map(Self);
+        }
+        app.blocking(move |_| parse(&bytes)).await.map(Self)
     }
 }
 

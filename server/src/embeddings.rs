@@ -2,7 +2,7 @@
 //! forward passes, and others wait in line up to a number.
 
 use crate::error::ApiError;
-use serde::Deserialize;
+use crate::input::Passage;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use tokio::sync::{Mutex, Semaphore};
@@ -27,23 +27,6 @@ pub(crate) struct Vectors {
     pub(crate) tokens: usize,
 }
 
-/// One text or several, as clients send them.
-#[derive(Debug, Deserialize)]
-#[serde(untagged, expecting = "a string or an array of strings is expected")]
-pub(crate) enum Input {
-    One(String),
-    Many(Vec<String>),
-}
-
-impl From<Input> for Vec<String> {
-    fn from(input: Input) -> Self {
-        match input {
-            Input::One(text) => vec![text],
-            Input::Many(texts) => texts,
-        }
-    }
-}
-
 /// Tells a call that nobody waits for it any more.
 struct Cancel(Arc<AtomicBool>);
 
@@ -59,8 +42,8 @@ impl Embeddings {
         Ok(Self { embedder, places: Semaphore::new(waiting) })
     }
 
-    /// The vectors of texts.
-    pub(crate) async fn vectors(&self, texts: Vec<String>) -> Result<Vectors, ApiError> {
+    /// The vectors of texts, or of tokens that the model has.
+    pub(crate) async fn vectors(&self, texts: Vec<Passage>) -> Result<Vectors, ApiError> {
         if texts.is_empty() || texts.len() > MOST_TEXTS {
             let message = format!("`input` has {} texts, not 1 to {MOST_TEXTS}", texts.len());
             return Err(ApiError::field("input", message));
@@ -73,12 +56,17 @@ impl Embeddings {
         let _cancel = Cancel(Arc::clone(&cancelled));
         let work = move || {
             let (mut vectors, mut tokens) = (Vec::with_capacity(texts.len()), 0);
-            for (index, text) in texts.iter().enumerate() {
+            for (index, passage) in texts.into_iter().enumerate() {
                 if cancelled.load(Ordering::Relaxed) {
                     break;
                 }
-                tokens += embedder.tokens(text).len();
-                vectors.push(embedder.embed(text).map_err(|error| refused(index, &error))?);
+                let passage = match passage {
+                    Passage::Text(text) => embedder.tokens(&text),
+                    Passage::Tokens(tokens) => tokens,
+                };
+                tokens += passage.len();
+                let vector = embedder.embed_tokens(&passage);
+                vectors.push(vector.map_err(|error| refused(index, &error))?);
             }
             Ok(Vectors { vectors, tokens })
         };

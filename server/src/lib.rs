@@ -23,18 +23,20 @@
 //! | [`engine`] | the queue, the slots and the loop of forward passes |
 //! | [`grammar`] | answers that must be JSON |
 //! | `openai`, `ollama`, `native` | what clients say and hear |
-//! | `prompt`, `settings` | from their words to tokens and engine requests |
+//! | `input`, `prompt`, `settings` | from their words to tokens and engine requests |
 //! | `embeddings` | texts as vectors, beside the engine |
 //! | `guard`, `limits`, `listen`, `body` | who may ask, how much, and for how long |
 //! | `page` | the web page, files without a build step |
 
 mod app;
 mod body;
+mod digest;
 mod embeddings;
 pub mod engine;
 mod error;
 pub mod grammar;
 mod guard;
+mod input;
 mod limits;
 mod listen;
 mod native;

@@ -22,6 +22,8 @@ pub struct Limits {
     pub top_logprobs: usize,
     /// Messages of a conversation.
     pub messages: usize,
+    /// Bytes of a text that is only encoded.
+    pub text: usize,
     /// Tokens of a text that is only encoded or decoded.
     pub tokens: usize,
     /// Connections at once.
@@ -49,6 +51,7 @@ impl Default for Limits {
             biases: 1024,
             top_logprobs: 20,
             messages: 4096,
+            text: 1 << 20,
             tokens: 64 << 10,
             connections: const { NonZeroU16::new(1024).unwrap() },
             head_time: Duration::from_secs(20),

@@ -38,6 +38,17 @@ pub(crate) async fn props(State(app): State<Arc<App>>) -> Json<Value> {
             "reason": choice.reason,
         })
     });
+    let batch = model.kernels().map(|(layer, choice)| {
+        // Without a kernel of its own a small batch goes token by token through that of decoding.
+        let kernel = choice.batch.kernel.as_ref().map(|kernel| kernel.kernel().name.to_string());
+        json!({
+            "layer": layer,
+            "shape": choice.shape.to_string(),
+            "kernel": kernel.unwrap_or_else(|| choice.kernel.kernel().name.to_string()),
+            "tile": choice.batch.tile.to_string(),
+            "reason": choice.batch.reason,
+        })
+    });
     let prefill = model.prefill_kernels().map(|(stack, choice)| {
         json!({
             "layer": stack,
@@ -69,6 +80,7 @@ pub(crate) async fn props(State(app): State<Arc<App>>) -> Json<Value> {
         "machine": *app.machine,
         "plan": {
             "decode": decode.collect::<Vec<_>>(),
+            "batch": batch.collect::<Vec<_>>(),
             "prefill": prefill.collect::<Vec<_>>(),
         },
     }))
@@ -170,6 +182,11 @@ pub(crate) async fn tokenize(
     State(app): State<Arc<App>>,
     JsonBody(request): JsonBody<Tokenize>,
 ) -> Result<Json<Value>, ApiError> {
+    let (length, most) = (request.content.len(), app.limits.text);
+    if length > most {
+        let message = format!("`content` has {length} bytes; at most {most} are encoded");
+        return Err(ApiError::field("content", message));
+    }
     let tokens = app.blocking(move |app| {
         let special = request.parse_special.unwrap_or(true);
         let tokenizer = app.model.tokenizer();

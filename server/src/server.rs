@@ -1,6 +1,7 @@
 //! A server from its address to its end.
 
 use crate::app::{About, App, now, router};
+use crate::digest;
 use crate::embeddings::Embeddings;
 use crate::engine::{Engine, EngineOptions, StartError};
 use crate::grammar::Grammars;
@@ -10,6 +11,7 @@ use crate::listen;
 use std::io;
 use std::net::{SocketAddr, TcpListener};
 use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 use std::time::{Duration, Instant};
 use tokio::sync::watch;
 use trilut_presets::Machine;
@@ -40,10 +42,13 @@ impl Served {
         let about = About {
             architecture: gguf.architecture()?.to_owned(),
             bytes: gguf.file_len(),
+            digest: digest::of(gguf),
             parameters: gguf.tensors().iter().map(TensorInfo::elements).sum(),
         };
         let template = ChatTemplate::from_gguf(gguf)?;
         let pooling = Pooling::from_gguf(gguf)?;
+        // The vocabulary is large and is not looked at again.
+        gguf.release_metadata();
         Ok(Self { model, template, name: name.into(), about, pooling })
     }
 
@@ -152,13 +157,14 @@ impl Server {
         let embeddings = embeddings.transpose().map_err(StartError::from)?;
         let app = App {
             embeddings,
-            engine: Engine::start(model.clone(), engine)?,
+            engine: Arc::new(Engine::start(model.clone(), engine)?),
             grammars: Grammars::new(model.clone()),
             model,
             template,
             name,
             limits,
             guard,
+            warned: AtomicBool::new(false),
             started: Instant::now(),
             created: now(),
             about,
@@ -172,6 +178,11 @@ impl Server {
         self.address
     }
 
+    /// The engine, which ends with the server.
+    pub fn engine(&self) -> Arc<Engine> {
+        Arc::clone(&self.app.engine)
+    }
+
     /// Serves until `end` says so or the system asks to terminate. Then no more requests are taken, those
     /// that wait are refused, and those at work get [`Limits::grace`] to finish.
     ///
@@ -180,7 +191,7 @@ impl Server {
     pub fn run(self, mut end: impl FnMut() -> bool) -> Result<Ended, ServeError> {
         let runtime = tokio::runtime::Builder::new_multi_thread()
             .worker_threads(2)
-            .max_blocking_threads(8)
+            .max_blocking_threads(4)
             .thread_name("http")
             .enable_all()
             .build()?;

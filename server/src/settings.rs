@@ -30,6 +30,8 @@ pub(crate) struct Settings {
     /// Without one, each answer has one of its own.
     pub(crate) seed: Option<i64>,
     pub(crate) stop: Vec<String>,
+    /// The model may not end the answer.
+    pub(crate) endless: bool,
     pub(crate) presence_penalty: Option<f32>,
     pub(crate) frequency_penalty: Option<f32>,
     pub(crate) repeat_penalty: Option<f32>,
@@ -75,6 +77,11 @@ impl Settings {
             repeat: self.repeat()?,
         };
         self.check_bias(app)?;
+        let mut bias = self.bias.clone();
+        if self.endless {
+            let stops = app.model.tokenizer().stops();
+            bias.extend(stops.iter().map(|&token| (token, f32::NEG_INFINITY)));
+        }
         let constraint = match &self.format {
             Format::Text => None,
             Format::Object => Some(app.grammars.object()),
@@ -95,7 +102,7 @@ impl Settings {
                 ..sampling.clone()
             },
             penalties,
-            bias: self.bias.clone(),
+            bias: bias.clone(),
             stop: self.stop.clone(),
             logprobs: self.logprobs,
             constraint: constraint.clone(),

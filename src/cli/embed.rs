@@ -85,7 +85,8 @@ pub(crate) fn run(args: Args) -> Result<(), Failure> {
             return Err(Failure::interrupted());
         }
         let text = format!("{}{text}", args.prefix);
-        let vector = embedder.embed(&text).map_err(|error| {
+        let tokens = embedder.tokens(&text);
+        let vector = embedder.embed_tokens(&tokens).map_err(|error| {
             Failure::from(error).context(format!("text {index} cannot be read"))
         })?;
         match args.output {
@@ -94,7 +95,7 @@ pub(crate) fn run(args: Args) -> Result<(), Failure> {
                 out.write_all(&bytes)?;
             }
             Form::Json => {
-                let tokens = embedder.tokens(&text).len();
+                let tokens = tokens.len();
                 let json =
                     serde_json::json!({"index": index, "tokens": tokens, "embedding": vector});
                 writeln!(out, "{json}")?;

@@ -9,6 +9,7 @@ mod bench;
 mod chat;
 mod check;
 mod codegen;
+mod completions;
 mod conversation;
 mod convert;
 mod doctor;
@@ -20,6 +21,7 @@ mod failure;
 mod inspect;
 mod interrupt;
 mod layouts;
+mod manual;
 mod memory;
 mod model;
 mod output;
@@ -33,7 +35,7 @@ mod start;
 mod table;
 mod tune;
 
-use clap::{Parser, Subcommand};
+use clap::{CommandFactory, Parser, Subcommand};
 use std::process::ExitCode;
 
 /// Run, tune and generate kernels for ternary (BitNet b1.58) language models on this CPU.
@@ -66,6 +68,8 @@ enum Command {
     Embed(embed::Args),
     Perplexity(perplexity::Args),
     Eval(eval::Args),
+    Completions(completions::Args),
+    Man(manual::Args),
 }
 
 /// Parses the command line, does what it asks, and turns the outcome into an exit code.
@@ -90,6 +94,8 @@ pub(crate) fn main() -> ExitCode {
         Some(Command::Embed(args)) => embed::run(args),
         Some(Command::Perplexity(args)) => perplexity::run(args),
         Some(Command::Eval(args)) => eval::run(args),
+        Some(Command::Completions(args)) => completions::completions(&args, Cli::command()),
+        Some(Command::Man(args)) => manual::man(&args, Cli::command()),
     });
     match outcome {
         Ok(()) => ExitCode::SUCCESS,

@@ -4,8 +4,9 @@
 
 Answers are compared with what `trilut run` says offline. Clients that leave in the middle, wrong JSON and
 bodies that are too large are mixed in. At the end nothing may be lost, no answer may be wrong, the memory of
-the server may not have grown by more than 2 % since its first quarter, and the server must end in order.
-Needs nothing but Python.
+the server may not have grown by more than 2 %, and the server must end in order. Memory is compared between
+the first and the last quarter of the time that is left after a warm-up, in which caches and buffers come to
+their size. Needs nothing but Python.
 """
 
 import argparse
@@ -125,8 +126,11 @@ def main():
     arguments.add_argument("binary")
     arguments.add_argument("--clients", type=int, default=64)
     arguments.add_argument("--minutes", type=float, default=10)
+    arguments.add_argument("--warm-up", type=float, default=2.5, metavar="MINUTES", help="part of --minutes")
     arguments.add_argument("--seed", type=int, default=1)
     chosen, more = arguments.parse_known_args()
+    if not 0 <= chosen.warm_up < chosen.minutes:
+        arguments.error("--warm-up must be shorter than --minutes")
     with tempfile.TemporaryDirectory() as cache:
         environment = {**os.environ, "XDG_CACHE_HOME": cache}
         cases = [(request, offline(chosen.binary, environment, request)) for request in requests()]
@@ -146,19 +150,23 @@ def main():
             thread.start()
         memory = []
         while time.time() < soak.until:
-            time.sleep(min(1.0, seconds / 20))
+            time.sleep(min(1.0, seconds / 40))
             memory.append((time.time() - began, resident(server.pid)))
         for thread in threads:
             thread.join()
         server.send_signal(signal.SIGTERM)
         ended = server.wait(timeout=60)
-    early = statistics.median(kib for at, kib in memory if seconds / 4 <= at <= seconds / 2)
-    late = statistics.median(kib for at, kib in memory if at >= seconds * 3 / 4)
+    warm = chosen.warm_up * 60
+    quarter = (seconds - warm) / 4
+    early = statistics.median(kib for at, kib in memory if warm <= at <= warm + quarter)
+    late = statistics.median(kib for at, kib in memory if at >= seconds - quarter)
     drift = 100 * (late - early) / early
     for what, count in sorted(soak.counts.items()):
         print(f"{count:8} {what}")
     print(f"{len(soak.wrong):8} wrong\n{len(soak.lost):8} lost")
-    print(f"memory {early / 1024:.1f} -> {late / 1024:.1f} MiB ({drift:+.2f} %), exit code {ended}")
+    curve = [kib / 1024 for _, kib in memory[::max(1, len(memory) // 20)]]
+    print("memory, MiB: " + " ".join(f"{mib:.1f}" for mib in curve))
+    print(f"after {warm:.0f} s: {early / 1024:.1f} -> {late / 1024:.1f} MiB ({drift:+.2f} %), exit code {ended}")
     for request, text, got in soak.wrong[:3]:
         print(f"wrong: {request}\n  offline: {text!r}\n  served:  {got!r}", file=sys.stderr)
     for error in soak.lost[:3]:

@@ -96,8 +96,17 @@ impl Gguf {
 
     /// [`release`](Self::release) for what lies before the tensors' data: the vocabulary, above all.
     pub fn release_metadata(&self) {
-        let starts = self.header.tensors.iter().map(|tensor| tensor.range.start);
-        self.release(0..starts.min().unwrap_or(0));
+        self.release(0..self.data_start());
+    }
+
+    /// What lies before the tensors' data: keys, values, and the tensors' names and sizes.
+    pub fn head(&self) -> &[u8] {
+        &self.file()[..self.data_start()]
+    }
+
+    fn data_start(&self) -> usize {
+        // Ranges were checked when the file was opened.
+        self.header.tensors.iter().map(|tensor| tensor.range.start).min().unwrap_or(0)
     }
 
     /// The format version, 2 or 3.

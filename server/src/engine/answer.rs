@@ -38,8 +38,9 @@ pub(crate) struct Answer<'m> {
     logprobs: Option<(usize, Logprobs)>,
     /// Tokens to be reported with the next text, each with the place in the text where it begins.
     reports: Vec<(usize, TokenReport)>,
-    /// Bytes of text decoded, and bytes of text said.
+    /// Bytes and characters of text decoded, and bytes of text said.
     decoded: usize,
+    characters: usize,
     said: usize,
     /// Text to be said at the end of the step.
     text: String,
@@ -83,6 +84,7 @@ impl<'m> Answer<'m> {
             logprobs: request.logprobs.map(|most| (most, Logprobs::default())),
             reports: Vec::new(),
             decoded: 0,
+            characters: 0,
             said: 0,
             text: String::new(),
             stopped: false,
@@ -140,6 +142,7 @@ impl<'m> Answer<'m> {
         self.report(token, logits);
         if let Some(piece) = self.stream.push(token) {
             self.decoded += piece.len();
+            self.characters += piece.chars().count();
             let (text, stopped) = self.stop.push(&piece);
             self.said += text.len();
             self.text.push_str(&text);
@@ -192,7 +195,8 @@ impl<'m> Answer<'m> {
             Some(&(_, logprob)) => logprob,
             None => f64::from(logits[token as usize]) - logprobs.normaliser(logits),
         };
-        self.reports.push((self.decoded, TokenReport { id: token, logprob, top }));
+        let report = TokenReport { id: token, logprob, top, offset: self.characters };
+        self.reports.push((self.decoded, report));
     }
 
     /// Says what the step brought.

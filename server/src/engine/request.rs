@@ -83,6 +83,8 @@ pub struct TokenReport {
     pub logprob: f64,
     /// The likeliest tokens in its place.
     pub top: Vec<(u32, f64)>,
+    /// Characters of the answer before the one that it begins, or goes on with.
+    pub offset: usize,
 }
 
 /// Why an answer ended.

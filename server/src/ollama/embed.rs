@@ -2,8 +2,8 @@
 
 use crate::app::App;
 use crate::body::JsonBody;
-use crate::embeddings::Input;
 use crate::error::{ApiError, OllamaError};
+use crate::input::{Passage, Texts};
 use crate::openai::embeddings::of;
 use axum::Json;
 use axum::extract::State;
@@ -15,7 +15,7 @@ use std::time::Instant;
 #[derive(Debug, Deserialize)]
 pub(crate) struct Embed {
     model: Option<String>,
-    input: Input,
+    input: Texts,
 }
 
 pub(crate) async fn embed(
@@ -48,6 +48,6 @@ pub(crate) async fn embedding(
 ) -> Result<Json<Value>, OllamaError> {
     let JsonBody(Embedding { model, prompt }) = body?;
     app.check_model(model.as_deref())?;
-    let mut made = of(&app)?.vectors(vec![prompt]).await?;
+    let mut made = of(&app)?.vectors(vec![Passage::Text(prompt)]).await?;
     Ok(Json(json!({ "embedding": made.vectors.pop() })))
 }

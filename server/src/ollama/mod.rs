@@ -1,8 +1,8 @@
 //! Ollama's API for the one model that is served: generate, chat, and what clients look at before.
 //!
 //! Answers are streamed as lines of JSON unless a client says otherwise. What belongs to Ollama's store of
-//! models (pull, push, create, `keep_alive`) has no meaning here; the context is the server's, whatever
-//! `num_ctx` says.
+//! models (pull, push, create, `keep_alive`) has no meaning here. The context is the server's: what a smaller
+//! `num_ctx` would cut off is read, and a larger one is capped, which the server says once.
 
 pub(crate) mod answer;
 pub(crate) mod embed;

@@ -76,7 +76,7 @@ fn entry(app: &App) -> Value {
         "model": name,
         "modified_at": modified(app),
         "size": app.about.bytes,
-        "digest": "",
+        "digest": app.about.digest,
         "details": details(app),
     })
 }

@@ -37,6 +37,7 @@ pub(crate) struct ChatMessage {
 #[derive(Debug, Default, Deserialize)]
 struct Options {
     num_predict: Option<i64>,
+    num_ctx: Option<u64>,
     temperature: Option<f32>,
     top_k: Option<usize>,
     top_p: Option<f32>,
@@ -55,6 +56,9 @@ impl Fields {
             return Err(ApiError::field("model", "model is required"));
         }
         app.check_model(self.model.as_deref())?;
+        if let Some(wanted) = self.options.as_ref().and_then(|options| options.num_ctx) {
+            app.check_context(wanted);
+        }
         let has = |values: &Option<Vec<Value>>| values.as_ref().is_some_and(|v| !v.is_empty());
         let texts = |text: &Option<String>| text.as_ref().is_some_and(|text| !text.is_empty());
         let messages = self.messages.iter().flatten();

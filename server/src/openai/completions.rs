@@ -5,7 +5,7 @@ use super::request::{self, Fields};
 use super::wire::{Head, Usage, text_logprobs, timings};
 use crate::app::App;
 use crate::body::JsonBody;
-use crate::engine::{Done, Event};
+use crate::engine::{Done, Event, TokenReport};
 use crate::error::{ApiError, engine_failed};
 use crate::listen::Peer;
 use axum::response::{IntoResponse, Response};
@@ -24,9 +24,10 @@ pub(crate) async fn create(
     app.check_model(fields.model.as_deref())?;
     let (stream, include_usage) = (fields.stream == Some(true), fields.include_usage());
     let (each, echo) = (fields.n.unwrap_or(1), fields.echo == Some(true));
+    let ids = fields.return_token_ids == Some(true);
     let prompts = request::prompts(&mut fields)?;
     let count = prompts.len();
-    let settings = request::completion(fields)?;
+    let mut settings = request::completion(fields)?;
     if each.saturating_mul(count) > app.limits.answers {
         let most = app.limits.answers;
         let message =
@@ -34,10 +35,13 @@ pub(crate) async fn create(
         return Err(ApiError::field("n", message));
     }
     let logprobs = settings.logprobs.is_some();
+    if ids {
+        settings.logprobs.get_or_insert(0);
+    }
     let prepared = app.blocking(move |app| {
         let (mut requests, mut echoes) = (Vec::new(), Vec::new());
         for prompt in prompts {
-            let (tokens, text) = prompt.tokens(app)?;
+            let (tokens, text) = request::prompt(app, prompt)?;
             requests.extend(settings.requests(app, tokens, each)?);
             echoes.extend(std::iter::repeat_n(if echo { text } else { String::new() }, each));
         }
@@ -45,29 +49,14 @@ pub(crate) async fn create(
     });
     let (requests, echoes) = prepared.await?;
     let events = app.engine.submit(peer.client(), requests)?;
-    let texts: Vec<Text> = echoes.into_iter().map(Text::new).collect();
     let head = Head::new("cmpl", &app.name);
-    let writer =
-        Writer { app, head, each, texts, logprobs, include_usage, usage: Usage::default() };
+    let usage = Usage::default();
+    let writer = Writer { app, head, each, echoes, logprobs, ids, include_usage, usage };
     if stream {
-        let (answers, keep_alive) = (writer.texts.len(), writer.app.limits.keep_alive);
+        let (answers, keep_alive) = (writer.echoes.len(), writer.app.limits.keep_alive);
         return Ok(chunks::stream(writer, events, answers, keep_alive));
     }
     writer.whole(events).await
-}
-
-/// What is known of the text of an answer.
-struct Text {
-    /// The prompt, if it is to be repeated.
-    echo: String,
-    /// Characters before the next token.
-    offset: usize,
-}
-
-impl Text {
-    fn new(echo: String) -> Self {
-        Self { offset: echo.chars().count(), echo }
-    }
 }
 
 /// Writes the answers of a call.
@@ -76,8 +65,11 @@ struct Writer {
     head: Head,
     /// Answers to each prompt.
     each: usize,
-    texts: Vec<Text>,
+    /// The prompt of each answer, if it is to be repeated.
+    echoes: Vec<String>,
     logprobs: bool,
+    /// Whether answers name their tokens.
+    ids: bool,
     include_usage: bool,
     usage: Usage,
 }
@@ -85,9 +77,7 @@ struct Writer {
 impl Writer {
     /// The response with all answers at once.
     async fn whole(mut self, mut events: crate::engine::Events) -> Result<Response, ApiError> {
-        let count = self.texts.len();
-        let mut texts: Vec<String> =
-            self.texts.iter_mut().map(|text| std::mem::take(&mut text.echo)).collect();
+        let (count, mut texts) = (self.echoes.len(), self.echoes.clone());
         let mut tokens = vec![Vec::new(); count];
         let mut ends: Vec<Option<Done>> = vec![None; count];
         while ends.iter().any(Option::is_none) {
@@ -108,15 +98,7 @@ impl Writer {
         let done: Vec<Done> = ends.into_iter().flatten().collect();
         let mut choices = Vec::with_capacity(count);
         for (index, (text, done)) in texts.into_iter().zip(&done).enumerate() {
-            let logprobs = self.logprobs.then(|| {
-                text_logprobs(&self.app.model, &tokens[index], &mut self.texts[index].offset)
-            });
-            choices.push(json!({
-                "index": index,
-                "text": text,
-                "logprobs": logprobs,
-                "finish_reason": done.finish.name(),
-            }));
+            choices.push(self.choice(index, &text, Some(done.finish.name()), &tokens[index]));
         }
         let mut response = self.head.object(OBJECT, choices);
         response["usage"] = self.usage.json();
@@ -126,37 +108,58 @@ impl Writer {
         Ok(Json(response).into_response())
     }
 
-    fn object(&self, index: usize, text: &str, finish: Option<&str>, logprobs: Value) -> Value {
-        let choice = json!({
+    fn choice(
+        &self,
+        index: usize,
+        text: &str,
+        finish: Option<&str>,
+        tokens: &[TokenReport],
+    ) -> Value {
+        let logprobs = self.logprobs.then(|| {
+            let begin = self.echoes[index].chars().count();
+            text_logprobs(&self.app.model, tokens, begin)
+        });
+        let mut choice = json!({
             "index": index, "text": text, "logprobs": logprobs, "finish_reason": finish,
         });
+        if self.ids {
+            choice["token_ids"] = tokens.iter().map(|token| token.id).collect();
+        }
+        choice
+    }
+
+    fn chunk(&self, choice: Value) -> Value {
         let mut chunk = self.head.object(OBJECT, vec![choice]);
         if self.include_usage {
             chunk["usage"] = Value::Null;
         }
         chunk
     }
+
+    /// A chunk without tokens.
+    fn plain(&self, index: usize, text: &str, finish: Option<&str>) -> Value {
+        self.chunk(json!({
+            "index": index, "text": text, "logprobs": null, "finish_reason": finish,
+        }))
+    }
 }
 
 impl Chunks for Writer {
     fn begin(&mut self) -> Vec<Value> {
-        let echoes = self.texts.iter().enumerate().filter(|(_, text)| !text.echo.is_empty());
-        echoes.map(|(index, text)| self.object(index, &text.echo, None, Value::Null)).collect()
+        let echoes = self.echoes.iter().enumerate().filter(|(_, echo)| !echo.is_empty());
+        echoes.map(|(index, echo)| self.plain(index, echo, None)).collect()
     }
 
     fn chunk(&mut self, answer: usize, event: Event) -> Result<Vec<Value>, ApiError> {
         match event {
             Event::Started { .. } => Ok(Vec::new()),
             Event::Piece { text, tokens } => {
-                let logprobs = match self.logprobs {
-                    true => text_logprobs(&self.app.model, &tokens, &mut self.texts[answer].offset),
-                    false => Value::Null,
-                };
-                Ok(vec![self.object(answer, &text, None, logprobs)])
+                let choice = self.choice(answer, &text, None, &tokens);
+                Ok(vec![Writer::chunk(self, choice)])
             }
             Event::Done(done) => {
                 self.usage.add(answer / self.each, &done);
-                let mut chunk = self.object(answer, "", Some(done.finish.name()), Value::Null);
+                let mut chunk = self.plain(answer, "", Some(done.finish.name()));
                 chunk["timings"] = timings(&done);
                 Ok(vec![chunk])
             }

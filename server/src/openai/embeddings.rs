@@ -2,8 +2,9 @@
 
 use crate::app::App;
 use crate::body::JsonBody;
-use crate::embeddings::{Embeddings, Input};
+use crate::embeddings::Embeddings;
 use crate::error::ApiError;
+use crate::input::{Input, Passage, check_tokens};
 use axum::Json;
 use axum::extract::State;
 use axum::http::StatusCode;
@@ -41,7 +42,13 @@ pub(crate) async fn create(
             format!("this model's embeddings have {hidden} dimensions and no other number");
         return Err(ApiError::field("dimensions", message));
     }
-    let made = embeddings.vectors(fields.input.into()).await?;
+    let passages = Vec::<Passage>::from(fields.input);
+    for passage in &passages {
+        if let Passage::Tokens(tokens) = passage {
+            check_tokens(&app, "input", tokens)?;
+        }
+    }
+    let made = embeddings.vectors(passages).await?;
     let data = made.vectors.iter().enumerate().map(|(index, vector)| {
         let embedding = if base64 {
             let bytes: Vec<u8> = vector.iter().flat_map(|value| value.to_le_bytes()).collect();

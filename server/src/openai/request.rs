@@ -2,6 +2,7 @@
 
 use crate::app::App;
 use crate::error::ApiError;
+use crate::input::{Input, Passage, Texts, check_tokens};
 use crate::prompt;
 use crate::settings::{Format, Settings};
 use serde::Deserialize;
@@ -12,30 +13,13 @@ use trilut_runtime::chat::Message;
 /// Tokens of a completion that does not say how many it wants, as OpenAI has it.
 const DEFAULT_TOKENS: usize = 16;
 
-/// One text or several.
-#[derive(Debug, Deserialize)]
-#[serde(untagged, expecting = "a string or an array of strings is expected")]
-pub(crate) enum Texts {
-    One(String),
-    Many(Vec<String>),
-}
-
-impl From<Texts> for Vec<String> {
-    fn from(texts: Texts) -> Self {
-        match texts {
-            Texts::One(text) => vec![text],
-            Texts::Many(texts) => texts,
-        }
-    }
-}
-
 /// The fields of chats and plain completions; each has some that the other ignores. Fields that nobody
 /// knows are ignored too, as clients expect.
 #[derive(Debug, Deserialize)]
 pub(crate) struct Fields {
     pub(crate) model: Option<String>,
     pub(crate) messages: Option<Vec<ChatMessage>>,
-    pub(crate) prompt: Option<Prompts>,
+    pub(crate) prompt: Option<Input>,
     pub(crate) echo: Option<bool>,
     pub(crate) suffix: Option<String>,
     pub(crate) tools: Option<Vec<Value>>,
@@ -50,6 +34,10 @@ pub(crate) struct Fields {
     pub(crate) min_p: Option<f32>,
     pub(crate) seed: Option<i64>,
     pub(crate) stop: Option<Texts>,
+    /// Whether the model may not end its answer.
+    pub(crate) ignore_eos: Option<bool>,
+    /// Whether a plain completion names its tokens.
+    pub(crate) return_token_ids: Option<bool>,
     pub(crate) n: Option<usize>,
     pub(crate) presence_penalty: Option<f32>,
     pub(crate) frequency_penalty: Option<f32>,
@@ -81,6 +69,7 @@ impl Fields {
             min_p: self.min_p,
             seed: self.seed,
             stop: self.stop.map_or_else(Vec::new, Vec::from),
+            endless: self.ignore_eos == Some(true),
             presence_penalty: self.presence_penalty,
             frequency_penalty: self.frequency_penalty,
             repeat_penalty: self.repeat_penalty,
@@ -124,53 +113,22 @@ pub(crate) struct ChatMessage {
     content: Option<Value>,
 }
 
-/// The prompts of a completion: texts, or tokens.
-#[derive(Debug, Deserialize)]
-#[serde(
-    untagged,
-    expecting = "a string, an array of strings, an array of tokens or an array of these is expected"
-)]
-pub(crate) enum Prompts {
-    Text(String),
-    Texts(Vec<String>),
-    Tokens(Vec<u32>),
-    ManyTokens(Vec<Vec<u32>>),
-}
-
-/// One prompt of a completion.
-#[derive(Debug)]
-pub(crate) enum Prompt {
-    Text(String),
-    Tokens(Vec<u32>),
-}
-
-impl Prompt {
-    /// The prompt's tokens and its text. Tokens are taken as they are.
-    pub(crate) fn tokens(self, app: &App) -> Result<(Vec<u32>, String), ApiError> {
-        match self {
-            Self::Text(text) => Ok((prompt::encoded(app, &text, false), text)),
-            Self::Tokens(tokens) => {
-                let vocab = app.model.config().vocab;
-                if let Some(token) = tokens.iter().find(|token| **token as usize >= vocab) {
-                    let message = format!("token {token} does not exist; the model has {vocab}");
-                    return Err(ApiError::field("prompt", message));
-                }
-                let text = app.model.tokenizer().decode(&tokens, true);
-                Ok((tokens, text))
-            }
+/// The tokens of a completion's prompt and its text.
+pub(crate) fn prompt(app: &App, passage: Passage) -> Result<(Vec<u32>, String), ApiError> {
+    match passage {
+        Passage::Text(text) => Ok((prompt::encoded(app, &text, false), text)),
+        Passage::Tokens(tokens) => {
+            check_tokens(app, "prompt", &tokens)?;
+            let text = app.model.tokenizer().decode(&tokens, true);
+            Ok((tokens, text))
         }
     }
 }
 
 /// The prompts of a completion.
-pub(crate) fn prompts(fields: &mut Fields) -> Result<Vec<Prompt>, ApiError> {
+pub(crate) fn prompts(fields: &mut Fields) -> Result<Vec<Passage>, ApiError> {
     let missing = || ApiError::field("prompt", "`prompt` is missing");
-    let prompts: Vec<Prompt> = match fields.prompt.take().ok_or_else(missing)? {
-        Prompts::Text(text) => vec![Prompt::Text(text)],
-        Prompts::Texts(texts) => texts.into_iter().map(Prompt::Text).collect(),
-        Prompts::Tokens(tokens) => vec![Prompt::Tokens(tokens)],
-        Prompts::ManyTokens(prompts) => prompts.into_iter().map(Prompt::Tokens).collect(),
-    };
+    let prompts = Vec::from(fields.prompt.take().ok_or_else(missing)?);
     if prompts.is_empty() {
         Err(ApiError::field("prompt", "`prompt` is empty"))
     } else {

@@ -112,13 +112,8 @@ pub(crate) fn chat_logprobs(model: &Model, tokens: &[TokenReport]) -> Value {
     json!({ "content": content, "refusal": null })
 }
 
-/// `logprobs` of a plain completion; `offset` is where the tokens' text begins, in characters.
-pub(crate) fn text_logprobs(model: &Model, tokens: &[TokenReport], offset: &mut usize) -> Value {
-    let mut offsets = Vec::with_capacity(tokens.len());
-    for token in tokens {
-        offsets.push(*offset);
-        *offset += text(model, token.id).chars().count();
-    }
+/// `logprobs` of a plain completion, whose answer begins behind `begin` characters.
+pub(crate) fn text_logprobs(model: &Model, tokens: &[TokenReport], begin: usize) -> Value {
     let top = |token: &TokenReport| {
         let entries = token.top.iter().map(|(id, logprob)| (text(model, *id), json!(logprob)));
         Value::Object(entries.collect())
@@ -127,6 +122,6 @@ pub(crate) fn text_logprobs(model: &Model, tokens: &[TokenReport], offset: &mut 
         "tokens": tokens.iter().map(|token| text(model, token.id)).collect::<Vec<_>>(),
         "token_logprobs": tokens.iter().map(|token| token.logprob).collect::<Vec<_>>(),
         "top_logprobs": tokens.iter().map(top).collect::<Vec<_>>(),
-        "text_offset": offsets,
+        "text_offset": tokens.iter().map(|token| begin + token.offset).collect::<Vec<_>>(),
     })
 }

@@ -308,6 +308,7 @@ function showProps(props) {
   ]);
   const line = ({ layer, shape, kernel, tile, reason }) => [layer, shape, kernel, tile, reason];
   rows(element("decode"), plan.decode.map(line));
+  rows(element("batch"), plan.batch.map(line));
   rows(element("prefill"), plan.prefill.map(line));
 }
 

@@ -27,7 +27,11 @@ fn the_model_is_described() {
     let server = TestServer::start();
     assert!(server.get("/api/version").ok()["version"].is_string());
     assert_eq!(server.get("/api/tags").ok()["models"][0]["name"], "demo:latest");
-    assert_eq!(server.get("/api/ps").ok()["models"][0]["model"], "demo:latest");
+    let loaded = server.get("/api/ps").ok()["models"][0].clone();
+    assert_eq!(loaded["model"], "demo:latest");
+    let digest = loaded["digest"].as_str().unwrap();
+    assert!(digest.len() == 64 && digest.chars().all(|c| c.is_ascii_hexdigit()), "{digest}");
+    assert_eq!(server.get("/api/tags").ok()["models"][0]["digest"], digest);
     let show = server.post("/api/show", &json!({ "model": "demo:latest" })).ok();
     assert_eq!(show["details"]["family"], "bitnet-b1.58");
     assert_eq!(show["details"]["parameter_size"], "3.8M");
@@ -90,6 +94,10 @@ fn formats_and_errors() {
     let value: Value =
         serde_json::from_str(answer["message"]["content"].as_str().unwrap()).unwrap();
     assert!(value["a"].is_boolean());
+    // A larger context than there is is capped, as Ollama does.
+    let large = json!({ "temperature": 0, "num_predict": 4, "num_ctx": 1 << 20 });
+    let request = with(with(chat("Hello"), "options", large), "stream", json!(false));
+    assert_eq!(server.post("/api/chat", &request).ok()["eval_count"], 4);
     let fails = |request: Value, status| {
         let error = server.post("/api/chat", &request).error(status);
         assert!(error.is_string(), "{error}");
@@ -99,6 +107,7 @@ fn formats_and_errors() {
     assert!(fails(with(chat("x"), "model", Value::Null), 400).contains("required"));
     assert!(fails(with(chat("x"), "tools", json!([{}])), 400).contains("tools"));
     assert!(fails(with(chat("x"), "options", json!({ "top_k": -1 })), 400).contains("top_k"));
+    assert!(fails(with(chat("x"), "options", json!({ "num_ctx": -1 })), 400).contains("num_ctx"));
     assert!(fails(with(chat("x"), "format", json!("xml")), 400).contains("json"));
     assert!(
         server.post("/api/embed", &json!({ "model": "demo", "input": "x" })).error(501).is_string()

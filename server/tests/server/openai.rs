@@ -172,6 +172,59 @@ fn probabilities_are_reported() {
 }
 
 #[test]
+fn tokens_begin_where_their_characters_do() {
+    let server = TestServer::start();
+    // The two bytes of a character are tokens of their own when nothing else may follow.
+    let bytes = server.post("/tokenize", &json!({ "content": "é" })).ok()["tokens"].clone();
+    let bytes: Vec<u64> = serde_json::from_value(bytes).unwrap();
+    let (halves, fields) = (bytes.len() as u64, json!({ "content": "é".repeat(3) }));
+    assert_eq!(halves, 2, "the vocabulary has a token for é; choose another character");
+    let text = server.post("/tokenize", &fields).ok()["tokens"].as_array().unwrap().len();
+    assert_eq!(text, 6);
+    let mut bias = serde_json::Map::new();
+    for token in &bytes {
+        bias.insert(token.to_string(), json!(100));
+    }
+    // Whichever of the halves comes, whole characters or marks of broken ones are what is counted.
+    let request = json!({
+        "prompt": "é", "logprobs": 0, "max_tokens": 7, "temperature": 0, "logit_bias": bias,
+        "echo": true, "return_token_ids": true, "ignore_eos": true,
+    });
+    let choice = server.post("/v1/completions", &request).ok()["choices"][0].clone();
+    let offsets: Vec<usize> =
+        serde_json::from_value(choice["logprobs"]["text_offset"].clone()).unwrap();
+    assert_eq!(offsets.len(), 7);
+    assert_eq!(choice["token_ids"].as_array().unwrap().len(), 7);
+    assert_eq!(offsets[0], 1);
+    let characters = choice["text"].as_str().unwrap().chars().count();
+    assert!(offsets.is_sorted() && *offsets.last().unwrap() < characters, "{choice}");
+}
+
+#[test]
+fn an_answer_may_be_kept_from_ending_and_named_by_its_tokens() {
+    let server = TestServer::start();
+    let prompt = "Once upon a time there was a fox.";
+    let request = json!({ "prompt": prompt, "max_tokens": 300, "temperature": 0 });
+    let ended = server.post("/v1/completions", &request).ok();
+    assert_eq!(ended["choices"][0]["finish_reason"], "stop");
+    assert!(ended["choices"][0]["token_ids"].is_null());
+    let request = with(request, json!({ "ignore_eos": true, "return_token_ids": true }));
+    let endless = server.post("/v1/completions", &request).ok();
+    let choice = &endless["choices"][0];
+    assert_eq!(choice["finish_reason"], "length");
+    assert_eq!(endless["usage"]["completion_tokens"], 300);
+    assert!(choice["logprobs"].is_null());
+    let begin = ended["choices"][0]["text"].as_str().unwrap();
+    assert!(choice["text"].as_str().unwrap().starts_with(begin));
+    let said = server.post("/detokenize", &json!({ "tokens": choice["token_ids"] })).ok();
+    assert_eq!(said["content"], choice["text"]);
+    let events = server.post("/v1/completions", &with(request, json!({ "stream": true }))).events();
+    let ids = events.iter().filter_map(|event| event["choices"][0]["token_ids"].as_array());
+    let ids: Vec<Value> = ids.flatten().cloned().collect();
+    assert_eq!(json!(ids), choice["token_ids"]);
+}
+
+#[test]
 fn biases_and_penalties_change_the_choice() {
     let server = TestServer::start();
     let tokens = server.post("/tokenize", &json!({ "content": " fox" })).ok();
@@ -262,6 +315,12 @@ fn embeddings_are_those_of_the_runtime() {
     assert_eq!(response["data"][1]["index"], 1);
     let tokens = embedder.tokens("A fox.").len() + embedder.tokens("An owl sat in a tree.").len();
     assert_eq!(response["usage"]["prompt_tokens"], tokens);
+    // The same as tokens.
+    for input in [json!(embedder.tokens("A fox.")), json!([embedder.tokens("A fox.")])] {
+        let response = server.post("/v1/embeddings", &json!({ "input": input })).ok();
+        assert_eq!(floats(&response["data"][0]["embedding"]), offline);
+        assert_eq!(response["usage"]["prompt_tokens"], embedder.tokens("A fox.").len());
+    }
     let short = json!({ "input": "A fox.", "encoding_format": "base64" });
     let encoded = server.post("/v1/embeddings", &short).ok()["data"][0]["embedding"].clone();
     assert_eq!(encoded.as_str().unwrap().len(), (offline.len() * 4).div_ceil(3) * 4);
@@ -275,6 +334,8 @@ fn embeddings_are_those_of_the_runtime() {
     assert_eq!(long["code"], "context_length_exceeded");
     assert_eq!(fails(json!({ "input": [] }))["param"], "input");
     assert_eq!(fails(json!({ "input": 5 }))["param"], "input");
+    assert_eq!(fails(json!({ "input": [99_999_999] }))["param"], "input");
+    assert_eq!(fails(json!({ "input": [[]] }))["param"], "input");
     assert_eq!(fails(json!({ "input": "x", "dimensions": 7 }))["param"], "dimensions");
     assert_eq!(
         fails(json!({ "input": "x", "encoding_format": "int8" }))["param"],

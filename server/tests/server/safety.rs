@@ -185,10 +185,14 @@ fn tokens_come_and_go() {
     let many = vec![5; (64 << 10) + 1];
     let error = server.post("/detokenize", &json!({ "tokens": many })).error(400);
     assert!(error["message"].as_str().unwrap().contains("65537 tokens"), "{error}");
-    let error = server.post("/tokenize", &json!({ "content": "a1 ".repeat(1 << 19) })).error(400);
-    assert!(error["message"].as_str().unwrap().contains("at most 65536"), "{error}");
+    for (times, most) in [(1 << 18, "at most 65536"), (1 << 19, "at most 1048576")] {
+        let content = json!({ "content": "a1 ".repeat(times) });
+        let error = server.post("/tokenize", &content).error(400);
+        assert!(error["message"].as_str().unwrap().contains(most), "{error}");
+    }
     let props = server.get("/props").ok();
     assert!(props["machine"]["arch"].is_string());
     assert_eq!(props["plan"]["decode"].as_array().unwrap().len(), 7);
+    assert_eq!(props["plan"]["batch"].as_array().unwrap().len(), 7);
     assert!(props["plan"]["prefill"][0]["kernel"].is_string());
 }

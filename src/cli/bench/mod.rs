@@ -8,7 +8,8 @@
 //! With `--baseline` other engines of the llama-bench family take turns with ours ([`comparison`] says how
 //! and why that is fair), [`spelling`] reads what they print, [`agreement`] checks that they compute the
 //! same before anything is compared, [`ratio`] judges, [`report`] prints and [`record`] keeps.
-//! `bench kernels` is about one layer: every candidate against the pick ([`kernels`]).
+//! `bench kernels` is about one layer: every candidate against the pick ([`kernels`]). `bench serve` is about
+//! a server ([`serve`]), `bench speculate` about guessing what comes next ([`speculate`]).
 //! What a token costs comes from [`meter`]. Known engines are described in `benches/engines.toml`.
 
 mod agreement;
@@ -24,6 +25,8 @@ mod rapl;
 mod ratio;
 mod record;
 mod report;
+mod serve;
+mod speculate;
 mod spelling;
 mod test;
 mod turn;
@@ -100,6 +103,8 @@ pub(crate) struct Args {
 #[derive(Debug, clap::Subcommand)]
 enum Part {
     Kernels(kernels::Args),
+    Serve(Box<serve::Args>),
+    Speculate(Box<speculate::Args>),
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
@@ -147,8 +152,11 @@ impl Args {
 }
 
 pub(crate) fn bench(args: Args) -> Result<(), Failure> {
-    if let Some(Part::Kernels(args)) = &args.part {
-        return kernels::bench(args);
+    match &args.part {
+        Some(Part::Kernels(args)) => return kernels::bench(args),
+        Some(Part::Serve(args)) => return serve::bench(args),
+        Some(Part::Speculate(args)) => return speculate::bench(args),
+        None => {}
     }
     let (tests, threads) = (args.tests()?, args.threads()?);
     let source = Source::new(args.model.clone());
