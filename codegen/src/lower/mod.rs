@@ -9,6 +9,7 @@ mod lut;
 mod madd;
 mod mix;
 mod mmla;
+mod pairs;
 mod rows;
 mod steps;
 mod tile;
