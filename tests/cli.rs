@@ -131,9 +131,20 @@ fn codegen_speaks_of_models_presets_and_several_kernels() {
     assert!(tuned.lines().count() > list(&[&model[..], &isas].concat()).lines().count());
     assert!(tuned.contains("gemm_"), "{tuned}");
     // A preset alone names formats and ISAs itself.
-    let named = sandbox.run(&["codegen", "--emit", "list", "--shape", "2560x6912", "--preset", text(&preset)]);
+    let named = sandbox.run(&[
+        "codegen",
+        "--emit",
+        "list",
+        "--shape",
+        "2560x6912",
+        "--preset",
+        text(&preset),
+    ]);
     let (names, note) = (String::from_utf8_lossy(&named.stdout), stderr(&named));
-    assert!(names.contains("gemv_b3_lut_r1u4_avx512vbmi_k6912") && !names.contains("avx2"), "{names}");
+    assert!(
+        names.contains("gemv_b3_lut_r1u4_avx512vbmi_k6912") && !names.contains("avx2"),
+        "{names}"
+    );
     assert!(note.contains("base3 on avx512, avx512vbmi"), "{note}");
     let spec = sandbox.path("mine.toml");
     std::fs::write(&spec, include_str!("../examples/macro-user/tiny.toml")).unwrap();
@@ -183,13 +194,22 @@ fn codegen_shows_the_machine_code_of_this_program() {
     assert!(missing.contains("hint: trilut codegen --kernel gemv_i2s_"), "{missing}");
     // One that cannot be shown does not hide the others, and what is wrong with it is said.
     let mixed = asm(&["--shape", "8x8", "--isa", "neon", "--isa", "scalar", "--isa", "avx2"]);
-    assert!(mixed.contains("; gemv_i2s_maddx4_r1u2_neon_k8 is for aarch64, this program for x86_64\n"));
-    assert!(mixed.contains("; gemv_i2s_dot_r1u1_scalar: ") && mixed.contains("r1u2_avx2: "), "{mixed}");
-    let foreign = sandbox.fails(1, &["codegen", "--emit", "asm", "--shape", "8x8", "--isa", "i8mm"]);
+    assert!(
+        mixed.contains("; gemv_i2s_maddx4_r1u2_neon_k8 is for aarch64, this program for x86_64\n")
+    );
+    assert!(
+        mixed.contains("; gemv_i2s_dot_r1u1_scalar: ") && mixed.contains("r1u2_avx2: "),
+        "{mixed}"
+    );
+    let foreign =
+        sandbox.fails(1, &["codegen", "--emit", "asm", "--shape", "8x8", "--isa", "i8mm"]);
     assert!(foreign.contains("is for aarch64") && foreign.contains("--emit rust"), "{foreign}");
     let all = ["--kernel", "gemv_i2s_madd_r1u2_neon", "--kernel", "gemm_madd_r4t8_neon"];
     let all = sandbox.fails(1, &[&["codegen", "--emit", "asm"], &all[..]].concat());
-    assert!(all.contains("none of these kernels") && all.contains("gemm_madd_r4t8_neon is"), "{all}");
+    assert!(
+        all.contains("none of these kernels") && all.contains("gemm_madd_r4t8_neon is"),
+        "{all}"
+    );
 }
 
 #[test]

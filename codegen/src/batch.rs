@@ -42,9 +42,7 @@ impl BatchPlan {
             Algorithm::Mmla => (&[2, 4, 8], &[2, 4, 6, 8]),
             _ => (&[1, 2, 4, 8], &[1, 2, 3, 4, 6, 8]),
         };
-        for (what, given, legal) in
-            [("rows", rows, legal_rows), ("tokens", tokens, legal_tokens)]
-        {
+        for (what, given, legal) in [("rows", rows, legal_rows), ("tokens", tokens, legal_tokens)] {
             if !legal.contains(&given) {
                 let legal = legal.iter().map(usize::to_string).collect::<Vec<_>>().join(", ");
                 return Err(Error::Micro { what, given, legal });

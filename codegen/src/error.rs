@@ -147,7 +147,9 @@ pub enum Error {
         legal: String,
     },
     /// The path of the kernels crate is no path.
-    #[error("`{given}` is no path of a crate or module, such as ::trilut_kernels or ::trilut::kernels")]
+    #[error(
+        "`{given}` is no path of a crate or module, such as ::trilut_kernels or ::trilut::kernels"
+    )]
     Library {
         /// The text that was given.
         given: String,

@@ -1,10 +1,10 @@
 //! Registries of other crates: generated kernels pass, and whatever is wrong is named before it is used.
 
-use trilut_presets::default_batch_point;
 use trilut_kernels::{
-    Activation, BatchFn, BatchInfo, BatchKernel, Cpu, Format, Isa, Layout, Registry,
-    RegistryError, Shape, batch_registry, gemm_registry, registry,
+    Activation, BatchFn, BatchInfo, BatchKernel, Cpu, Format, Isa, Layout, Registry, RegistryError,
+    Shape, batch_registry, gemm_registry, registry,
 };
+use trilut_presets::default_batch_point;
 
 mod raised {
     #![allow(unreachable_pub, reason = "generated modules export their registries")]
@@ -27,7 +27,8 @@ fn leak(registry: Registry) -> &'static Registry {
 
 #[test]
 fn the_whole_lattice_passes_and_joins_itself() {
-    let again = leak(Registry::new("again", registry(), gemm_registry()).with_batches(batch_registry()));
+    let again =
+        leak(Registry::new("again", registry(), gemm_registry()).with_batches(batch_registry()));
     let cpu = Cpu::capped(None);
     let ran = again.check(&cpu).unwrap();
     let here = registry().iter().filter(|k| cpu.runnable(k).is_some()).count()

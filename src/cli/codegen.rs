@@ -146,7 +146,8 @@ fn refuse_idle(args: &Args) -> Result<(), Failure> {
     match idle.iter().find(|(_, _, given)| *given && !layers) {
         None => Ok(()),
         Some((name, value, _)) => {
-            let what = if lattice { "the list of the lattice" } else { "a kernel by its whole name" };
+            let what =
+                if lattice { "the list of the lattice" } else { "a kernel by its whole name" };
             Err(Failure::usage(format!("{name} changes nothing about {what}"))
                 .because(format!("{name} is for the layers of --shape and --model"))
                 .hint(format!("trilut codegen --shape 2560x6912 {name} {value}")))

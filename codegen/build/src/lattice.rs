@@ -68,7 +68,9 @@ mod tests {
         let count = |which: Lattice| which.members("x86_64").unwrap().len();
         assert!(count(Lattice::All) > 100);
         let twins = Lattice::Twins.members("x86_64").unwrap();
-        assert!(twins.iter().all(|twin| twin.to_string().ends_with("w32_avx512")) && !twins.is_empty());
+        assert!(
+            twins.iter().all(|twin| twin.to_string().ends_with("w32_avx512")) && !twins.is_empty()
+        );
         for kind in [Kind::Gemv, Kind::Gemm, Kind::Batch] {
             assert!(count(Lattice::Raised(kind, 0)) > 0);
         }

@@ -37,8 +37,8 @@ pub use trilut_codegen::Kind;
 use trilut_codegen::{Library, Set, SetModule};
 use trilut_presets::models::{self, ModelError, ModelSpec};
 use trilut_presets::preset::PresetError;
-use trilut_presets::{MicroTile, ParseError, Preset, Shape, nearest};
 pub use trilut_presets::{Format, Isa};
+use trilut_presets::{MicroTile, ParseError, Preset, Shape, nearest};
 
 /// A kernel set that is being described.
 #[derive(Debug, Clone, Default)]
@@ -324,7 +324,11 @@ mod tests {
             (kernels().shape(8, 128).tile("r3u2"), "nearest: 2"),
             (kernels().shape(8, 128).tile_of(9, 128, "r4u2"), "layer 9x128 is not of this set"),
             (
-                kernels().shape(8, 128).shape(9, 128).tile_of(8, 128, "r4u2").tile_of(9, 128, "r4u1"),
+                kernels()
+                    .shape(8, 128)
+                    .shape(9, 128)
+                    .tile_of(8, 128, "r4u2")
+                    .tile_of(9, 128, "r4u1"),
                 "cannot have the tiles r4u2 and r4u1",
             ),
         ] {
@@ -338,7 +342,8 @@ mod tests {
     fn tiles_are_those_of_the_set() {
         let set = kernels().shape(8, 128).shape(8, 256).formats([Format::I2S]).isas([Isa::Avx2]);
         let set = set.tile("r4u4").tile_of(8, 256, "r2u1").set(Path::new(HERE)).unwrap();
-        let names: Vec<String> = set.members(None).unwrap().iter().map(ToString::to_string).collect();
+        let names: Vec<String> =
+            set.members(None).unwrap().iter().map(ToString::to_string).collect();
         assert_eq!(names, ["gemv_i2s_maddx4_r4u4_avx2_k128", "gemv_i2s_maddx4_r2u1_avx2_k256"]);
     }
 

@@ -1,8 +1,8 @@
 //! The model is served by this crate's own kernels, and its text does not depend on that.
 
 use macro_user::{kernels, open, open_plain, tell, write_model};
-use trilut::runtime::{Model, Row};
 use trilut::kernels::{Activations, Cpu, Format, Isa, Layout, Packed, Shape, reference};
+use trilut::runtime::{Model, Row};
 
 #[test]
 fn own_kernels_are_used_and_tell_the_same() {
