@@ -145,7 +145,7 @@ fn codegen_speaks_of_models_presets_and_several_kernels() {
         names.contains("gemv_b3_lut_r1u4_avx512vbmi_k6912") && !names.contains("avx2"),
         "{names}"
     );
-    assert!(note.contains("base3 on avx512, avx512vbmi"), "{note}");
+    assert!(note.contains("zen5.toml: format base3; isa avx512, avx512vbmi"), "{note}");
     let spec = sandbox.path("mine.toml");
     std::fs::write(&spec, include_str!("../examples/macro-user/tiny.toml")).unwrap();
     let module = sandbox.ok(&["codegen", "--model", text(&spec), "--isa", "scalar"]);

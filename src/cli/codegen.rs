@@ -201,12 +201,18 @@ fn set(args: &Args) -> Result<Set, Failure> {
         set.preset(preset);
     }
     let (has_formats, has_isas) = (!args.format.is_empty(), !args.isa.is_empty());
-    if let Some(file) = args.preset.as_ref().filter(|_| !(has_formats && has_isas)) {
-        let words = |words: Vec<&str>| words.join(", ");
-        let formats = words(formats.iter().map(|format| format.name()).collect());
-        let isas = words(isas.iter().map(|isa| isa.name()).collect());
-        if !isas.is_empty() {
-            eprintln!("note: {} names for these layers: {formats} on {isas}", file.display());
+    if let Some(file) = &args.preset {
+        let mut taken = Vec::new();
+        if !has_formats && !formats.is_empty() {
+            let names: Vec<&str> = formats.iter().map(|format| format.name()).collect();
+            taken.push(format!("format {}", names.join(", ")));
+        }
+        if !has_isas && !isas.is_empty() {
+            let names: Vec<&str> = isas.iter().map(|isa| isa.name()).collect();
+            taken.push(format!("isa {}", names.join(", ")));
+        }
+        if !taken.is_empty() {
+            eprintln!("note: from {}: {}", file.display(), taken.join("; "));
         }
     }
     if !has_formats {
