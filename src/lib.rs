@@ -55,7 +55,7 @@ pub fn engine() -> EngineBuilder {
 /// }
 ///
 /// let engine = trilut::Engine::builder().kernels(&kernels::REGISTRY).threads(1).build()?;
-/// assert!(engine.cpu().find("gemv_i2s_maddx4_r1u1_scalar_k192").is_some());
+/// assert!(engine.cpu().find("gemv_i2s_dot_r1u1_scalar_k192").is_some());
 /// # Ok::<(), trilut::runtime::Error>(())
 /// ```
 #[macro_export]

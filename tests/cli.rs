@@ -60,8 +60,59 @@ fn codegen_explains_illegal_requests() {
     let kernel = ["codegen", "--kernel", "gemv_i2s_madd_r5u1_avx2"];
     assert!(sandbox.fails(2, &kernel).contains("nearest: 4"));
     let plan = sandbox.ok(&["codegen", "--shape", "2560x6912", "--emit", "plan"]);
-    assert!(plan.contains("16 adds reach at most 32768 in magnitude, 2048 each"), "{plan}");
-    assert!(sandbox.ok(&["codegen", "--isa", "scalar", "--emit", "list"]).contains("gemv_tl1_lut"));
+    assert!(plan.contains("16 adds of at most 2048 reach -32768, the lowest that"), "{plan}");
+    assert!(sandbox.fails(2, &["codegen", "--shape", "-1x5"]).contains("`-1x5` is no shape: MxK"));
+    assert!(sandbox.fails(2, &["tune", "--shape", "-1x5"]).contains("`-1x5` is no shape: MxK"));
+    let tile = ["codegen", "--shape", "8x8:r3u1"];
+    assert!(sandbox.fails(2, &tile).contains("nearest: 2"));
+    let case = sandbox.fails(2, &["codegen", "--shape", "8x8", "--isa", "AVX512"]);
+    assert!(case.contains("nearest: avx512"), "{case}");
+    let library = ["codegen", "--shape", "8x8", "--library", "a b"];
+    assert!(sandbox.fails(2, &library).contains("no path of a crate"));
+}
+
+/// What would change nothing is refused instead of passed over.
+#[test]
+fn codegen_has_no_idle_arguments() {
+    let sandbox = Sandbox::new();
+    let kernel = ["--kernel", "gemm_dot_r4t32_avx512"];
+    for (args, idle) in [
+        (&["--emit", "list", "--tile", "r4u2"][..], "--tile changes nothing about the list"),
+        (&["--emit", "list", "--preset", "any.toml"], "--preset changes nothing about the list"),
+        (&["--format", "tl2", kernel[0], kernel[1]], "--format changes nothing about a kernel"),
+        (&["--isa", "avx2", kernel[0], kernel[1]], "--isa changes nothing about a kernel"),
+        (&["--tile", "r4u2", kernel[0], kernel[1]], "--tile changes nothing about a kernel"),
+        (&["--emit", "list", "--library", "::a"], "--library is for --emit rust"),
+        (&["--isa", "avx2"], "--shape, --model or --kernel is needed"),
+    ] {
+        let error = sandbox.fails(2, &[&["codegen"], args].concat());
+        assert!(error.contains(idle) && error.contains("hint: trilut codegen"), "{error}");
+    }
+    let list = |args: &[&str]| sandbox.ok(&[&["codegen", "--emit", "list"], args].concat());
+    let all = list(&[]);
+    assert!(all.contains("_neon\n") && all.contains("gemm_") && !all.contains("_emulated"));
+    let scalar = list(&["--isa", "scalar"]);
+    assert!(scalar.contains("gemv_tl1_lut") && scalar.lines().all(|line| line.ends_with("scalar")));
+    let base3 = list(&["--format", "base3", "--isa", "avx512", "--isa", "avx512vbmi"]);
+    assert!(base3.lines().all(|line| line.contains("_b3_")) && base3.contains("batch_b3_lut"));
+    let none = ["codegen", "--emit", "list", "--format", "i2_s", "--isa", "avx512vbmi"];
+    assert!(sandbox.fails(1, &none).contains("no kernels for these"));
+}
+
+#[test]
+fn codegen_of_layers_is_a_module_and_of_a_kernel_its_function() {
+    let sandbox = Sandbox::new();
+    // Two layers that share their one kernel.
+    let layers = sandbox.ok(&["codegen", "--shape", "8x256", "--shape", "9x256"]);
+    for item in ["pub fn gemv_i2s_8x256", "pub fn gemv_i2s_9x256", "pub static REGISTRY"] {
+        assert!(layers.contains(item), "{item}: {layers}");
+    }
+    assert_eq!(layers.matches("\nfn gemv_").count(), 1);
+    let one = sandbox.ok(&["codegen", "--kernel", "gemv_i2s_maddx4_r1u2_avx2"]);
+    assert!(!one.contains("REGISTRY") && !one.contains("pub fn"), "{one}");
+    let there = ["codegen", "--kernel", "gemv_i2s_dot_r1u1_scalar", "--library", "crate::there"];
+    let there = sandbox.ok(&there);
+    assert!(there.contains("crate::there::Gemv") && !there.contains("trilut_kernels"), "{there}");
 }
 
 #[test]
@@ -79,6 +130,22 @@ fn codegen_speaks_of_models_presets_and_several_kernels() {
     let tuned = list(&[&model[..], &isas, &["--preset", text(&preset)]].concat());
     assert!(tuned.lines().count() > list(&[&model[..], &isas].concat()).lines().count());
     assert!(tuned.contains("gemm_"), "{tuned}");
+    // A preset alone names formats and ISAs itself.
+    let named = sandbox.run(&[
+        "codegen",
+        "--emit",
+        "list",
+        "--shape",
+        "2560x6912",
+        "--preset",
+        text(&preset),
+    ]);
+    let (names, note) = (String::from_utf8_lossy(&named.stdout), stderr(&named));
+    assert!(
+        names.contains("gemv_b3_lut_r1u4_avx512vbmi_k6912") && !names.contains("avx2"),
+        "{names}"
+    );
+    assert!(note.contains("zen5.toml: format base3; isa avx512, avx512vbmi"), "{note}");
     let spec = sandbox.path("mine.toml");
     std::fs::write(&spec, include_str!("../examples/macro-user/tiny.toml")).unwrap();
     let module = sandbox.ok(&["codegen", "--model", text(&spec), "--isa", "scalar"]);
@@ -88,7 +155,17 @@ fn codegen_speaks_of_models_presets_and_several_kernels() {
     let check = ["codegen", "--model", text(&spec), "--isa", "scalar", "--check", text(&file)];
     assert_eq!(sandbox.ok(&check), "");
     assert!(sandbox.fails(2, &["codegen", "--model", "bitnet-2b"]).contains("bitnet-2b-4t"));
+    let near = sandbox.fails(2, &["codegen", "--model", "BitNet-2B"]);
+    assert!(near.contains("hint: trilut codegen --model bitnet-2b-4t"), "{near}");
     assert!(sandbox.fails(1, &["codegen", "--model", "none.toml"]).contains("none.toml"));
+    // A file that is there but of no use is no wrong usage, whichever it is.
+    let broken = sandbox.path("broken.toml");
+    std::fs::write(&broken, "layers = \"many\"").unwrap();
+    let broken = text(&broken);
+    let unusable = sandbox.fails(1, &["codegen", "--model", broken]);
+    assert!(unusable.contains("broken.toml is not usable") && unusable.contains("hint: "));
+    sandbox.fails(1, &["codegen", "--shape", "8x8", "--preset", broken]);
+    sandbox.fails(3, &["codegen", "--shape", "8x8", "--check", broken]);
     let twice = ["codegen", "--shape", "8x8", "--shape", "8x8"];
     assert!(sandbox.fails(2, &twice).contains("listed twice"));
     let none = ["codegen", "--shape", "8x8", "--preset", text(&preset)];
@@ -113,7 +190,26 @@ fn codegen_shows_the_machine_code_of_this_program() {
     assert!(stderr(&output).contains("_k777 is not compiled into"), "{}", stderr(&output));
     let missing =
         sandbox.fails(1, &["codegen", "--emit", "asm", "--shape", "8x8", "--tile", "r8u1"]);
-    assert!(missing.contains("--emit list"), "{missing}");
+    assert!(missing.contains("which has gemv_i2s_madd_r1u1_avx2, "), "{missing}");
+    assert!(missing.contains("hint: trilut codegen --kernel gemv_i2s_"), "{missing}");
+    // One that cannot be shown does not hide the others, and what is wrong with it is said.
+    let mixed = asm(&["--shape", "8x8", "--isa", "neon", "--isa", "scalar", "--isa", "avx2"]);
+    assert!(
+        mixed.contains("; gemv_i2s_maddx4_r1u2_neon_k8 is for aarch64, this program for x86_64\n")
+    );
+    assert!(
+        mixed.contains("; gemv_i2s_dot_r1u1_scalar: ") && mixed.contains("r1u2_avx2: "),
+        "{mixed}"
+    );
+    let foreign =
+        sandbox.fails(1, &["codegen", "--emit", "asm", "--shape", "8x8", "--isa", "i8mm"]);
+    assert!(foreign.contains("is for aarch64") && foreign.contains("--emit rust"), "{foreign}");
+    let all = ["--kernel", "gemv_i2s_madd_r1u2_neon", "--kernel", "gemm_madd_r4t8_neon"];
+    let all = sandbox.fails(1, &[&["codegen", "--emit", "asm"], &all[..]].concat());
+    assert!(
+        all.contains("none of these kernels") && all.contains("gemm_madd_r4t8_neon is"),
+        "{all}"
+    );
 }
 
 #[test]

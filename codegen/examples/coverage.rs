@@ -9,8 +9,8 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 use std::process::ExitCode;
-use trilut_codegen::lattice;
-use trilut_presets::{BatchName, Format, GemmAlgorithm, GemmName, Isa, KernelName};
+use trilut_codegen::{Error, Named, lattice};
+use trilut_presets::{Format, GemmAlgorithm, Isa};
 
 /// How well a kernel is proven, best first.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -61,40 +61,28 @@ fn gemv_column(format: Format) -> &'static str {
     }
 }
 
-fn gemm_column(algorithm: GemmAlgorithm) -> &'static str {
-    match algorithm {
-        GemmAlgorithm::Vlut { .. } => COLUMNS[4],
-        GemmAlgorithm::Dot { .. } | GemmAlgorithm::Madd { .. } | GemmAlgorithm::Mmla { .. } => {
-            COLUMNS[5]
-        }
-        GemmAlgorithm::Mix { .. } => COLUMNS[6],
+fn column(kernel: &Named) -> &'static str {
+    match kernel {
+        Named::Gemv(plan) => gemv_column(plan.spec.name.format),
+        Named::Gemm(plan) => match plan.name.algorithm {
+            GemmAlgorithm::Vlut { .. } => COLUMNS[4],
+            GemmAlgorithm::Dot { .. } | GemmAlgorithm::Madd { .. } | GemmAlgorithm::Mmla { .. } => {
+                COLUMNS[5]
+            }
+            GemmAlgorithm::Mix { .. } => COLUMNS[6],
+        },
+        Named::Batch(_) => COLUMNS[7],
     }
 }
 
 /// The generic kernels of an ISA.
-fn members(isa: Isa) -> Vec<Member> {
-    let twin = lattice::twin(isa);
-    let gemv = |name: KernelName| {
-        let twin = twin.map(|(isa, width)| {
-            let mut twin = KernelName { isa, ..name };
-            twin.micro.width = Some(width);
-            twin.to_string()
-        });
-        Member { column: gemv_column(name.format), name: name.to_string(), twin }
+fn members(isa: Isa) -> Result<Vec<Member>, Error> {
+    let kernels = lattice::members(isa, &[])?.into_iter();
+    let member = |kernel: Named| {
+        let twin = kernel.twin()?.map(|twin| twin.to_string());
+        Ok(Member { column: column(&kernel), name: kernel.to_string(), twin })
     };
-    let gemm = |name: GemmName| {
-        let twin =
-            twin.map(|(isa, width)| GemmName { isa, width: Some(width), ..name }.to_string());
-        Member { column: gemm_column(name.algorithm), name: name.to_string(), twin }
-    };
-    let batch = |name: BatchName| {
-        let twin =
-            twin.map(|(isa, width)| BatchName { isa, width: Some(width), ..name }.to_string());
-        Member { column: COLUMNS[7], name: name.to_string(), twin }
-    };
-    let gemvs = lattice::specs(isa, &[]).into_iter().map(|spec| gemv(spec.name));
-    let gemms = lattice::gemms(isa).into_iter().map(gemm);
-    gemvs.chain(gemms).chain(lattice::batches(isa).into_iter().map(batch)).collect()
+    kernels.map(member).collect()
 }
 
 /// What the runs noted, by name.
@@ -142,7 +130,13 @@ fn main() -> ExitCode {
     let mut holes = Vec::new();
     print_row("isa", |column| (*column).to_owned());
     for &isa in Isa::ALL.iter().filter(|&&isa| isa != Isa::Emulated) {
-        let members = members(isa);
+        let members = match members(isa) {
+            Ok(members) => members,
+            Err(error) => {
+                eprintln!("error: the lattice of {isa}\n  caused by: {error}");
+                return ExitCode::FAILURE;
+            }
+        };
         for &format in Format::ALL.iter().filter(|&&format| must_read(isa, format)) {
             if members.iter().all(|member| member.column != gemv_column(format)) {
                 holes.push(format!("{isa} reads no {format}"));

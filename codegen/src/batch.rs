@@ -37,9 +37,12 @@ impl BatchPlan {
             return Err(Error::Spelling { isa, algorithm, legal });
         }
         let width = width(name)?;
-        for (what, given, legal) in
-            [("rows", rows, &[1, 2, 4, 8][..]), ("tokens", tokens, &[1, 2, 3, 4, 6, 8])]
-        {
+        let (legal_rows, legal_tokens): (&[usize], &[usize]) = match algorithm {
+            // Both come in pairs.
+            Algorithm::Mmla => (&[2, 4, 8], &[2, 4, 6, 8]),
+            _ => (&[1, 2, 4, 8], &[1, 2, 3, 4, 6, 8]),
+        };
+        for (what, given, legal) in [("rows", rows, legal_rows), ("tokens", tokens, legal_tokens)] {
             if !legal.contains(&given) {
                 let legal = legal.iter().map(usize::to_string).collect::<Vec<_>>().join(", ");
                 return Err(Error::Micro { what, given, legal });
@@ -75,19 +78,7 @@ impl BatchPlan {
             format!("width      {} bytes", self.width),
             format!("tile       {rows} rows by up to {tokens} tokens"),
         ];
-        lines.extend(self.banks.iter().map(|bank| {
-            format!(
-                "int16      {}: {} adds reach at most {} in magnitude, {} each, before widening (every {} steps)",
-                bank.what,
-                bank.adds(),
-                bank.adds() * bank.magnitude,
-                bank.magnitude,
-                bank.steps,
-            )
-        }));
-        if self.banks.is_empty() {
-            lines.push("int16      none: products go straight to int32".to_owned());
-        }
+        lines.extend(Bank::report(&self.banks));
         lines.push(format!(
             "cost       {:.4} vector instructions per weight and token of a full tile",
             crate::emit_batch::cost(self)
@@ -100,8 +91,8 @@ impl BatchPlan {
 /// lookup formats have rows as lanes, and tables of one token.)
 const fn algorithms(format: Format) -> &'static [Algorithm] {
     match format {
-        Format::I2S => &[Algorithm::Madd, Algorithm::Dot],
-        Format::Base3 => &[Algorithm::Madd, Algorithm::Dot, Algorithm::Lut],
+        Format::I2S => &[Algorithm::Madd, Algorithm::Dot, Algorithm::Mmla],
+        Format::Base3 => &[Algorithm::Madd, Algorithm::Dot, Algorithm::Lut, Algorithm::Mmla],
         Format::Tl1 | Format::Tl2 => &[],
     }
 }
@@ -111,7 +102,8 @@ fn spells(isa: Isa, format: Format) -> Vec<Algorithm> {
     let spelled: &[Algorithm] = match isa {
         Isa::Scalar | Isa::Emulated => Algorithm::ALL,
         Isa::Avx2 | Isa::Neon => &[Algorithm::Madd],
-        Isa::AvxVnni | Isa::Avx512 | Isa::Dotprod | Isa::I8mm => &[Algorithm::Dot],
+        Isa::AvxVnni | Isa::Avx512 | Isa::Dotprod => &[Algorithm::Dot],
+        Isa::I8mm => &[Algorithm::Dot, Algorithm::Mmla],
         Isa::Avx512Vbmi if format == Format::Base3 => &[Algorithm::Lut],
         Isa::Avx512Vbmi => &[],
     };
@@ -167,7 +159,11 @@ mod tests {
     fn illegal_kernels_name_the_rule_and_legal_values() {
         for (name, words) in [
             ("batch_tl1_lut_r1t4_avx2", "no small-batch kernel"),
-            ("batch_i2s_maddx4_r1t4_avx2", "madd, dot"),
+            ("batch_i2s_maddx4_r1t4_avx2", "madd, dot, mmla"),
+            ("batch_i2s_mmla_r4t4_dotprod", "legal: dot"),
+            ("batch_i2s_mmla_r4t3_i8mm", "2, 4, 6, 8"),
+            ("batch_i2s_mmla_r1t4_i8mm", "2, 4, 8"),
+            ("batch_i2s_mmla_r4t4w64_emulated", "w16"),
             ("batch_i2s_dot_r1t4_avx2", "legal: madd"),
             ("batch_i2s_dot_r1t4_avx512vbmi", "a lesser isa"),
             ("batch_b3_lut_r1t4_avx512", "legal: dot"),

@@ -1,253 +1,135 @@
-//! From a plan to Rust text: the documented function, its registry entry, and whole modules.
+//! From a plan to Rust text: what kernels of every kind share, and modules of the lattice.
 
 use crate::op::Stmt;
-use crate::{Bank, GeneratedBatch, GeneratedGemm, Plan, lower, spelling};
-use proc_macro2::{Ident, Literal, Span, TokenStream};
+use crate::plan::Bank;
+use crate::spelling::Spelling;
+use proc_macro2::{Ident, Span, TokenStream};
 use quote::quote;
-use trilut_presets::{Fixed, Format, Isa, KernelName, MicroTile, hash};
+use std::fmt::Debug;
+use trilut_presets::{Isa, hash};
 
-/// One generated kernel.
+/// Which registry a kernel belongs to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Kind {
+    /// Kernels of one token.
+    Gemv,
+    /// Kernels of prompts.
+    Gemm,
+    /// Kernels of small batches.
+    Batch,
+}
+
+impl Kind {
+    /// The type of its kernels and that of their descriptions, in the kernels crate.
+    fn types(self) -> [Ident; 2] {
+        let types = match self {
+            Self::Gemv => ["Kernel", "KernelInfo"],
+            Self::Gemm => ["GemmKernel", "GemmInfo"],
+            Self::Batch => ["BatchKernel", "BatchInfo"],
+        };
+        types.map(ident)
+    }
+}
+
+/// A generated kernel: its text and what registers it.
 #[derive(Debug, Clone)]
-pub struct Generated {
+pub struct Member {
     /// Its name.
-    pub name: KernelName,
-    /// The function's tokens.
-    pub function: TokenStream,
-    /// The function as formatted text, from which [`Generated::hash`] is taken.
+    pub name: String,
+    /// Which registry it belongs to.
+    pub kind: Kind,
+    /// The instruction set it is spelled for.
+    pub isa: Isa,
+    /// The function as formatted text, from which [`Member::hash`] is taken.
     pub text: String,
     /// Hash of the text; presets store it.
     pub hash: u64,
-    /// A `trilut_kernels::Kernel` value, as an expression.
+    /// Its record, a value of its registry, as an expression.
     pub entry: TokenStream,
 }
 
-/// Spells, documents and formats a plan.
-pub fn emit(plan: &Plan) -> Generated {
-    let name = plan.spec.name;
-    let function = function(plan);
-    let file = syn::parse2(function.clone()).expect("spelling tables emit well-formed Rust");
-    let text = prettyplease::unparse(&file);
-    let hash = hash(text.bytes());
-    Generated { name, entry: entry(plan, hash), function, text, hash }
+/// What a kernel's record says beside its name, its bounds and its hash: fields of the description.
+pub(crate) struct Facts {
+    /// The name in parts.
+    pub(crate) name: TokenStream,
+    /// What it reads.
+    pub(crate) reads: TokenStream,
+    /// What it costs.
+    pub(crate) costs: TokenStream,
 }
 
-/// A module of several kernels with its registries, as formatted text.
-pub fn module(
-    kernels: &[Generated],
-    gemms: &[GeneratedGemm],
-    batches: &[GeneratedBatch],
-) -> String {
-    let entries = kernels.iter().map(|k| &k.entry);
-    let gemm_entries = gemms.iter().map(|k| &k.entry);
-    let batch_entries = batches.iter().map(|k| &k.entry);
-    let (count, gemm_count, batch_count) = (kernels.len(), gemms.len(), batches.len());
-    // A registry without members is left out, unless there is nothing at all.
-    let kernel_registry = (count > 0 || gemm_count + batch_count == 0).then(|| {
-        quote! {
-            /// Every kernel of this module. Each function is compiled for the ISA in its name.
-            #[allow(clippy::undocumented_unsafe_blocks, reason = "argued above, once for all")]
-            pub static KERNELS: [::trilut_kernels::Kernel; #count] = [#(#entries),*];
-        }
+impl Member {
+    /// Formats a function and makes its record.
+    pub(crate) fn new(
+        kind: Kind,
+        name: String,
+        isa: Isa,
+        function: TokenStream,
+        banks: &[Bank],
+        facts: Facts,
+    ) -> Self {
+        let file = syn::parse2(function).expect("spelling tables emit well-formed Rust");
+        let text = prettyplease::unparse(&file);
+        let hash = hash(text.bytes());
+        let ([kernel, info], function) = (kind.types(), ident(&name));
+        let Facts { name: parts, reads, costs } = facts;
+        let bounds = banks.iter().map(|bank| {
+            let (magnitude, adds) = (bank.magnitude, bank.adds());
+            quote!(::trilut_kernels::Bound { magnitude: #magnitude, adds: #adds })
+        });
+        // SAFETY of the generated block: the function is compiled for the features of the ISA in its name.
+        let entry = quote! {
+            unsafe { ::trilut_kernels::#kernel::new(::trilut_kernels::#info {
+                text: #name,
+                name: #parts,
+                #reads
+                bounds: &[#(#bounds),*],
+                #costs
+                hash: #hash,
+            }, #function) }
+        };
+        Self { name, kind, isa, text, hash, entry }
+    }
+}
+
+/// A module of several kernels with its registries, as formatted text: gemv kernels first, then those of
+/// prompts, then those of small batches.
+pub fn module(members: &[Member]) -> String {
+    let of = |kind| members.iter().filter(move |member| member.kind == kind);
+    let kinds = [Kind::Gemv, Kind::Gemm, Kind::Batch];
+    let registries = kinds.map(|kind| {
+        let entries: Vec<&TokenStream> = of(kind).map(|member| &member.entry).collect();
+        // A registry without members is left out, unless there is nothing at all.
+        let is_there = match kind {
+            Kind::Gemv => !entries.is_empty() || members.is_empty(),
+            _ => !entries.is_empty(),
+        };
+        is_there.then(|| registry(kind, &entries))
     });
-    let gemm_registry = (gemm_count > 0).then(|| {
-        quote! {
-            /// Every gemm kernel of this module, likewise.
-            #[allow(clippy::undocumented_unsafe_blocks, reason = "argued above, once for all")]
-            pub static GEMM_KERNELS: [::trilut_kernels::GemmKernel; #gemm_count] =
-                [#(#gemm_entries),*];
-        }
-    });
-    let batch_registry = (batch_count > 0).then(|| {
-        quote! {
-            /// Every small-batch kernel of this module, likewise.
-            #[allow(clippy::undocumented_unsafe_blocks, reason = "argued above, once for all")]
-            pub static BATCH_KERNELS: [::trilut_kernels::BatchKernel; #batch_count] =
-                [#(#batch_entries),*];
-        }
-    });
-    let registry = quote!(#kernel_registry #gemm_registry #batch_registry);
-    let file = syn::parse2(registry).expect("the registries are well-formed Rust");
+    let file = syn::parse2(quote!(#(#registries)*)).expect("the registries are well-formed Rust");
     let mut text = String::from("// Generated by trilut-codegen. Do not edit.\n\n");
-    let gemms = gemms.iter().map(|k| &k.text);
-    let batches = batches.iter().map(|k| &k.text);
-    for kernel in kernels.iter().map(|k| &k.text).chain(gemms).chain(batches) {
-        text += kernel;
+    for member in kinds.into_iter().flat_map(of) {
+        text += &member.text;
         text += "\n";
     }
     text + &prettyplease::unparse(&file)
 }
 
-/// Vector instructions per weight of the inner loop.
-pub(crate) fn cost(plan: &Plan) -> f64 {
-    let spelling = spelling::of(plan);
-    let (stmts, weights) = lower::inner_step(plan);
-    let count: f64 = stmts
-        .iter()
-        .map(|stmt| match stmt {
-            Stmt::Let { op, .. } | Stmt::Set { op, .. } => spelling.instructions(op),
-            Stmt::Prefetch { .. } => 1.0,
-            _ => 0.0,
-        })
-        .sum();
-    count / weights as f64
-}
-
-/// Bytes of packed weights streamed per weight.
-pub(crate) fn bytes_per_weight(format: Format) -> f64 {
-    match format {
-        Format::I2S | Format::Tl1 => 0.25,
-        Format::Tl2 => 40.0 / (32.0 * 6.0),
-        Format::Base3 => 0.2,
-    }
-}
-
-fn function(plan: &Plan) -> TokenStream {
-    let name = plan.spec.name;
-    let ident = ident(&name.to_string());
-    let spelling = spelling::of(plan);
-    let docs = docs(plan);
-    let features = target_feature(name.isa);
-    let (layout, activation) = forms(plan);
-    let check_m = name.fixed.m.map(|m| quote!(assert_eq!(call.shape.m, #m);));
-    let k = match name.fixed.k {
-        Some(k) => quote! {
-            assert_eq!(call.shape.k, #k);
-            let k = #k;
-        },
-        None => quote!(let k = call.shape.k;),
-    };
-    let prelude = spelling.prelude();
-    let body = spelling.stmts(&lower::body(plan));
-    quote! {
-        #(#[doc = #docs])*
-        #features
-        #[allow(
-            clippy::all,
-            clippy::undocumented_unsafe_blocks,
-            reason = "generated; the safety of every load is argued once, in the documentation"
-        )]
-        fn #ident(call: &mut ::trilut_kernels::Gemv<'_>) {
-            #prelude
-            let (weights, q) = call.check(
-                ::trilut_kernels::Layout::#layout,
-                ::trilut_kernels::Activation::#activation,
-            );
-            #check_m
-            #k
-            #body
-        }
-    }
-}
-
-/// The documentation of a kernel: what it computes, how it reads, why it cannot wrap or read outside.
-fn docs(plan: &Plan) -> Vec<String> {
-    let name = plan.spec.name;
-    let side = |fixed: Option<usize>, any: &str| fixed.map_or(any.to_owned(), |n| n.to_string());
-    let layout = match name.format {
-        Format::I2S => "rows of 128-weight blocks, 32 bytes each, four planes of 2-bit codes t + 1",
-        Format::Tl1 => "groups of 32 rows, a byte per row and 4 weights: two pair indices",
-        Format::Tl2 => {
-            "groups of 32 rows, a byte per row and 6 weights: two triple indices; a sign bit per triple; \
-             a tail of pairs"
-        }
-        Format::Base3 => {
-            "rows of 160-weight blocks, 32 bytes each, five planes of base-3 digits t + 1"
-        }
-    };
-    let mut lines = vec![
-        format!(
-            " Exact `out = T q` for {} x {}, format `{}`, isa `{}`.",
-            side(name.fixed.m, "M"),
-            side(name.fixed.k, "K"),
-            name.format,
-            name.isa
+/// The array of all kernels of a kind.
+fn registry(kind: Kind, entries: &[&TokenStream]) -> TokenStream {
+    let (doc, name) = match kind {
+        Kind::Gemv => (
+            " Every kernel of this module. Each function is compiled for the ISA in its name.",
+            "KERNELS",
         ),
-        String::new(),
-        format!(" Weights: {layout}."),
-        String::new(),
-    ];
-    lines.extend(plan.banks.iter().map(bound_doc));
-    if plan.banks.is_empty() {
-        lines.push(" No int16 sums: products go straight to int32.".to_owned());
-    }
-    if let Some(steps) = plan.merge_steps {
-        lines.push(format!(
-            " int32 bound: 256 times the sum of digits times activations fits for {steps} steps, after which \
-             the sums of fractions are merged to that."
-        ));
-    }
-    lines.push(String::new());
-    lines.push(
-        " Memory: `Gemv::check` compares both slices with the shape; every offset below is inside the \
-         layout of that shape."
-            .to_owned(),
-    );
-    lines
-}
-
-/// The `Layout` and `Activation` variants that a kernel reads.
-fn forms(plan: &Plan) -> (Ident, Ident) {
-    let (layout, activation) = match (plan.spec.name.format, plan.width) {
-        (Format::I2S, 64) => ("I2s", "WideI2s"),
-        (Format::I2S, _) => ("I2s", "Plain"),
-        (Format::Tl1, _) => ("Tl1", "PairTables"),
-        (Format::Tl2, _) => ("Tl2", "TripleTables"),
-        (Format::Base3, 64) => ("Base3", "WideBase3"),
-        (Format::Base3, _) => ("Base3", "Plain"),
+        Kind::Gemm => (" Every gemm kernel of this module, likewise.", "GEMM_KERNELS"),
+        Kind::Batch => (" Every small-batch kernel of this module, likewise.", "BATCH_KERNELS"),
     };
-    (ident(layout), ident(activation))
-}
-
-fn entry(plan: &Plan, hash: u64) -> TokenStream {
-    let name = plan.spec.name;
-    let text = name.to_string();
-    let function = ident(&text);
-    let (layout, activation) = forms(plan);
-    let bounds = plan.banks.iter().map(bound);
-    let parts = parts(name);
-    let instructions = Literal::f64_unsuffixed(cost(plan));
-    let bytes = Literal::f64_unsuffixed(bytes_per_weight(name.format));
-    let prefetches = name.micro.unroll >= 2 && name.isa.target_arch().is_some();
-    // SAFETY of the generated block: the function is compiled for the features of the ISA in its name.
+    let ([kernel, _], name, count) = (kind.types(), ident(name), entries.len());
     quote! {
-        unsafe { ::trilut_kernels::Kernel::new(::trilut_kernels::KernelInfo {
-            text: #text,
-            name: #parts,
-            layout: ::trilut_kernels::Layout::#layout,
-            activation: ::trilut_kernels::Activation::#activation,
-            bounds: &[#(#bounds),*],
-            cost: ::trilut_kernels::Cost {
-                instructions_per_weight: #instructions,
-                bytes_per_weight: #bytes,
-            },
-            prefetches: #prefetches,
-            hash: #hash,
-        }, #function) }
-    }
-}
-
-/// A `KernelName` as an expression.
-fn parts(name: KernelName) -> TokenStream {
-    let KernelName { format, algorithm, micro, isa, fixed } = name;
-    let MicroTile { rows, unroll, width } = micro;
-    let Fixed { m, k } = fixed;
-    let variant = |debug: String| ident(&debug);
-    let format = variant(format!("{format:?}"));
-    let algorithm = variant(format!("{algorithm:?}"));
-    let isa = variant(format!("{isa:?}"));
-    let option = |n: Option<usize>| match n {
-        Some(n) => quote!(Some(#n)),
-        None => quote!(None),
-    };
-    let (width, m, k) = (option(width), option(m), option(k));
-    quote! {
-        ::trilut_kernels::KernelName {
-            format: ::trilut_kernels::Format::#format,
-            algorithm: ::trilut_kernels::Algorithm::#algorithm,
-            micro: ::trilut_kernels::MicroTile { rows: #rows, unroll: #unroll, width: #width },
-            isa: ::trilut_kernels::Isa::#isa,
-            fixed: ::trilut_kernels::Fixed { m: #m, k: #k },
-        }
+        #[doc = #doc]
+        #[allow(clippy::undocumented_unsafe_blocks, reason = "argued above, once for all")]
+        pub static #name: [::trilut_kernels::#kernel; #count] = [#(#entries),*];
     }
 }
 
@@ -260,21 +142,45 @@ pub(crate) fn target_feature(isa: Isa) -> Option<TokenStream> {
     })
 }
 
-/// The line of a kernel's documentation that states an int16 bound.
-pub(crate) fn bound_doc(bank: &Bank) -> String {
-    format!(
-        " int16 bound, {}: {} adds of at most {} reach {}, then the lanes are widened to int32.",
-        bank.what,
-        bank.adds(),
-        bank.magnitude,
-        bank.adds() * bank.magnitude,
-    )
+/// The lines of a kernel's documentation that state its int16 bounds.
+pub(crate) fn bound_docs(banks: &[Bank]) -> Vec<String> {
+    if banks.is_empty() {
+        return vec![" No int16 sums: products go straight to int32.".to_owned()];
+    }
+    let bound = |bank: &Bank| {
+        format!(
+            " int16 bound, {}: {} adds of at most {} reach {}, then the lanes are widened to int32.",
+            bank.what,
+            bank.adds(),
+            bank.magnitude,
+            bank.adds() * bank.magnitude,
+        )
+    };
+    banks.iter().map(bound).collect()
 }
 
-/// A bound of the kernel's record, as an expression.
-pub(crate) fn bound(bank: &Bank) -> TokenStream {
-    let (magnitude, adds) = (bank.magnitude, bank.adds());
-    quote!(::trilut_kernels::Bound { magnitude: #magnitude, adds: #adds })
+/// The vector instructions of some statements.
+pub(crate) fn instructions(spelling: &dyn Spelling, stmts: &[Stmt]) -> f64 {
+    let count = |stmt: &Stmt| match stmt {
+        Stmt::Let { op, .. } | Stmt::Set { op, .. } => spelling.instructions(op),
+        Stmt::Prefetch { .. } => 1.0,
+        _ => 0.0,
+    };
+    stmts.iter().map(count).sum()
+}
+
+/// The variant of a field-less enum of the kernels crate, as an expression.
+pub(crate) fn variant(of: &str, variant: impl Debug) -> TokenStream {
+    let (of, variant) = (ident(of), ident(&format!("{variant:?}")));
+    quote!(::trilut_kernels::#of::#variant)
+}
+
+/// A number that may be missing, as an expression.
+pub(crate) fn option(number: Option<usize>) -> TokenStream {
+    match number {
+        Some(number) => quote!(Some(#number)),
+        None => quote!(None),
+    }
 }
 
 pub(crate) fn ident(text: &str) -> Ident {

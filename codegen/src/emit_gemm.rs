@@ -1,31 +1,22 @@
-//! From a gemm plan to Rust text: the documented function and its registry entry.
+//! From a gemm plan to Rust text: the documented function and its record.
 
-use crate::emit::{bound, bound_doc, ident, target_feature};
+use crate::emit::{self, Facts, Kind, Member, ident};
 use crate::gemm::GemmPlan;
 use crate::{lower, spelling};
 use proc_macro2::{Literal, TokenStream};
 use quote::quote;
-use trilut_presets::{GemmAlgorithm, GemmName, hash};
-
-/// One generated gemm kernel.
-#[derive(Debug, Clone)]
-pub struct GeneratedGemm {
-    /// Its name.
-    pub name: GemmName,
-    /// The function as formatted text, from which [`GeneratedGemm::hash`] is taken.
-    pub text: String,
-    /// Hash of the text; presets store it.
-    pub hash: u64,
-    /// A `trilut_kernels::GemmKernel` value, as an expression.
-    pub entry: TokenStream,
-}
+use trilut_presets::{GemmAlgorithm, GemmName};
 
 /// Spells, documents and formats a gemm plan.
-pub fn emit_gemm(plan: &GemmPlan) -> GeneratedGemm {
-    let file = syn::parse2(function(plan)).expect("spelling tables emit well-formed Rust");
-    let text = prettyplease::unparse(&file);
-    let hash = hash(text.bytes());
-    GeneratedGemm { name: plan.name, entry: entry(plan, hash), text, hash }
+pub(crate) fn emit_gemm(plan: &GemmPlan) -> Member {
+    let name = plan.name;
+    let (form, instructions) = (form(plan), Literal::f64_unsuffixed(plan.instructions()));
+    let facts = Facts {
+        name: parts(name),
+        reads: quote!(form: #form,),
+        costs: quote!(instructions: #instructions,),
+    };
+    Member::new(Kind::Gemm, name.to_string(), name.isa, function(plan), &plan.banks, facts)
 }
 
 fn function(plan: &GemmPlan) -> TokenStream {
@@ -33,7 +24,7 @@ fn function(plan: &GemmPlan) -> TokenStream {
     let function = ident(&name.to_string());
     let spelling = spelling::table(name.isa, plan.width);
     let docs = docs(plan);
-    let features = target_feature(name.isa);
+    let features = emit::target_feature(name.isa);
     let form = form(plan);
     let tokens = name.tokens;
     let prelude = spelling.prelude();
@@ -95,10 +86,7 @@ fn docs(plan: &GemmPlan) -> Vec<String> {
         format!(" Panel: {panel}. Token tile: {tile}."),
         String::new(),
     ];
-    lines.extend(plan.banks.iter().map(bound_doc));
-    if plan.banks.is_empty() {
-        lines.push(" No int16 sums: products go straight to int32.".to_owned());
-    }
+    lines.extend(emit::bound_docs(&plan.banks));
     lines.push(String::new());
     lines.push(
         " Memory: `Gemm::check` compares the slices with the panel's form, its rows and the tile; every \
@@ -124,27 +112,6 @@ fn form(plan: &GemmPlan) -> TokenStream {
     }
 }
 
-fn entry(plan: &GemmPlan, hash: u64) -> TokenStream {
-    let name = plan.name;
-    let text = name.to_string();
-    let function = ident(&text);
-    let form = form(plan);
-    let bounds = plan.banks.iter().map(bound);
-    let instructions = Literal::f64_unsuffixed(plan.instructions());
-    let parts = parts(name);
-    // SAFETY of the generated block: the function is compiled for the features of the ISA in its name.
-    quote! {
-        unsafe { ::trilut_kernels::GemmKernel::new(::trilut_kernels::GemmInfo {
-            text: #text,
-            name: #parts,
-            form: #form,
-            bounds: &[#(#bounds),*],
-            instructions: #instructions,
-            hash: #hash,
-        }, #function) }
-    }
-}
-
 /// A `GemmName` as an expression.
 fn parts(name: GemmName) -> TokenStream {
     let GemmName { algorithm, tokens, width, isa } = name;
@@ -157,17 +124,13 @@ fn parts(name: GemmName) -> TokenStream {
             quote!(Mix { tables: #tables, steps: #steps, rows: #rows })
         }
     };
-    let isa = ident(&format!("{isa:?}"));
-    let width = match width {
-        Some(width) => quote!(Some(#width)),
-        None => quote!(None),
-    };
+    let (isa, width) = (emit::variant("Isa", isa), emit::option(width));
     quote! {
         ::trilut_kernels::GemmName {
             algorithm: ::trilut_kernels::GemmAlgorithm::#algorithm,
             tokens: #tokens,
             width: #width,
-            isa: ::trilut_kernels::Isa::#isa,
+            isa: #isa,
         }
     }
 }

@@ -1,6 +1,6 @@
 //! Why a spec is illegal.
 
-use trilut_presets::{Algorithm, Format, Isa, ParseError};
+use trilut_presets::{Algorithm, Format, Isa, MicroTile, ParseError, Shape};
 
 /// A spec that no kernel can be generated for. Each names the rule and the nearest legal values.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -84,12 +84,14 @@ pub enum Error {
         legal: String,
     },
     /// The ISA has no instruction for the gemm algorithm.
-    #[error("isa `{isa}` does not spell gemm algorithm `{algorithm}`; legal: vlut, madd")]
+    #[error("isa `{isa}` does not spell gemm algorithm `{algorithm}`; legal: {legal}")]
     GemmSpelling {
         /// The ISA asked for.
         isa: Isa,
         /// The algorithm asked for.
         algorithm: &'static str,
+        /// The algorithms that its table spells.
+        legal: String,
     },
     /// The vector width of a gemm kernel is not one that the ISA has.
     #[error("vector width {} bytes is not legal for isa `{isa}`; legal: {legal}",
@@ -113,6 +115,29 @@ pub enum Error {
         /// The thing.
         given: String,
     },
+    /// A tile for a layer that is not asked for.
+    #[error("layer {shape} is not of this set, so it cannot have the tile {tile}; legal: {legal}")]
+    Layer {
+        /// The layer.
+        shape: Shape,
+        /// Its tile.
+        tile: MicroTile,
+        /// The layers of the set.
+        legal: String,
+    },
+    /// Two tiles for layers that share their kernels.
+    #[error(
+        "layers {first} and {second} have as many inputs, so they share their kernels and cannot have the \
+         tiles {} and {}", tiles[0], tiles[1]
+    )]
+    Tiles {
+        /// A layer.
+        first: Shape,
+        /// Another with as many inputs.
+        second: Shape,
+        /// Their tiles.
+        tiles: [MicroTile; 2],
+    },
     /// None of the ISAs asked for has kernels for a format.
     #[error("no isa of this set reads format `{format}`; legal: {legal}")]
     Unread {
@@ -120,6 +145,14 @@ pub enum Error {
         format: Format,
         /// The ISAs that read it.
         legal: String,
+    },
+    /// The path of the kernels crate is no path.
+    #[error(
+        "`{given}` is no path of a crate or module, such as ::trilut_kernels or ::trilut::kernels"
+    )]
+    Library {
+        /// The text that was given.
+        given: String,
     },
     /// A preset knows nothing of the layers, formats and ISAs asked for.
     #[error("no record of this preset is for a layer, format and isa of this set")]

@@ -21,7 +21,15 @@ impl GemmPlan {
     /// # Errors
     /// When the kernel is illegal; the error names the rule and legal values.
     pub fn new(name: &GemmName) -> Result<Self, Error> {
-        let GemmName { algorithm, tokens, isa, .. } = *name;
+        let GemmName { algorithm, tokens, isa, width: given } = *name;
+        let spelled = spells(isa, given);
+        if !spelled.contains(&algorithm.name()) {
+            let legal = match spelled {
+                [] => "none, CPUs with it run the kernels of a lesser isa".to_owned(),
+                some => some.join(", "),
+            };
+            return Err(Error::GemmSpelling { isa, algorithm: algorithm.name(), legal });
+        }
         let width = width(name)?;
         let micro = |what, given, legal: &[usize]| match legal.contains(&given) {
             true => Ok(()),
@@ -34,26 +42,19 @@ impl GemmPlan {
             Bank::longest("group sums", 128 * group as u32, true, tables as u32)
         };
         let products = Bank::longest("pairs of codes 0..2 times q", 2 * 2 * 128, false, 1);
-        let is_dot = matches!(algorithm, GemmAlgorithm::Dot { .. } | GemmAlgorithm::Mix { .. });
-        let is_spelled = match algorithm {
-            GemmAlgorithm::Dot { .. } | GemmAlgorithm::Mix { .. } => {
-                !matches!(isa, Isa::Avx2 | Isa::Neon)
-            }
-            GemmAlgorithm::Mmla { .. } => matches!(isa, Isa::I8mm | Isa::Emulated) && width == 16,
-            _ => true,
-        };
-        if !is_spelled {
-            return Err(Error::GemmSpelling { isa, algorithm: algorithm.name() });
-        }
         let banks = match algorithm {
             GemmAlgorithm::Vlut { group, tables } => {
                 micro("group", group, &[3, 4, 5])?;
                 micro("tables", tables, &[1, 2, 4, 8, 16, 32])?;
                 vec![lookups(group, tables)]
             }
-            GemmAlgorithm::Dot { rows } | GemmAlgorithm::Madd { rows } => {
+            GemmAlgorithm::Dot { rows } => {
                 micro("rows", rows, &[1, 2, 4, 6, 8])?;
-                if is_dot { vec![] } else { vec![products] }
+                vec![]
+            }
+            GemmAlgorithm::Madd { rows } => {
+                micro("rows", rows, &[1, 2, 4, 6, 8])?;
+                vec![products]
             }
             GemmAlgorithm::Mmla { rows } => {
                 micro("rows", rows, &[2, 4, 8])?;
@@ -106,18 +107,7 @@ impl GemmPlan {
                 "pass       {tables} tables of 81 sums and {steps} steps of 4 inputs, tiles of {rows} rows"
             )),
         }
-        lines.extend(self.banks.iter().map(|bank| {
-            format!(
-                "int16      {}: {} adds reach at most {} in magnitude, {} each, before widening",
-                bank.what,
-                bank.adds(),
-                bank.adds() * bank.magnitude,
-                bank.magnitude,
-            )
-        }));
-        if self.banks.is_empty() {
-            lines.push("int16      none: products go straight to int32".to_owned());
-        }
+        lines.extend(Bank::report(&self.banks));
         lines.push(format!(
             "cost       {:.4} vector instructions per weight and token",
             self.instructions()
@@ -160,6 +150,21 @@ impl GemmPlan {
     }
 }
 
+/// The words of the algorithms that the table of an ISA spells for vectors of a width, as a name gives it;
+/// none where its CPUs run the kernels of another.
+const fn spells(isa: Isa, width: Option<usize>) -> &'static [&'static str] {
+    match (isa, width) {
+        (Isa::Avx2 | Isa::Neon, _) => &["vlut", "madd"],
+        // No table multiplies 64 bytes to int16.
+        (Isa::Avx512, None) | (Isa::Emulated, Some(64)) => &["vlut", "dot", "mix"],
+        (Isa::Scalar | Isa::AvxVnni | Isa::Avx512 | Isa::Dotprod, _) => {
+            &["vlut", "dot", "madd", "mix"]
+        }
+        (Isa::I8mm | Isa::Emulated, _) => &["vlut", "dot", "madd", "mmla", "mix"],
+        (Isa::Avx512Vbmi, _) => &[],
+    }
+}
+
 /// Tokens in one vector of what the algorithm sums: int16 for lookups, int32 for products.
 fn lanes(algorithm: GemmAlgorithm, width: usize) -> usize {
     match algorithm {
@@ -180,7 +185,7 @@ fn width(name: &GemmName) -> Result<usize, Error> {
         Isa::Scalar => (&[(None, 16)], "none (it is 16)"),
         Isa::Avx2 | Isa::AvxVnni => (&[(None, 32)], "none (it is 32)"),
         Isa::Avx512 => (&[(None, 64), (Some(32), 32)], "none (it is 64), w32"),
-        Isa::Avx512Vbmi => (&[], "none, CPUs with it run the kernels of avx512"),
+        Isa::Avx512Vbmi => (&[], "none"),
         Isa::Neon | Isa::Dotprod | Isa::I8mm => (&[(None, 16)], "none (it is 16)"),
         Isa::Emulated => (&[(Some(16), 16), (Some(64), 64)], "w16, w64"),
     };
@@ -225,7 +230,13 @@ mod tests {
             ("gemm_vlut_g4p8t16_avx512", "32, 64"),
             ("gemm_vlut_g4p8t32w64_avx512", "none (it is 64), w32"),
             ("gemm_vlut_g4p8t32_emulated", "w16, w64"),
-            ("gemm_dot_r4t16_avx2", "does not spell"),
+            ("gemm_dot_r4t16_avx2", "legal: vlut, madd"),
+            ("gemm_madd_r4t16_avx512", "legal: vlut, dot, mix"),
+            ("gemm_madd_r4t16w64_emulated", "legal: vlut, dot, mix"),
+            ("gemm_mmla_r4t8_avx512", "legal: vlut, dot, mix"),
+            // Tokens that would be wrong as well are not the mistake.
+            ("gemm_dot_r4t7_avx2", "does not spell"),
+            ("gemm_mmla_r4t7_neon", "legal: vlut, madd"),
             ("gemm_madd_r3t16_avx2", "1, 2, 4, 6, 8"),
             ("gemm_mix_p8s16r8t16_avx2", "does not spell"),
             ("gemm_mix_p8s15r8t32_avx512", "12, 16"),
@@ -233,7 +244,7 @@ mod tests {
             ("gemm_dot_r4t16_neon", "does not spell"),
             ("gemm_mmla_r4t16_dotprod", "does not spell"),
             ("gemm_mmla_r3t16_i8mm", "2, 4, 8"),
-            ("gemm_vlut_g4p8t32_avx512vbmi", "run the kernels of avx512"),
+            ("gemm_vlut_g4p8t32_avx512vbmi", "run the kernels of a lesser isa"),
         ] {
             let error = plan(name).unwrap_err().to_string();
             assert!(error.contains(words), "{name}: {error}");

@@ -1,6 +1,6 @@
 //! The kernels that are compiled in: a finite lattice per architecture, plus shape-specialised members.
 
-use crate::Spec;
+use crate::{Error, Named, Spec};
 use trilut_presets::models::ModelSpec;
 use trilut_presets::{
     Algorithm, BatchName, Fixed, Format, GemmAlgorithm, GemmName, Isa, KernelName, MicroTile,
@@ -181,6 +181,7 @@ pub fn batches(isa: Isa) -> Vec<BatchName> {
         }));
     };
     let (madd, dot, lut) = (Algorithm::Madd, Algorithm::Dot, Algorithm::Lut);
+    let mmla = Algorithm::Mmla;
     let both = [Format::I2S, Format::Base3];
     match isa {
         Isa::Scalar => both.iter().for_each(|&f| tiles(f, dot, None, &[(1, 4)])),
@@ -189,6 +190,7 @@ pub fn batches(isa: Isa) -> Vec<BatchName> {
                 tiles(format, madd, Some(16), &[(2, 2)]);
                 tiles(format, dot, Some(16), &[(2, 3)]);
                 tiles(format, dot, Some(64), &[(2, 3)]);
+                tiles(format, mmla, Some(16), &[(4, 4)]);
             }
             tiles(Format::Base3, lut, Some(64), &[(2, 2)]);
         }
@@ -208,7 +210,7 @@ pub fn batches(isa: Isa) -> Vec<BatchName> {
         Isa::Neon => both.iter().for_each(|&f| tiles(f, madd, None, &[(2, 4)])),
         Isa::Dotprod => both.iter().for_each(|&f| tiles(f, dot, None, &[(4, 4)])),
         // The product of four is no faster with unsigned codes.
-        Isa::I8mm => {}
+        Isa::I8mm => both.iter().for_each(|&f| tiles(f, mmla, None, &[(8, 8), (4, 8)])),
     }
     names
 }
@@ -253,34 +255,60 @@ pub fn specs(isa: Isa, models: &[ModelSpec]) -> Vec<Spec> {
     specs
 }
 
+/// All of them, of every kind, as plans: gemv kernels, then those of small batches, then those of prompts.
+///
+/// # Errors
+/// When one is illegal, which tests rule out.
+pub fn members(isa: Isa, models: &[ModelSpec]) -> Result<Vec<Named>, Error> {
+    let gemvs = specs(isa, models).into_iter().map(Named::try_from);
+    let batches = batches(isa).into_iter().map(Named::try_from);
+    let gemms = gemms(isa).into_iter().map(Named::try_from);
+    gemvs.chain(batches).chain(gemms).collect()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
     use std::collections::BTreeSet;
+    use trilut_presets::{default_batch_point, default_gemm_point, default_point};
 
     /// Every point is legal, has its own name, and the name reads back as the same kernel.
     #[test]
     fn every_member_is_legal_and_its_name_reads_back() {
-        let mut names = BTreeSet::new();
         for arch in ["x86_64", "aarch64", "riscv64"] {
+            let mut names = BTreeSet::new();
             for isa in isas(arch) {
-                for gemm in gemms(isa) {
-                    assert_eq!(gemm.to_string().parse(), Ok(gemm));
-                    crate::GemmPlan::new(&gemm).unwrap();
-                }
-                for batch in batches(isa) {
-                    assert_eq!(batch.to_string().parse(), Ok(batch));
-                    crate::BatchPlan::new(&batch).unwrap();
-                }
-                for spec in specs(isa, trilut_presets::models::all()) {
-                    let name = spec.name.to_string();
-                    assert_eq!(name.parse::<Spec>(), Ok(spec));
-                    crate::Plan::new(&spec).unwrap();
-                    if arch == "x86_64" {
-                        assert!(names.insert(name));
-                    }
+                for member in members(isa, trilut_presets::models::all()).unwrap() {
+                    assert_eq!(member.to_string().parse().as_ref(), Ok(&member));
+                    assert!(names.insert(member.to_string()), "{member} is there twice");
                 }
             }
+        }
+    }
+
+    /// What runs where nothing was tuned is compiled in, for each format and ISA that has kernels for it.
+    #[test]
+    fn the_default_of_every_format_and_isa_is_a_member() {
+        for &isa in Isa::ALL.iter().filter(|&&isa| isa != Isa::Emulated) {
+            let specs = specs(isa, &[]);
+            for &format in Format::ALL {
+                let mut points = specs.iter().filter(|spec| spec.name.format == format).peekable();
+                let default = default_point(format, isa);
+                let is_default = |spec: &Spec| {
+                    let micro = spec.name.micro;
+                    (spec.name.algorithm, micro.rows, micro.unroll) == default
+                };
+                assert!(points.peek().is_none() || points.any(is_default), "{format} {isa}");
+                let batches: Vec<BatchName> =
+                    batches(isa).into_iter().filter(|name| name.format == format).collect();
+                let default = default_batch_point(format, isa);
+                let is_default =
+                    |name: &BatchName| Some((name.algorithm, name.rows, name.tokens)) == default;
+                assert!(batches.is_empty() || batches.iter().any(is_default), "{format} {isa}");
+            }
+            let gemms = gemms(isa);
+            let is_default = |name: &GemmName| name.algorithm == default_gemm_point(isa);
+            assert!(gemms.is_empty() || gemms.iter().any(is_default), "{isa}");
         }
     }
 }

@@ -8,19 +8,20 @@
 //! * [`Plan`] proves that it is legal: the int16 bounds, the vector width, the micro tile.
 //! * [`lower`] writes the algorithm once, as a list of [`op::Op`]s, for every ISA.
 //! * [`spelling`] has one table per ISA that spells each op.
-//! * [`emit`] wraps the result into a documented function and a registry entry.
+//! * [`Named::emit`] wraps the result into a documented function and a registry entry.
 //! * [`lattice`] lists the kernels that are compiled in.
 //!
-//! Gemm kernels go the same way from their name: [`GemmPlan`], then [`emit_gemm`]; kernels of small batches by
-//! [`BatchPlan`] and [`emit_batch`].
+//! Gemm kernels go the same way from their name by a [`GemmPlan`], kernels of small batches by a
+//! [`BatchPlan`]; a [`Named`] is a legal kernel of any kind, a [`Member`] its text.
 //!
 //! The three front doors (`kernels!`, the build-script API and `trilut codegen`) all describe a [`Set`]; its
 //! module is a [`SetModule`].
 
 mod batch;
-pub mod emit;
+mod emit;
 mod emit_batch;
 mod emit_gemm;
+mod emit_gemv;
 mod emit_set;
 mod error;
 mod gemm;
@@ -32,23 +33,14 @@ mod plan;
 mod set;
 mod spec;
 pub mod spelling;
+mod stored;
 
 pub use batch::BatchPlan;
-pub use emit::{Generated, module};
-pub use emit_batch::{GeneratedBatch, emit_batch};
-pub use emit_gemm::{GeneratedGemm, emit_gemm};
-pub use emit_set::{LIBRARY, SetModule};
+pub use emit::{Kind, Member, module};
+pub use emit_set::{Library, SetModule};
 pub use error::Error;
 pub use gemm::GemmPlan;
-pub use named::{Kind, Member, Named};
+pub use named::Named;
 pub use plan::{Bank, Plan};
 pub use set::Set;
 pub use spec::Spec;
-
-/// Plans, lowers, spells and emits one kernel.
-///
-/// # Errors
-/// When the spec is illegal; the error names the rule and the nearest legal values.
-pub fn generate(spec: &Spec) -> Result<Generated, Error> {
-    Ok(emit::emit(&Plan::new(spec)?))
-}

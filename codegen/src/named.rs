@@ -1,8 +1,11 @@
 //! A kernel by its whole name, whatever it computes.
 
-use crate::{BatchPlan, Error, GemmPlan, Plan, Spec, emit, emit_gemm};
-use proc_macro2::TokenStream;
-use trilut_presets::{BatchName, GemmName, Isa};
+use crate::emit::Member;
+use crate::emit_batch::emit_batch;
+use crate::emit_gemm::emit_gemm;
+use crate::emit_gemv::emit_gemv;
+use crate::{BatchPlan, Error, GemmPlan, Kind, Plan, Spec, lattice};
+use trilut_presets::{BatchName, Format, GemmName, Isa};
 
 /// A legal kernel of any kind.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -13,32 +16,6 @@ pub enum Named {
     Gemm(GemmPlan),
     /// Multiplies a few tokens.
     Batch(BatchPlan),
-}
-
-/// Which registry a kernel belongs to.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Kind {
-    /// Kernels of one token.
-    Gemv,
-    /// Kernels of prompts.
-    Gemm,
-    /// Kernels of small batches.
-    Batch,
-}
-
-/// A kernel's text and what registers it.
-#[derive(Debug, Clone)]
-pub struct Member {
-    /// Its name.
-    pub name: String,
-    /// Which registry it belongs to.
-    pub kind: Kind,
-    /// The instruction set it is spelled for.
-    pub isa: Isa,
-    /// The function as formatted text.
-    pub text: String,
-    /// Its record, as an expression.
-    pub entry: TokenStream,
 }
 
 impl Named {
@@ -60,23 +37,66 @@ impl Named {
         }
     }
 
+    /// Which registry it belongs to.
+    pub fn kind(&self) -> Kind {
+        match self {
+            Self::Gemv(_) => Kind::Gemv,
+            Self::Gemm(_) => Kind::Gemm,
+            Self::Batch(_) => Kind::Batch,
+        }
+    }
+
+    /// The stored codec that it reads; `None` for gemm kernels, whose panels are filled from any.
+    pub fn format(&self) -> Option<Format> {
+        match self {
+            Self::Gemv(plan) => Some(plan.spec.name.format),
+            Self::Gemm(_) => None,
+            Self::Batch(plan) => Some(plan.name.format),
+        }
+    }
+
     /// Spells, documents and formats it.
     pub fn emit(&self) -> Member {
-        let (name, isa) = (self.to_string(), self.isa());
+        match self {
+            Self::Gemv(plan) => emit_gemv(plan),
+            Self::Gemm(plan) => emit_gemm(plan),
+            Self::Batch(plan) => emit_batch(plan),
+        }
+    }
+
+    /// The same with an int16 bank widened one step too late. It is wrong on purpose: tests show that each
+    /// bound is needed. `None` without a bank of this index that int16 bounds.
+    pub fn raised(self, bank: usize) -> Option<Self> {
         match self {
             Self::Gemv(plan) => {
-                let emit::Generated { text, entry, .. } = emit::emit(plan);
-                Member { name, kind: Kind::Gemv, isa, text, entry }
+                let is_tight = plan.banks.get(bank).is_some_and(|bank| bank.tight);
+                is_tight.then(|| Self::Gemv(plan.raised(bank)))
             }
-            Self::Gemm(plan) => {
-                let crate::GeneratedGemm { text, entry, .. } = emit_gemm(plan);
-                Member { name, kind: Kind::Gemm, isa, text, entry }
-            }
-            Self::Batch(plan) => {
-                let crate::GeneratedBatch { text, entry, .. } = crate::emit_batch(plan);
-                Member { name, kind: Kind::Batch, isa, text, entry }
-            }
+            Self::Gemm(plan) if bank == 0 => plan.raised().map(Self::Gemm),
+            Self::Batch(plan) if bank == 0 => plan.raised().map(Self::Batch),
+            Self::Gemm(_) | Self::Batch(_) => None,
         }
+    }
+
+    /// The kernel that is spelled alike for another ISA, see [`lattice::twin`]; `None` for most.
+    ///
+    /// # Errors
+    /// When there is no such kernel.
+    pub fn twin(&self) -> Result<Option<Self>, Error> {
+        let Some((isa, width)) = lattice::twin(self.isa()) else {
+            return Ok(None);
+        };
+        let width = Some(width);
+        let twin = match self {
+            Self::Gemv(plan) => {
+                let mut spec = plan.spec;
+                (spec.name.isa, spec.name.micro.width) = (isa, width);
+                Self::try_from(spec)
+            }
+            Self::Gemm(plan) => Self::try_from(GemmName { isa, width, ..plan.name }),
+            Self::Batch(plan) => Self::try_from(BatchName { isa, width, ..plan.name }),
+        };
+        twin.map(Some)
     }
 }
 

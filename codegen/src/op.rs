@@ -79,6 +79,13 @@ pub enum Op {
         /// Byte offsets of the lower and of the upper half.
         at: [TokenStream; 2],
     },
+    /// `W / 2` bytes from the same byte offset of each of two slices.
+    LoadPair {
+        /// The slices of the lower and of the upper half.
+        from: [Source; 2],
+        /// Byte offset.
+        at: TokenStream,
+    },
     /// The 16-byte table at `at` of the activations, repeated in every 16-byte lane.
     Table {
         /// Byte offset.

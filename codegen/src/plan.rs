@@ -40,6 +40,26 @@ impl Bank {
     pub const fn adds(self) -> u32 {
         self.adds_per_step * self.steps
     }
+
+    /// The bound in words, a line of a report for each bank; a line for none.
+    pub(crate) fn report(banks: &[Self]) -> Vec<String> {
+        if banks.is_empty() {
+            return vec!["int16      none: products go straight to int32".to_owned()];
+        }
+        let line = |bank: &Self| {
+            let Self { what, magnitude, steps, .. } = bank;
+            let adds = bank.adds();
+            let reach = match adds * magnitude {
+                32768 => "-32768, the lowest that int16 holds".to_owned(),
+                sum => format!("{sum} in magnitude"),
+            };
+            let steps = if *steps == 1 { "step".to_owned() } else { format!("{steps} steps") };
+            format!(
+                "int16      {what}: {adds} adds of at most {magnitude} reach {reach}; widened every {steps}"
+            )
+        };
+        banks.iter().map(line).collect()
+    }
 }
 
 /// A spec that is legal, with everything that lowering needs to know.
@@ -158,19 +178,7 @@ impl Plan {
         ];
         let fixed = |side: Option<usize>| side.map_or("any".to_owned(), |n| n.to_string());
         lines.push(format!("m, k       {}, {}", fixed(name.fixed.m), fixed(name.fixed.k)));
-        for bank in &self.banks {
-            lines.push(format!(
-                "int16      {}: {} adds reach at most {} in magnitude, {} each, before widening (every {} steps)",
-                bank.what,
-                bank.adds(),
-                bank.adds() * bank.magnitude,
-                bank.magnitude,
-                bank.steps,
-            ));
-        }
-        if self.banks.is_empty() {
-            lines.push("int16      none: products go straight to int32".to_owned());
-        }
+        lines.extend(Bank::report(&self.banks));
         if let Some(steps) = self.merge_steps {
             lines.push(format!(
                 "int32      sums of fractions: merged to sums of digits every {steps} steps"
@@ -178,7 +186,7 @@ impl Plan {
         }
         lines.push(format!(
             "cost       {:.4} vector instructions per weight",
-            crate::emit::cost(self)
+            crate::emit_gemv::cost(self)
         ));
         lines.join("\n") + "\n"
     }

@@ -7,12 +7,12 @@
 //! | `model` | every layer of a model | |
 //! | `format` | a stored codec | all |
 //! | `isa` | an instruction set | all, without the one for tests |
-//! | `tile` | rows per pass and unroll, such as `r4u2` | what does well untuned |
+//! | `tile` | rows per pass and unroll, such as `r4u2`, of all layers or of one | what does well untuned |
 //! | `preset` | also the kernels that won there for layers with as many inputs | |
 //! | `kernel` | a kernel by its whole name | |
 
 use crate::{Error, Named, Spec, lattice};
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use trilut_presets::models::ModelSpec;
 use trilut_presets::{
     BatchName, Fixed, Format, GemmName, Isa, KernelName, MicroTile, Preset, Shape,
@@ -25,6 +25,8 @@ pub struct Set {
     formats: Option<Vec<Format>>,
     isas: Option<Vec<Isa>>,
     tile: Option<MicroTile>,
+    /// Tiles of single layers, by their number of inputs.
+    tiles: BTreeMap<usize, (Shape, MicroTile)>,
     presets: Vec<Preset>,
     kernels: Vec<Named>,
 }
@@ -68,6 +70,20 @@ impl Set {
         self.tile = Some(tile);
     }
 
+    /// The same for one layer, in place of [`Set::tile`]. Kernels are made for a number of inputs: layers
+    /// with as many share them.
+    ///
+    /// # Errors
+    /// When another layer with as many inputs has another tile.
+    pub fn tile_of(&mut self, shape: Shape, tile: MicroTile) -> Result<(), Error> {
+        match self.tiles.insert(shape.k, (shape, tile)) {
+            Some((first, other)) if other != tile => {
+                Err(Error::Tiles { first, second: shape, tiles: [other, tile] })
+            }
+            _ => Ok(()),
+        }
+    }
+
     /// Adds the kernels that won in a preset for layers with as many inputs as those of this set; made for
     /// that number, they come before the others.
     pub fn preset(&mut self, preset: Preset) {
@@ -97,6 +113,24 @@ impl Set {
         self.formats.as_deref().unwrap_or(Format::ALL)
     }
 
+    /// The numbers of inputs of the layers.
+    fn ks(&self) -> BTreeSet<usize> {
+        self.shapes.iter().map(|shape| shape.k).collect()
+    }
+
+    /// The formats and the ISAs of the kernels that won in a preset for layers with as many inputs as those
+    /// of this set, within the formats and ISAs that are named: what there is to name where a user names a
+    /// preset alone.
+    ///
+    /// # Errors
+    /// When the preset names an illegal kernel.
+    pub fn known_to(&self, preset: &Preset) -> Result<(Vec<Format>, Vec<Isa>), Error> {
+        let winners = self.winners(preset, &self.ks())?;
+        let formats: BTreeSet<Format> = winners.iter().filter_map(Named::format).collect();
+        let isas: BTreeSet<Isa> = winners.iter().map(Named::isa).collect();
+        Ok((formats.into_iter().collect(), isas.into_iter().collect()))
+    }
+
     /// Whether kernels of an ISA are wanted for a target architecture, `None` standing for any.
     fn wants(&self, isa: Isa, arch: Option<&str>) -> bool {
         // The emulated ISA is for tests of the generator itself.
@@ -111,13 +145,13 @@ impl Set {
     /// untuned, then those by name; each once.
     ///
     /// # Errors
-    /// When nothing was asked for, a kernel is illegal, no ISA reads a format, or a preset knows nothing of
-    /// this set.
+    /// When nothing was asked for, a kernel is illegal, no ISA reads a format, a layer with a tile is not there,
+    /// or a preset knows nothing of this set.
     pub fn members(&self, arch: Option<&str>) -> Result<Vec<Named>, Error> {
         if self.is_empty() {
             return Err(Error::Empty);
         }
-        let ks: BTreeSet<usize> = self.shapes.iter().map(|shape| shape.k).collect();
+        let ks = self.ks();
         // Whatever the target: a mistake is one on every machine.
         for &format in self.formats().iter().filter(|_| !ks.is_empty()) {
             let mut readers = lattice::spelled_for(format);
@@ -125,6 +159,11 @@ impl Set {
                 let legal: Vec<&str> = lattice::spelled_for(format).map(Isa::name).collect();
                 return Err(Error::Unread { format, legal: legal.join(", ") });
             }
+        }
+        let strangers = |(shape, _): &&(Shape, MicroTile)| !self.shapes.contains(shape);
+        if let Some(&(shape, tile)) = self.tiles.values().find(strangers) {
+            let legal: Vec<String> = self.shapes.iter().map(Shape::to_string).collect();
+            return Err(Error::Layer { shape, tile, legal: legal.join(", ") });
         }
         let mut members = Vec::new();
         for (index, preset) in self.presets.iter().enumerate() {
@@ -138,7 +177,7 @@ impl Set {
             for &format in self.formats() {
                 for isa in lattice::spelled_for(format).filter(|&isa| self.wants(isa, None)) {
                     let mut spec = Spec::representative(Shape { m: 1, k }, format, isa)?;
-                    if let Some(tile) = self.tile {
+                    if let Some(tile) = self.tiles.get(&k).map(|&(_, tile)| tile).or(self.tile) {
                         let width = tile.width.or(spec.name.micro.width);
                         spec.name.micro = MicroTile { width, ..tile };
                     }
@@ -211,7 +250,7 @@ mod tests {
     fn shapes_with_the_same_inputs_share_their_kernels() {
         let set = set(&[(64, 256), (128, 256)], &[Format::I2S], &[Isa::Scalar, Isa::Avx2]);
         assert_eq!(names(&set, None).len(), 2);
-        assert_eq!(names(&set, Some("aarch64")), ["gemv_i2s_maddx4_r1u1_scalar_k256"]);
+        assert_eq!(names(&set, Some("aarch64")), ["gemv_i2s_dot_r1u1_scalar_k256"]);
     }
 
     #[test]
@@ -259,5 +298,38 @@ mod tests {
         assert_eq!(names(&tile, None), ["gemv_i2s_maddx4_r4u4_avx2_k2"]);
         tile.tile("r3u4".parse().unwrap());
         assert!(tile.members(None).unwrap_err().to_string().contains("nearest: 2"));
+    }
+
+    #[test]
+    fn a_layer_may_have_a_tile_of_its_own() {
+        let (first, second) = (Shape { m: 64, k: 256 }, Shape { m: 32, k: 512 });
+        let mut both = set(&[(64, 256), (32, 512)], &[Format::I2S], &[Isa::Avx2]);
+        both.tile("r4u4".parse().unwrap());
+        both.tile_of(second, "r2u1".parse().unwrap()).unwrap();
+        let tiled = ["gemv_i2s_maddx4_r4u4_avx2_k256", "gemv_i2s_maddx4_r2u1_avx2_k512"];
+        assert_eq!(names(&both, None), tiled);
+        both.tile_of(first, "r2u1".parse().unwrap()).unwrap();
+        let mut stranger = both.clone();
+        stranger.tile_of(Shape { m: 1, k: 2 }, "r2u1".parse().unwrap()).unwrap();
+        let error = stranger.members(None).unwrap_err().to_string();
+        assert!(error.contains("1x2") && error.contains("legal: 64x256, 32x512"), "{error}");
+        // Said again it is no mistake; another layer with as many inputs shares its kernels.
+        both.tile_of(first, "r2u1".parse().unwrap()).unwrap();
+        let other = Shape { m: 65, k: 256 };
+        let error = both.tile_of(other, "r2u2".parse().unwrap()).unwrap_err().to_string();
+        assert!(error.contains("layers 64x256 and 65x256") && error.contains("r2u1 and r2u2"));
+    }
+
+    #[test]
+    fn a_preset_knows_formats_and_isas() {
+        let zen5 = Preset::parse(include_str!("../../presets/x86_64/zen5.toml"), "zen5").unwrap();
+        let layer = set(&[(2560, 6912)], &[], &[]);
+        let (formats, isas) = layer.known_to(&zen5).unwrap();
+        assert_eq!(formats, [Format::Base3]);
+        assert_eq!(isas, [Isa::Avx512, Isa::Avx512Vbmi]);
+        let narrow = set(&[(2560, 6912)], &[], &[Isa::Avx512Vbmi]);
+        let known = narrow.known_to(&zen5).unwrap();
+        assert_eq!(known, (vec![Format::Base3], vec![Isa::Avx512Vbmi]));
+        assert_eq!(set(&[(7, 13)], &[], &[]).known_to(&zen5).unwrap(), (vec![], vec![]));
     }
 }

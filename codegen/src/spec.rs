@@ -18,9 +18,8 @@ impl Spec {
     /// When the ISA has no such kernel for the format.
     pub fn representative(shape: Shape, format: Format, isa: Isa) -> Result<Self, Error> {
         let (algorithm, rows, unroll) = default_point(format, isa);
-        // Array vectors gain nothing from a wider tile.
         let (rows, unroll, width) = match isa {
-            Isa::Scalar => (1, 1, None),
+            // For tests: the least that there is.
             Isa::Emulated => (1, 1, Some(16)),
             _ => (rows, unroll, None),
         };

@@ -4,7 +4,7 @@
 use proptest::prelude::*;
 use trilut_codegen::{Error, Named, Set, SetModule, Spec};
 use trilut_presets::{
-    Algorithm, Fixed, Format, GemmAlgorithm, GemmName, Isa, KernelName, MicroTile, Shape,
+    Algorithm, BatchName, Fixed, Format, GemmAlgorithm, GemmName, Isa, KernelName, MicroTile, Shape,
 };
 
 fn any_of<T: Copy + std::fmt::Debug + 'static>(all: &'static [T]) -> impl Strategy<Value = T> {
@@ -30,6 +30,7 @@ fn gemm_algorithm() -> impl Strategy<Value = GemmAlgorithm> {
         (n(), n()).prop_map(|(group, tables)| GemmAlgorithm::Vlut { group, tables }),
         n().prop_map(|rows| GemmAlgorithm::Dot { rows }),
         n().prop_map(|rows| GemmAlgorithm::Madd { rows }),
+        n().prop_map(|rows| GemmAlgorithm::Mmla { rows }),
         (n(), n(), n()).prop_map(|(tables, steps, rows)| GemmAlgorithm::Mix {
             tables,
             steps,
@@ -92,6 +93,17 @@ proptest! {
     }
 
     #[test]
+    fn any_small_batch_kernel_likewise(
+        format in any_of(Format::ALL), algorithm in any_of(Algorithm::ALL), isa in any_of(Isa::ALL),
+        rows in 0..10usize, tokens in 0..10usize, width in proptest::option::of(any_of(&[16, 32, 64])),
+    ) {
+        match Named::try_from(BatchName { format, algorithm, rows, tokens, width, isa }) {
+            Ok(kernel) => holds(&kernel)?,
+            Err(error) => prop_assert!(explains(&error), "{error}"),
+        }
+    }
+
+    #[test]
     fn any_text_is_a_name_or_an_explained_error(text in "[a-z0-9_]{0,40}") {
         for text in [text.clone(), format!("gemv_i2s_{text}"), format!("gemm_vlut_{text}_avx2")] {
             if let Err(error) = text.parse::<Named>() {
@@ -116,7 +128,7 @@ proptest! {
         isas.iter().for_each(|&isa| set.isa(isa).unwrap());
         match SetModule::new(&set, arch) {
             Ok(module) => {
-                prop_assert!(syn::parse_file(&module.text("::there")).is_ok());
+                prop_assert!(syn::parse_file(&module.text(&"::there".parse().unwrap())).is_ok());
                 let own = |isa: Isa| isa.target_arch().is_none_or(|a| arch.is_none_or(|t| t == a));
                 prop_assert!(module.members().iter().all(|member| own(member.isa)));
             }

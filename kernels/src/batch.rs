@@ -1,7 +1,7 @@
 //! A small-batch kernel is a value, like a gemv kernel: it multiplies rows of the stored copy with a few
 //! tokens at once, so that weights are read and unpacked once for all of them.
 
-use crate::{Activation, Activations, Bound, Cost, Layout, PackedView, Supported};
+use crate::{Activation, Activations, KernelInfo, Layout, PackedView, Supported};
 use std::ops::Range;
 use trilut_presets::{BatchName, Shape, Tile};
 
@@ -55,25 +55,7 @@ impl<'a> Batch<'a> {
 pub type BatchFn = for<'a, 'b> unsafe fn(&'a mut Batch<'b>);
 
 /// What there is to know of a small-batch kernel.
-#[derive(Debug)]
-pub struct BatchInfo {
-    /// Its name as text, equal to `name.to_string()`.
-    pub text: &'static str,
-    /// Its name in parts.
-    pub name: BatchName,
-    /// How weights must be packed for it.
-    pub layout: Layout,
-    /// How activations must be prepared for it.
-    pub activation: Activation,
-    /// Its int16 bounds; empty for kernels that never use int16.
-    pub bounds: &'static [Bound],
-    /// Its analytic cost, instructions being those per weight and token.
-    pub cost: Cost,
-    /// Whether it reads [`Tile::prefetch`].
-    pub prefetches: bool,
-    /// Hash of its own emitted text: a preset record with another hash claims no measurement.
-    pub hash: u64,
-}
+pub type BatchInfo = KernelInfo<BatchName>;
 
 /// One generated small-batch kernel: a function, reached through [`BatchRunnable`], and what there is to
 /// know of it.

@@ -67,20 +67,20 @@ pub struct Cost {
 /// The CPU must support the kernel's ISA.
 pub type GemvFn = for<'a, 'b> unsafe fn(&'a mut Gemv<'b>);
 
-/// What there is to know of a micro-kernel.
+/// What there is to know of a kernel that reads the stored copy: of one token, or of a small batch.
 #[derive(Debug)]
-pub struct KernelInfo {
-    /// Its name as text, equal to `name().to_string()`.
+pub struct KernelInfo<Name = KernelName> {
+    /// Its name as text, equal to `name.to_string()`.
     pub text: &'static str,
     /// Its name in parts.
-    pub name: KernelName,
+    pub name: Name,
     /// How weights must be packed for it.
     pub layout: Layout,
     /// How activations must be prepared for it.
     pub activation: Activation,
     /// Its int16 bounds, one per kind of add; empty for kernels that never use int16.
     pub bounds: &'static [Bound],
-    /// Its analytic cost.
+    /// Its analytic cost; of a small batch, instructions are those per weight and token.
     pub cost: Cost,
     /// Whether it reads [`Tile::prefetch`].
     pub prefetches: bool,

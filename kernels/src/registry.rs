@@ -6,10 +6,11 @@
 
 use crate::exactness::{Gate, Inexact};
 use crate::{
-    Activations, AnyKernel, BatchKernel, Cpu, GemmKernel, GemvError, Kernel, Layout, PackedView,
-    Runnable, lattice,
+    Activations, AnyKernel, BatchKernel, Cpu, GemmKernel, GemvError, Kernel, KernelInfo, Layout,
+    PackedView, Runnable, lattice,
 };
 use std::collections::BTreeMap;
+use std::str::FromStr;
 use std::sync::OnceLock;
 use trilut_presets::{Format, Isa, Shape, Tile};
 
@@ -187,27 +188,20 @@ impl Registry {
             |kernel, rule| Err(RegistryError::Description { registry: self.name, kernel, rule });
         let mut names: Vec<&'static str> = Vec::new();
         for kernel in self.kernels {
-            let name = kernel.name;
-            if kernel.text.parse() != Ok(name) {
-                return refuse(kernel.text, "its name in parts is another");
+            if let Some(rule) = contradiction(kernel, kernel.name.format) {
+                return refuse(kernel.text, rule);
             }
-            if kernel.layout.format() != name.format {
-                return refuse(kernel.text, "its layout is of another format");
-            }
-            if !kernel.layout.activations().contains(&kernel.activation) {
-                return refuse(kernel.text, "its activations do not go with its layout");
+            names.push(kernel.text);
+        }
+        for kernel in self.batch_kernels {
+            if let Some(rule) = contradiction(kernel, kernel.name.format) {
+                return refuse(kernel.text, rule);
             }
             names.push(kernel.text);
         }
         for kernel in self.gemm_kernels {
             if kernel.text.parse() != Ok(kernel.name) {
-                return refuse(kernel.text, "its name in parts is another");
-            }
-            names.push(kernel.text);
-        }
-        for kernel in self.batch_kernels {
-            if kernel.text.parse() != Ok(kernel.name) {
-                return refuse(kernel.text, "its name in parts is another");
+                return refuse(kernel.text, OTHER_NAME);
             }
             names.push(kernel.text);
         }
@@ -217,6 +211,24 @@ impl Registry {
             None => Ok(()),
         }
     }
+}
+
+/// What is wrong with a kernel whose name was made for another one.
+const OTHER_NAME: &str = "its name in parts is another";
+
+/// The rule that the description of a kernel of the stored copy breaks.
+fn contradiction<Name>(info: &KernelInfo<Name>, format: Format) -> Option<&'static str>
+where
+    Name: FromStr + PartialEq,
+{
+    if info.text.parse::<Name>().ok().as_ref() != Some(&info.name) {
+        return Some(OTHER_NAME);
+    }
+    if info.layout.format() != format {
+        return Some("its layout is of another format");
+    }
+    let fits = info.layout.activations().contains(&info.activation);
+    (!fits).then_some("its activations do not go with its layout")
 }
 
 /// The kernel of a registry for one format and shape, found on first use.

@@ -3,7 +3,7 @@
 //! ```text
 //! name      = "batch" "_" format "_" algorithm "_" micro "_" isa
 //! format    = "i2s" | "b3"
-//! algorithm = "madd" | "dot" | "lut"
+//! algorithm = "madd" | "dot" | "lut" | "mmla"
 //! micro     = "r" ROWS "t" TOKENS [ "w" WIDTH ]      register tile: rows by tokens, vector bytes
 //! ```
 //!
@@ -80,6 +80,8 @@ pub const fn default_batch_point(format: Format, isa: Isa) -> Option<(Algorithm,
         (_, Isa::AvxVnni) => Some((Algorithm::Dot, 2, 4)),
         (_, Isa::Avx2 | Isa::Neon) => Some((Algorithm::Madd, 2, 4)),
         (_, Isa::Dotprod) => Some((Algorithm::Dot, 4, 4)),
+        // By its multiply-adds per instruction; not measured.
+        (_, Isa::I8mm) => Some((Algorithm::Mmla, 8, 8)),
         (_, _) => Some((Algorithm::Dot, 1, 4)),
     }
 }
@@ -95,6 +97,7 @@ mod tests {
             "batch_b3_lut_r2t8_avx512vbmi",
             "batch_i2s_madd_r2t4_avx2",
             "batch_b3_dot_r1t3w64_emulated",
+            "batch_i2s_mmla_r8t8_i8mm",
         ] {
             let name: BatchName = text.parse().unwrap();
             assert_eq!(name.to_string(), text);

@@ -26,11 +26,13 @@ pub enum Algorithm {
     /// Weight indices looked up in tables of signed activation sums; for base 3, bytes looked up in tables
     /// of their digits.
     Lut,
+    /// 2 x 2 products of two rows with two tokens, eight inputs each, added to int32: small batches alone.
+    Mmla,
 }
 
 impl Algorithm {
     /// Every algorithm.
-    pub const ALL: &[Self] = &[Self::Madd, Self::MaddX4, Self::Dot, Self::Lut];
+    pub const ALL: &[Self] = &[Self::Madd, Self::MaddX4, Self::Dot, Self::Lut, Self::Mmla];
 
     /// The word in kernel names.
     pub const fn name(self) -> &'static str {
@@ -39,6 +41,7 @@ impl Algorithm {
             Self::MaddX4 => "maddx4",
             Self::Dot => "dot",
             Self::Lut => "lut",
+            Self::Mmla => "mmla",
         }
     }
 }
@@ -51,6 +54,9 @@ crate::named!(Algorithm, "algorithm");
 /// the lookup formats.
 pub const fn default_point(format: Format, isa: Isa) -> (Algorithm, usize, usize) {
     match (format, isa) {
+        // Array vectors gain nothing from a wider tile.
+        (Format::I2S, Isa::Scalar) => (Algorithm::Dot, 1, 1),
+        (_, Isa::Scalar) => (Algorithm::Lut, 1, 1),
         (Format::Base3, Isa::Avx512Vbmi) => (Algorithm::Lut, 1, 2),
         (Format::I2S | Format::Base3, Isa::AvxVnni | Isa::Avx512 | Isa::Dotprod | Isa::I8mm) => {
             (Algorithm::Dot, 1, 2)

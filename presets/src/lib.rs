@@ -54,11 +54,26 @@ impl ParseError {
     }
 }
 
-/// The word that was probably meant, if any is like the one that was given.
+/// The word that was probably meant, if any is like the one that was given: whatever their case, one that
+/// begins with what was given, else one that it begins with, else the most alike.
 pub fn nearest<'a>(given: &str, legal: impl Iterator<Item = &'a str>) -> Option<&'a str> {
-    let alike = legal.map(|word| (strsim::jaro_winkler(given, word), word));
-    let (score, word) = alike.max_by(|a, b| a.0.total_cmp(&b.0))?;
-    (score > 0.6).then_some(word)
+    let given = given.trim().to_lowercase();
+    let rank = |word: &str| {
+        let word = word.to_lowercase();
+        // One letter says too little.
+        let is_part = |part: &str, whole: &str| part.len() > 1 && whole.starts_with(part);
+        let alike = strsim::jaro_winkler(&given, &word);
+        (is_part(&given, &word), is_part(&word, &given), alike)
+    };
+    let mut best = None;
+    for word in legal {
+        let rank = rank(word);
+        if best.is_none_or(|(known, _)| rank >= known) {
+            best = Some((rank, word));
+        }
+    }
+    let ((begins, is_begun_by, alike), word) = best?;
+    (begins || is_begun_by || alike > 0.6).then_some(word)
 }
 
 /// Implements `Display`, `FromStr` and serde (as a string) for a field-less enum with `ALL` and `name`.
@@ -99,3 +114,31 @@ macro_rules! named {
     };
 }
 pub(crate) use named;
+
+#[cfg(test)]
+mod tests {
+    use super::nearest;
+
+    #[test]
+    fn the_word_that_was_meant_is_found() {
+        let isas = ["scalar", "avx2", "avxvnni", "avx512", "avx512vbmi", "neon", "i8mm"];
+        let models = ["bitnet-2b-4t", "bitnet-large", "bitnet-3b", "falcon3-1b", "falcon3-10b"];
+        for (given, legal, meant) in [
+            ("AVX2", &isas[..], Some("avx2")),
+            ("avx3", &isas, Some("avx2")),
+            ("AVX512", &isas, Some("avx512")),
+            ("avx512_vnni", &isas, Some("avx512")),
+            ("avx512v", &isas, Some("avx512vbmi")),
+            ("NEON ", &isas, Some("neon")),
+            ("i8", &isas, Some("i8mm")),
+            ("sse9", &isas, None),
+            ("", &isas, None),
+            ("bitnet-2b", &models, Some("bitnet-2b-4t")),
+            ("BitNet-2B-4T", &models, Some("bitnet-2b-4t")),
+            ("falcon3-1", &models, Some("falcon3-1b")),
+            ("bitnet_3b", &models, Some("bitnet-3b")),
+        ] {
+            assert_eq!(nearest(given, legal.iter().copied()), meant, "{given}");
+        }
+    }
+}

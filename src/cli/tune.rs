@@ -31,7 +31,7 @@ pub(crate) struct Args {
     #[arg(short, long, value_name = "MODEL", conflicts_with = "shape")]
     model: Option<PathBuf>,
     /// Layer size in place of a model, outputs x inputs; repeatable.
-    #[arg(long, value_name = "MxK")]
+    #[arg(long, value_name = "MxK", allow_hyphen_values = true)]
     shape: Vec<Shape>,
     /// What to tune for: one token at a time, a few at once, prompts, or all in equal parts of the time.
     #[arg(long, value_enum, default_value = "all")]

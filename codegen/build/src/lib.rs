@@ -11,6 +11,7 @@
 //!         .formats([Format::I2S, Format::Tl2])
 //!         .isas([Isa::Scalar, Isa::Avx2, Isa::Avx512])
 //!         .presets(["preset.toml"])
+//!         .tile_of(4096, 14336, "r4u2")
 //!         .compile();
 //! }
 //! ```
@@ -27,16 +28,17 @@
 //! architecture (`CARGO_CFG_TARGET_ARCH`) cannot have are left out. The script runs again when the build
 //! script or a file that it named has changed.
 
+mod lattice;
+
+pub use lattice::Lattice;
 use std::path::{Path, PathBuf};
 use std::process::exit;
-use trilut_codegen::{
-    BatchPlan, GemmPlan, Generated, GeneratedBatch, GeneratedGemm, LIBRARY, Plan, Set, SetModule,
-    emit_batch, emit_gemm, lattice,
-};
+pub use trilut_codegen::Kind;
+use trilut_codegen::{Library, Set, SetModule};
 use trilut_presets::models::{self, ModelError, ModelSpec};
 use trilut_presets::preset::PresetError;
-use trilut_presets::{BatchName, GemmName, ParseError, Preset, Shape, nearest};
 pub use trilut_presets::{Format, Isa};
+use trilut_presets::{MicroTile, ParseError, Preset, Shape, nearest};
 
 /// A kernel set that is being described.
 #[derive(Debug, Clone, Default)]
@@ -45,22 +47,19 @@ pub struct Kernels {
     models: Vec<String>,
     formats: Vec<Format>,
     isas: Vec<Isa>,
+    tile: Option<String>,
+    tiles: Vec<((usize, usize), String)>,
     presets: Vec<PathBuf>,
     kernels: Vec<String>,
     library: Option<String>,
-    lattice: bool,
-    raised: Option<usize>,
-    raised_gemms: bool,
-    raised_batches: bool,
-    twins: bool,
 }
 
 /// Why a kernel set could not be generated.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    /// A shape is empty or too large.
+    /// A shape is empty or too large, or a tile cannot be read.
     #[error("cannot generate kernels")]
-    Shape(#[from] ParseError),
+    Word(#[from] ParseError),
     /// A kernel is illegal.
     #[error("cannot generate kernels")]
     Kernel(#[from] trilut_codegen::Error),
@@ -141,6 +140,22 @@ impl Kernels {
         self
     }
 
+    /// Rows per pass and unroll of kernels for shapes and models, such as `"r4u2"`, in place of what does well
+    /// untuned.
+    #[must_use]
+    pub fn tile(mut self, tile: impl Into<String>) -> Self {
+        self.tile = Some(tile.into());
+        self
+    }
+
+    /// The same for one of the layers. Kernels are made for a number of inputs: layers with as many share
+    /// them.
+    #[must_use]
+    pub fn tile_of(mut self, m: usize, k: usize, tile: impl Into<String>) -> Self {
+        self.tiles.push(((m, k), tile.into()));
+        self
+    }
+
     /// Adds the kernels that won in preset files, from the directory of `Cargo.toml`, for layers with as
     /// many inputs as those of this set.
     #[must_use]
@@ -164,42 +179,6 @@ impl Kernels {
         self
     }
 
-    /// Adds the whole lattice that trilut itself compiles in.
-    #[must_use]
-    pub fn lattice(mut self) -> Self {
-        self.lattice = true;
-        self
-    }
-
-    /// Adds every generic kernel that has an int16 bank of this index, with that bank widened one step
-    /// too late: wrong on purpose, for tests.
-    #[must_use]
-    pub fn raised(mut self, bank: usize) -> Self {
-        self.raised = Some(bank);
-        self
-    }
-
-    /// The same for every gemm kernel that has an int16 bank.
-    #[must_use]
-    pub fn raised_gemms(mut self) -> Self {
-        self.raised_gemms = true;
-        self
-    }
-
-    /// The same for every small-batch kernel that has an int16 bank.
-    #[must_use]
-    pub fn raised_batches(mut self) -> Self {
-        self.raised_batches = true;
-        self
-    }
-
-    /// Adds the twins of all kernels that have one, see [`lattice::twin`]: for tests.
-    #[must_use]
-    pub fn twins(mut self) -> Self {
-        self.twins = true;
-        self
-    }
-
     /// Generates everything into `OUT_DIR/kernels.rs`, for `include_kernels!`. A mistake is reported and
     /// ends the build script.
     pub fn compile(&self) {
@@ -208,10 +187,7 @@ impl Kernels {
 
     /// The same into another file of `OUT_DIR`.
     pub fn compile_to(&self, file: &str) {
-        if let Err(error) = self.try_compile(file) {
-            println!("cargo::error={}", in_words(&error));
-            exit(1);
-        }
+        report(self.try_compile(file));
     }
 
     /// The same, for build scripts that report mistakes themselves.
@@ -220,7 +196,6 @@ impl Kernels {
     /// When a kernel is illegal, a file cannot be used, the environment is not a build script's, or the
     /// module cannot be written.
     pub fn try_compile(&self, file: &str) -> Result<(), Error> {
-        let variable = |name| std::env::var(name).map_err(|_| Error::Environment(name));
         let arch = variable("CARGO_CFG_TARGET_ARCH")?;
         let path = PathBuf::from(variable("OUT_DIR")?).join(file);
         let root = PathBuf::from(variable("CARGO_MANIFEST_DIR")?);
@@ -229,27 +204,17 @@ impl Kernels {
         for read in self.files() {
             println!("cargo::rerun-if-changed={}", root.join(read).display());
         }
-        let text = if self.lattice
-            || self.raised.is_some()
-            || self.raised_gemms
-            || self.raised_batches
-            || self.twins
-        {
-            trilut_codegen::module(
-                &self.generate(&arch)?,
-                &self.generate_gemms(&arch)?,
-                &self.generate_batches(&arch)?,
-            )
-        } else {
-            let library = self.library.as_deref().unwrap_or(LIBRARY);
-            let module = SetModule::new(&self.set(&root)?, Some(&arch))?;
-            if module.members().is_empty() {
-                println!(
-                    "cargo::warning=no kernel of this set is for {arch}: its functions fail there; add isa `scalar`"
-                );
-            }
-            module.text(library)
+        let library: Library = match &self.library {
+            Some(path) => path.parse()?,
+            None => Library::default(),
         };
+        let module = SetModule::new(&self.set(&root)?, Some(&arch))?;
+        if module.members().is_empty() {
+            println!(
+                "cargo::warning=no kernel of this set is for {arch}: its functions fail there; add isa `scalar`"
+            );
+        }
+        let text = module.text(&library);
         std::fs::write(&path, text).map_err(|source| Error::Write { path, source })
     }
 
@@ -276,74 +241,31 @@ impl Kernels {
         }
         self.formats.iter().try_for_each(|&format| set.format(format))?;
         self.isas.iter().try_for_each(|&isa| set.isa(isa))?;
+        if let Some(tile) = &self.tile {
+            set.tile(tile.parse()?);
+        }
+        for ((m, k), tile) in &self.tiles {
+            let (shape, tile) = (Shape::new(*m, *k)?, tile.parse::<MicroTile>()?);
+            set.tile_of(shape, tile)?;
+        }
         self.kernels.iter().try_for_each(|name| set.kernel(name))?;
         for file in &self.presets {
             set.preset(Preset::load(&root.join(file))?);
         }
         Ok(set)
     }
+}
 
-    /// The gemm kernels of the lattice for a target architecture, or the raised ones.
-    fn generate_gemms(&self, arch: &str) -> Result<Vec<GeneratedGemm>, Error> {
-        let mut kernels = Vec::new();
-        for name in lattice::isas(arch).into_iter().flat_map(lattice::gemms) {
-            let plan = GemmPlan::new(&name)?;
-            if self.raised_gemms {
-                kernels.extend(plan.raised().map(|plan| emit_gemm(&plan)));
-            } else if self.lattice {
-                kernels.push(emit_gemm(&plan));
-            }
-            if let Some((isa, width)) = lattice::twin(name.isa).filter(|_| self.twins) {
-                let twin = GemmName { isa, width: Some(width), ..name };
-                kernels.push(emit_gemm(&GemmPlan::new(&twin)?));
-            }
-        }
-        Ok(kernels)
-    }
+/// A variable of a build script's environment.
+fn variable(name: &'static str) -> Result<String, Error> {
+    std::env::var(name).map_err(|_| Error::Environment(name))
+}
 
-    /// The small-batch kernels, likewise.
-    fn generate_batches(&self, arch: &str) -> Result<Vec<GeneratedBatch>, Error> {
-        let mut kernels = Vec::new();
-        for name in lattice::isas(arch).into_iter().flat_map(lattice::batches) {
-            let plan = BatchPlan::new(&name)?;
-            if self.raised_batches {
-                kernels.extend(plan.raised().map(|plan| emit_batch(&plan)));
-            } else if self.lattice {
-                kernels.push(emit_batch(&plan));
-            }
-            if let Some((isa, width)) = lattice::twin(name.isa).filter(|_| self.twins) {
-                let twin = BatchName { isa, width: Some(width), ..name };
-                kernels.push(emit_batch(&BatchPlan::new(&twin)?));
-            }
-        }
-        Ok(kernels)
-    }
-
-    /// The gemv kernels, likewise.
-    fn generate(&self, arch: &str) -> Result<Vec<Generated>, Error> {
-        let mut kernels = Vec::new();
-        for isa in lattice::isas(arch) {
-            if let Some((twin, width)) = lattice::twin(isa).filter(|_| self.twins) {
-                for mut spec in lattice::specs(isa, &[]) {
-                    (spec.name.isa, spec.name.micro.width) = (twin, Some(width));
-                    kernels.push(trilut_codegen::generate(&spec)?);
-                }
-            }
-            if let Some(bank) = self.raised {
-                for spec in lattice::specs(isa, &[]) {
-                    let plan = Plan::new(&spec)?;
-                    if plan.banks.get(bank).is_some_and(|bank| bank.tight) {
-                        kernels.push(trilut_codegen::emit::emit(&plan.raised(bank)));
-                    }
-                }
-            }
-            if self.lattice {
-                for spec in lattice::specs(isa, models::all()) {
-                    kernels.push(trilut_codegen::generate(&spec)?);
-                }
-            }
-        }
-        Ok(kernels)
+/// Ends the build script, with what is wrong as cargo's error, if something is.
+fn report(outcome: Result<(), Error>) {
+    if let Err(error) = outcome {
+        println!("cargo::error={}", in_words(&error));
+        exit(1);
     }
 }
 
@@ -398,6 +320,17 @@ mod tests {
             (kernels().shape(8, 128).presets(["Cargo.toml"]), "Cargo.toml"),
             (kernels().kernel("gemv_i2s_madd_r5u1_avx2"), "nearest: 4"),
             (kernels().shape(8, 128).formats([Format::I2S]).isas([Isa::Avx512Vbmi]), "avx2"),
+            (kernels().shape(8, 128).tile("4x2"), "such as r4u2"),
+            (kernels().shape(8, 128).tile("r3u2"), "nearest: 2"),
+            (kernels().shape(8, 128).tile_of(9, 128, "r4u2"), "layer 9x128 is not of this set"),
+            (
+                kernels()
+                    .shape(8, 128)
+                    .shape(9, 128)
+                    .tile_of(8, 128, "r4u2")
+                    .tile_of(9, 128, "r4u1"),
+                "cannot have the tiles r4u2 and r4u1",
+            ),
         ] {
             let mistake = mistake(&kernels);
             assert!(mistake.contains(words), "{words}: {mistake}");
@@ -406,9 +339,18 @@ mod tests {
     }
 
     #[test]
+    fn tiles_are_those_of_the_set() {
+        let set = kernels().shape(8, 128).shape(8, 256).formats([Format::I2S]).isas([Isa::Avx2]);
+        let set = set.tile("r4u4").tile_of(8, 256, "r2u1").set(Path::new(HERE)).unwrap();
+        let names: Vec<String> =
+            set.members(None).unwrap().iter().map(ToString::to_string).collect();
+        assert_eq!(names, ["gemv_i2s_maddx4_r4u4_avx2_k128", "gemv_i2s_maddx4_r2u1_avx2_k256"]);
+    }
+
+    #[test]
     fn other_architectures_are_left_out() {
         let set = kernels().model("demo").formats([Format::I2S]).set(Path::new(HERE)).unwrap();
-        let text = |arch| SetModule::new(&set, Some(arch)).unwrap().text(LIBRARY);
+        let text = |arch| SetModule::new(&set, Some(arch)).unwrap().text(&Library::default());
         assert!(text("x86_64").contains("_avx2_k") && !text("aarch64").contains("_avx2_k"));
         assert!(!text("x86_64").contains("target_arch"));
     }

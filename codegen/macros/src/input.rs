@@ -1,6 +1,6 @@
 //! The grammar of `kernels!`: settings `name = value;`, each once, in any order.
 
-use proc_macro2::{Span, TokenStream};
+use proc_macro2::{Span, TokenStream, TokenTree};
 use quote::{ToTokens, quote};
 use std::path::{Path, PathBuf};
 use syn::parse::{Parse, ParseStream};
@@ -8,10 +8,11 @@ use syn::punctuated::Punctuated;
 use syn::{Ident, LitInt, LitStr, Token, bracketed};
 use trilut_codegen::{Error, Set};
 use trilut_presets::models::{self, ModelSpec};
-use trilut_presets::{Format, Isa, Preset, nearest};
+use trilut_presets::{Format, Isa, MicroTile, Preset, Shape, nearest};
 
 /// The settings.
-const SETTINGS: &[&str] = &["formats", "isas", "shapes", "model", "preset", "kernels", "crate"];
+const SETTINGS: &[&str] =
+    &["formats", "isas", "shapes", "model", "tile", "preset", "kernels", "crate"];
 
 /// What the macro was given.
 pub(crate) struct Input {
@@ -22,6 +23,10 @@ pub(crate) struct Input {
     pub(crate) files: Vec<PathBuf>,
     /// Where each format was written.
     formats: Vec<(Format, Span)>,
+    /// Where each tile was written.
+    tiles: Vec<(MicroTile, Span)>,
+    /// The layers of a model, which are those of `shapes` as well or come after them.
+    model: Option<ModelSpec>,
     /// Where the preset was written.
     preset: Option<Span>,
     /// Everything.
@@ -35,6 +40,8 @@ impl Parse for Input {
             library: quote!(::trilut_kernels),
             files: Vec::new(),
             formats: Vec::new(),
+            tiles: Vec::new(),
+            model: None,
             preset: None,
             whole: Span::call_site(),
         };
@@ -57,6 +64,9 @@ impl Parse for Input {
             this.setting(&text, input)?;
             input.parse::<Token![;]>()?;
             seen.push(text);
+        }
+        if let Some(model) = &this.model {
+            this.set.model(model);
         }
         if this.set.is_empty() {
             let text = "no kernel is asked for: set `shapes`, `model` or `kernels`";
@@ -87,7 +97,11 @@ impl Input {
                     self.set.kernel(&word.to_string()).map_err(at(word.span()))?;
                 }
             }
-            "shapes" => shapes(input, &mut self.set)?,
+            "shapes" => self.shapes(input)?,
+            "tile" => {
+                let (tile, _) = self.tile(input)?;
+                self.set.tile(tile);
+            }
             "model" => {
                 let name: LitStr = input.parse()?;
                 self.model(&name)?;
@@ -108,7 +122,7 @@ impl Input {
     fn model(&mut self, name: &LitStr) -> syn::Result<()> {
         let text = name.value();
         if let Some(known) = models::find(&text) {
-            self.set.model(known);
+            self.model = Some(known.clone());
             return Ok(());
         }
         if Path::new(&text).extension().is_none_or(|end| end != "toml") {
@@ -121,9 +135,38 @@ impl Input {
             );
             return Err(syn::Error::new(name.span(), text));
         }
-        let spec = ModelSpec::from_toml(&self.read(name)?).map_err(chain(name.span()))?;
-        self.set.model(&spec);
+        self.model = Some(ModelSpec::from_toml(&self.read(name)?).map_err(chain(name.span()))?);
         Ok(())
+    }
+
+    /// `[M x K, M x K: rNuN, ...]`, at least one.
+    fn shapes(&mut self, input: ParseStream<'_>) -> syn::Result<()> {
+        let list;
+        let bracket = bracketed!(list in input);
+        if list.is_empty() {
+            return Err(syn::Error::new(bracket.span.join(), "at least one shape is needed"));
+        }
+        while !list.is_empty() {
+            let (shape, span) = shape(&list)?;
+            self.set.shape(shape).map_err(at(span))?;
+            if list.peek(Token![:]) {
+                list.parse::<Token![:]>()?;
+                let (tile, span) = self.tile(&list)?;
+                self.set.tile_of(shape, tile).map_err(at(span))?;
+            }
+            if !list.is_empty() {
+                list.parse::<Token![,]>()?;
+            }
+        }
+        Ok(())
+    }
+
+    /// A tile, and where it is written.
+    fn tile(&mut self, input: ParseStream<'_>) -> syn::Result<(MicroTile, Span)> {
+        let word: TokenTree = input.parse()?;
+        let tile = word.to_string().parse().map_err(at(word.span()))?;
+        self.tiles.push((tile, word.span()));
+        Ok((tile, word.span()))
     }
 
     /// The text of a file of the caller's crate.
@@ -141,6 +184,11 @@ impl Input {
         Ok(text)
     }
 
+    /// Where the first tile was written of which something holds.
+    fn tile_with(&self, holds: impl Fn(&MicroTile) -> bool) -> Option<Span> {
+        self.tiles.iter().find(|(tile, _)| holds(tile)).map(|&(_, span)| span)
+    }
+
     /// An error of the whole set, at the token that it is about.
     pub(crate) fn place(&self, error: Error) -> syn::Error {
         let span = match &error {
@@ -148,6 +196,9 @@ impl Input {
                 self.formats.iter().find(|(other, _)| other == format).map(|&(_, span)| span)
             }
             Error::Preset { .. } => self.preset,
+            Error::Rows { given, .. } => self.tile_with(|tile| tile.rows == *given),
+            Error::Unroll { given, .. } => self.tile_with(|tile| tile.unroll == *given),
+            Error::Width { given, .. } => self.tile_with(|tile| tile.width == *given),
             _ => None,
         };
         syn::Error::new(span.unwrap_or(self.whole), error)
@@ -183,23 +234,8 @@ fn words(input: ParseStream<'_>) -> syn::Result<Vec<Ident>> {
     Ok(words.into_iter().collect())
 }
 
-fn shapes(input: ParseStream<'_>, set: &mut Set) -> syn::Result<()> {
-    let list;
-    let bracket = bracketed!(list in input);
-    if list.is_empty() {
-        return Err(syn::Error::new(bracket.span.join(), "at least one shape is needed"));
-    }
-    while !list.is_empty() {
-        shape(&list, set)?;
-        if !list.is_empty() {
-            list.parse::<Token![,]>()?;
-        }
-    }
-    Ok(())
-}
-
 /// `6912 x 2560` is three tokens, `6912x2560` is one literal with a suffix; both are welcome.
-fn shape(input: ParseStream<'_>, set: &mut Set) -> syn::Result<()> {
+fn shape(input: ParseStream<'_>) -> syn::Result<(Shape, Span)> {
     let m: LitInt = input.parse()?;
     // Its text as written: `0x128` is a hexadecimal number to Rust, and an empty shape to us.
     let mut text = m.to_string();
@@ -215,5 +251,5 @@ fn shape(input: ParseStream<'_>, set: &mut Set) -> syn::Result<()> {
         }
     }
     let shape = text.parse().map_err(at(span))?;
-    set.shape(shape).map_err(at(span))
+    Ok((shape, span))
 }

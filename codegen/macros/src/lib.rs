@@ -5,7 +5,7 @@
 //! mod kernels {
 //!     trilut_macros::kernels! {
 //!         formats = [i2_s, tl2];
-//!         shapes = [64 x 256, 256x640];
+//!         shapes = [64 x 256, 256x640: r2u1];
 //!     }
 //! }
 //!
@@ -18,19 +18,22 @@
 //! let mut sums = [0; 64];
 //! kernels::gemv_i2s_64x256(weights.view(), &mut x, &mut sums)?;
 //! assert_eq!(sums, [3 * 256; 64]);
-//! assert!(kernels::REGISTRY.find("gemv_tl2_lut_r1u1_scalar_k640").is_some());
+//! assert!(kernels::REGISTRY.find("gemv_tl2_lut_r2u1_scalar_k640").is_some());
 //! assert!(!kernels::check_all()?.is_empty());
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 //!
 //! | setting | value | without it |
 //! |---|---|---|
-//! | `shapes` | `[M x K, ...]`, layers as outputs x inputs | |
+//! | `shapes` | `[M x K, M x K: rNuN, ...]`, layers as outputs x inputs, with tiles of their own | |
 //! | `model` | `"NAME"` of a known model, or `"FILE.toml"`: all its layers | |
 //! | `formats` | `[i2_s, tl1, tl2, base3]` or some of them | all |
 //! | `isas` | `[scalar, avx2, ...]` | all |
+//! | `tile` | `rNuN`, rows per pass and unroll of the layers' kernels | what does well untuned |
 //! | `preset` | `"FILE.toml"` of `trilut tune`: also its winners for layers with as many inputs, made for these | |
 //! | `kernels` | `[gemm_dot_r8t32_avx512, ...]`: kernels by their whole names | |
+//!
+//! Kernels are made for a number of inputs: layers with as many share them, and a tile with them.
 //!
 //! Files are looked for from the directory of `Cargo.toml`, and a change of one rebuilds the crate. The
 //! same words are arguments of `trilut codegen` and methods of `trilut_build`, whose build script leaves
@@ -41,8 +44,8 @@
 //!
 //! * for each shape and format a safe function `gemv_<format>_<M>x<K>` that checks lengths and picks the most
 //!   capable ISA of this CPU once;
-//! * `REGISTRY`, all kernels, which `trilut_runtime::Engine` and the tuner take, and its parts `KERNELS` and
-//!   `GEMM_KERNELS`;
+//! * `REGISTRY`, all kernels, which `trilut_runtime::Engine` and the tuner take, and its parts `KERNELS`,
+//!   `GEMM_KERNELS` and `BATCH_KERNELS`;
 //! * `check_all`, which runs all that this CPU can run against the scalar reference.
 
 mod input;

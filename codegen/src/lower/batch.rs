@@ -5,8 +5,11 @@
 //! sum per token. Whatever the number of tokens, they are cut into tiles of nearly equal size, and there is
 //! a copy of the loop for each size. Rows that do not fill a tile go one by one with one token at a time.
 //!
+//! ISAs with 2 x 2 products take rows and tokens in pairs instead, see [`super::pairs`].
+//!
 //! Rows lie in memory, and activations are prepared, as for gemv (see [`super::rows`]).
 
+use super::pairs;
 use super::steps::{self, Level, Steps};
 use crate::batch::BatchPlan;
 use crate::op::{Builder, Lane, Op, Source, Stmt, Var};
@@ -14,7 +17,7 @@ use quote::{format_ident, quote};
 use trilut_presets::{Algorithm, Format};
 
 /// Planes of a block; it has 32 weights of each.
-fn planes(plan: &BatchPlan) -> usize {
+pub(super) fn planes(plan: &BatchPlan) -> usize {
     match plan.name.format {
         Format::Base3 => 5,
         _ => 4,
@@ -25,6 +28,7 @@ fn planes(plan: &BatchPlan) -> usize {
 pub(super) fn rows(plan: &BatchPlan, b: &mut Builder) {
     let block = planes(plan) * 32;
     let (rows, most) = (plan.name.rows, plan.name.tokens);
+    let in_pairs = plan.name.algorithm == Algorithm::Mmla;
     b.scalar(quote! {
         let blocks = k.div_ceil(#block);
         let stride = blocks * 32;
@@ -39,18 +43,34 @@ pub(super) fn rows(plan: &BatchPlan, b: &mut Builder) {
                 let first = piece * count / pieces;
                 let size = (piece + 1) * count / pieces - first;
             });
-            for tokens in 1..=most {
-                b.when(quote!(size == #tokens), |b| pass(plan, rows, tokens, b));
+            for tokens in sizes(plan) {
+                let fits = match in_pairs {
+                    true => quote!(size.next_multiple_of(2) == #tokens),
+                    false => quote!(size == #tokens),
+                };
+                b.when(fits, |b| pass(plan, rows, tokens, b));
             }
         });
         b.scalar(quote!(row += #rows;));
     });
     if rows > 1 {
         b.repeat(quote!(row < end), |b| {
-            b.each(quote!(first in 0..count), |b| pass(plan, 1, 1, b));
+            b.each(quote!(first in 0..count), |b| {
+                let least = if in_pairs { 2 } else { 1 };
+                if in_pairs {
+                    b.scalar(quote!(let size = 1;));
+                }
+                pass(plan, 1, least, b);
+            });
             b.scalar(quote!(row += 1;));
         });
     }
+}
+
+/// The numbers of tokens that there is a copy of the loop for.
+fn sizes(plan: &BatchPlan) -> impl Iterator<Item = usize> {
+    let step = if plan.name.algorithm == Algorithm::Mmla { 2 } else { 1 };
+    (step..=plan.name.tokens).step_by(step)
 }
 
 /// One pass over the activations of `tokens` tokens from `first` on for `rows` rows.
@@ -58,6 +78,9 @@ fn pass(plan: &BatchPlan, rows: usize, tokens: usize, b: &mut Builder) {
     for i in 0..rows {
         let base = base(i);
         b.scalar(quote!(let #base = (row + #i) * stride;));
+    }
+    if plan.name.algorithm == Algorithm::Mmla {
+        return pairs::pass(plan, rows, tokens, b);
     }
     for t in 0..tokens {
         let token = format_ident!("token{t}");
@@ -163,7 +186,7 @@ impl Steps for Tile<'_> {
 }
 
 /// A vector of a row's weights on its way to codes, plane by plane in their order.
-enum Unpacked {
+pub(super) enum Unpacked {
     /// 2-bit codes, the first plane in the high bits.
     Fields(Var),
     /// Base-3 digits that come out on top one after the other.
@@ -173,7 +196,7 @@ enum Unpacked {
 }
 
 impl Unpacked {
-    fn new(plan: &BatchPlan, load: Op, b: &mut Builder) -> Self {
+    pub(super) fn new(plan: &BatchPlan, load: Op, b: &mut Builder) -> Self {
         let a = b.bind("codes", load);
         match (plan.name.format, plan.name.algorithm) {
             (Format::Base3, Algorithm::Lut) => {
@@ -186,7 +209,7 @@ impl Unpacked {
     }
 
     /// The codes of a plane, at the bottom of their bytes.
-    fn plane(&mut self, plane: usize, b: &mut Builder) -> Var {
+    pub(super) fn plane(&mut self, plane: usize, b: &mut Builder) -> Var {
         let field = |b: &mut Builder, a: &Var, shift| {
             b.bind("field", Op::Field { a: a.clone(), shift, mask: 3 })
         };
@@ -209,14 +232,19 @@ impl Unpacked {
 /// One step of a full tile alone, for counting: returns the products it covers.
 pub(super) fn counted_step(plan: &BatchPlan, b: &mut Builder) -> usize {
     let (rows, tokens) = (plan.name.rows, plan.name.tokens);
+    let products = rows * tokens * plan.width.max(32) * planes(plan);
+    if plan.name.algorithm == Algorithm::Mmla {
+        pairs::counted_step(plan, b);
+        return products;
+    }
     let sums = b.sums("sum", Lane::I32, rows * tokens);
     let banks: Vec<Vec<Var>> =
         plan.banks.iter().map(|_| b.sums("bank", Lane::I16, rows * tokens)).collect();
     Tile { plan, rows, tokens, sums: &sums, half: false }.step(b, &banks, 0);
-    rows * tokens * plan.width.max(32) * planes(plan)
+    products
 }
 
 /// The byte offset of row `i` of the tile.
-fn base(i: usize) -> proc_macro2::Ident {
+pub(super) fn base(i: usize) -> proc_macro2::Ident {
     format_ident!("base{i}")
 }

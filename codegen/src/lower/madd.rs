@@ -25,7 +25,9 @@ fn planes(algorithm: Algorithm, signed: bool) -> [Plane; 4] {
         Algorithm::MaddX4 => [(4, 12, 1), (4, 3, 0), (0, 12, 1), (0, 3, 0)],
         Algorithm::Dot if signed => [(6, 3, 0), (0, 48, 2), (0, 12, 1), (0, 3, 0)],
         Algorithm::Dot => [(0, 192, 3), (0, 48, 2), (0, 12, 1), (0, 3, 0)],
-        Algorithm::Lut => unreachable!("the plan allows lut for lookup formats only"),
+        Algorithm::Lut | Algorithm::Mmla => {
+            unreachable!("the plan allows neither for I2_S and one token")
+        }
     }
     .map(plane)
 }

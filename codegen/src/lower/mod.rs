@@ -1,6 +1,6 @@
 //! Algorithms as ops, written once for every ISA.
 //!
-//! Names that the lowered code may use, defined by [`crate::emit`]: `call` (the arguments), `weights`
+//! Names that the lowered code may use, defined by [`crate::emit_gemv`]: `call` (the arguments), `weights`
 //! and `q` (slices), `k` and, inside a row loop, `row` and `end`.
 
 mod base3;
@@ -9,6 +9,7 @@ mod lut;
 mod madd;
 mod mix;
 mod mmla;
+mod pairs;
 mod rows;
 mod steps;
 mod tile;

@@ -36,6 +36,10 @@ impl Spelling for Arrays {
                 quote!(v::load_low::<#w>(#from, #at))
             }
             Op::LoadTwo { at: [a, b] } => quote!(v::load_two::<#w>(weights, #a, #b)),
+            Op::LoadPair { from: [low, high], at } => {
+                let (low, high) = (slice(*low), slice(*high));
+                quote!(v::load_pair::<#w>(#low, #high, #at))
+            }
             Op::SignsTwo { at: [a, b] } => quote!(v::expand_two::<#w>(weights, #a, #b)),
             Op::Table { at } => quote!(v::table::<#w>(q, #at)),
             Op::Signs { at } => quote!(v::expand_bits::<#w>(weights, #at)),

@@ -56,7 +56,9 @@ impl Spelling for Avx2 {
                 quote!(_mm256_maddubs_epi16(#codes, #q))
             }
             Op::Dot { .. } => unreachable!("the plan refuses `dot` on AVX2"),
-            Op::MatMul { .. } | Op::Join { .. } => unreachable!("the plan refuses `mmla` on AVX2"),
+            Op::MatMul { .. } | Op::Join { .. } | Op::LoadPair { .. } => {
+                unreachable!("the plan refuses `mmla` on AVX2")
+            }
             Op::Lookup { table, index } => quote!(_mm256_shuffle_epi8(#table, #index)),
             Op::Xor { a, b } => quote!(_mm256_xor_si256(#a, #b)),
             Op::Interleave { low, high, half: Half::Low } => {

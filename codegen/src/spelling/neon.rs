@@ -64,6 +64,13 @@ impl Spelling for Neon {
                     )
                 })
             }
+            Op::LoadPair { from: [low, high], at } => {
+                let (low, high) = (slice(*low), slice(*high));
+                // SAFETY of the generated block: the offset is inside both slices, see above.
+                quote!(unsafe {
+                    vcombine_u8(vld1_u8(#low.as_ptr().add(#at)), vld1_u8(#high.as_ptr().add(#at)))
+                })
+            }
             Op::LoadLow { .. } | Op::SignsTwo { .. } | Op::Map { .. } => {
                 unreachable!("only kernels with 64-byte vectors need it")
             }
@@ -171,7 +178,7 @@ impl Spelling for Neon {
             // The add that follows is part of a multiply-accumulate.
             Op::MulAddAny { .. } => 1.0,
             Op::Field { shift: 1.., mask, .. } if *mask != 3 => 2.0,
-            Op::Triple { .. } | Op::LoadTwo { .. } => 2.0,
+            Op::Triple { .. } | Op::LoadTwo { .. } | Op::LoadPair { .. } => 2.0,
             Op::MulAddPairs { .. } | Op::Signs { .. } => 3.0,
             Op::Digit { .. } => 4.0,
             _ => 1.0,

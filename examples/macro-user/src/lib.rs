@@ -10,7 +10,11 @@ pub mod kernels {
     trilut::kernels! {
         model = "tiny.toml";
         formats = [i2_s, base3];
-        kernels = [gemm_madd_r1t16_avx2, gemm_dot_r4t16_avx512];
+        // Of prompts and of a few tokens at once, for layers of any size.
+        kernels = [
+            gemm_madd_r1t16_avx2, gemm_dot_r4t16_avx512,
+            batch_i2s_madd_r2t2_avx2, batch_i2s_dot_r2t2_avx512, batch_i2s_madd_r2t2_neon,
+        ];
     }
 }
 

@@ -2,6 +2,7 @@
 
 use macro_user::{kernels, open, open_plain, tell, write_model};
 use trilut::kernels::{Activations, Cpu, Format, Isa, Layout, Packed, Shape, reference};
+use trilut::runtime::{Model, Row};
 
 #[test]
 fn own_kernels_are_used_and_tell_the_same() {
@@ -31,6 +32,36 @@ fn own_kernels_are_used_and_tell_the_same() {
     }
 }
 
+/// The bits of the logits of the next token of three texts, all in one step.
+fn three_at_once(model: &Model) -> Vec<u32> {
+    let mut state = model.state(3).unwrap();
+    let row = |sequence| {
+        let token = sequence as u32 * 7 + 3;
+        Row { sequence, position: 0, token, logits: true }
+    };
+    let rows: Vec<Row> = (0..3).map(row).collect();
+    model.forward(&mut state, &rows).unwrap().iter().map(|x| x.to_bits()).collect()
+}
+
+#[test]
+fn own_small_batch_kernels_are_used_and_give_the_same() {
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("tiny.gguf");
+    write_model(&file).unwrap();
+    let (own, plain) = (open(&file).unwrap(), open_plain(&file).unwrap());
+    let isa = Cpu::detect().default_batch(Format::I2S).unwrap().kernel().name.isa;
+    let has_batch = kernels::REGISTRY.batch_kernels().iter().any(|k| k.name.isa == isa);
+    for (layer, choice) in own.kernels() {
+        let kernel = choice.batch.kernel.unwrap().kernel();
+        assert_eq!(kernels::REGISTRY.has_batch(kernel), has_batch, "{layer}: {}", kernel.text);
+    }
+    assert_eq!(three_at_once(&own), three_at_once(&plain));
+    let ran = kernels::check_all().unwrap();
+    let own = kernels::REGISTRY.batch_kernels().iter();
+    let runs = own.filter(|kernel| Cpu::capped(None).supports(kernel.name.isa).is_some());
+    assert!(runs.clone().all(|kernel| ran.contains(&kernel.text)) && runs.count() > 0);
+}
+
 #[test]
 fn every_kernel_that_runs_here_is_exact() {
     let ran = kernels::check_all().unwrap();
@@ -39,7 +70,7 @@ fn every_kernel_that_runs_here_is_exact() {
         let theirs = kernels::KERNELS.iter().filter(|kernel| kernel.name.isa == isa);
         assert!(theirs.clone().all(|kernel| ran.contains(&kernel.text)), "{isa}");
     }
-    assert!(ran.contains(&"gemv_i2s_maddx4_r1u1_scalar_k384"), "{ran:?}");
+    assert!(ran.contains(&"gemv_i2s_dot_r1u1_scalar_k384"), "{ran:?}");
 }
 
 #[test]

@@ -8,8 +8,8 @@
 // `ld1`, `ld1r`, `sxtl` after `ld1`, `zip1` and `zip2`, `smmla`, and `ld1` of halves.
 pub use super::portable::{
     add_i16, add_i32, broadcast, dot, expand_bits, field, flip, interleave, join, load, load_lanes,
-    load_tokens, load_two, mat_mul, shift_right, store_rows, sub_i16, sub_i32, sum, table,
-    widen_half, widen_pairs, xor,
+    load_pair, load_tokens, load_two, mat_mul, shift_right, store_rows, sub_i16, sub_i32, sum,
+    table, widen_half, widen_pairs, xor,
 };
 use std::array::from_fn;
 

@@ -19,6 +19,13 @@ pub fn load_two<const W: usize>(bytes: &[u8], low: usize, high: usize) -> [u8; W
     from_fn(|i| if i < W / 2 { low[i] } else { high[i - W / 2] })
 }
 
+/// `W / 2` bytes from the same place of each of two slices.
+#[inline(always)]
+pub fn load_pair<const W: usize>(low: &[u8], high: &[u8], at: usize) -> [u8; W] {
+    let (low, high) = (&low[at..at + W / 2], &high[at..at + W / 2]);
+    from_fn(|i| if i < W / 2 { low[i] } else { high[i - W / 2] })
+}
+
 /// The 16 bytes from `at`, repeated.
 #[inline(always)]
 pub fn table<const W: usize>(bytes: &[u8], at: usize) -> [u8; W] {

@@ -16,7 +16,7 @@ use trilut_tuning::{Candidate, Hardware, Lab, Request, ShapeUse, median};
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
     /// Layer size, outputs x inputs; repeatable.
-    #[arg(long, value_name = "MxK", required = true)]
+    #[arg(long, value_name = "MxK", required = true, allow_hyphen_values = true)]
     shape: Vec<Shape>,
     /// The part of inference: decode, prefill; both without it.
     #[arg(long)]

@@ -1,0 +1,6 @@
+fn main() {}
+
+trilut_macros::kernels! {
+    formats = [i2_s];
+    shapes = [64 x 256: r4u2, 64 x 512: r3u2];
+}
