@@ -1,6 +1,6 @@
 //! `trilut tune`: finds the fastest exact kernels for this CPU and writes a preset.
 
-mod gate;
+pub(crate) mod gate;
 mod log;
 mod recording;
 mod report;
@@ -493,7 +493,10 @@ fn row(record: &Record) -> [String; 10] {
         record.shape.to_string(),
         record.format.to_string(),
         record.kernel.clone(),
-        record.tile.in_words(record.phase),
+        match record.from {
+            Some(from) => format!("{}, from {from} tokens", record.tile.in_words(record.phase)),
+            None => record.tile.in_words(record.phase),
+        },
         format!("{:.1} us", ns / 1e3),
         streamed.map_or("-".to_owned(), decimal),
         decimal(products / ns),

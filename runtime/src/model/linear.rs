@@ -4,6 +4,7 @@ use super::batch::BatchChoice;
 use super::scratch::Input;
 use crate::ternary::Scales;
 use std::ops::Range;
+use trilut_kernels::pool::Pool;
 use trilut_kernels::{
     Activations, Cpu, Format, Isa, Packed, PackedView, Phase, Runnable, Shape, Tile, reference,
 };
@@ -112,6 +113,11 @@ impl Linear {
             tile: choice.tile,
             batch: choice.batch.clone(),
         }
+    }
+
+    /// Moves the weights near to the threads that read them.
+    pub(crate) fn settle(&mut self, pool: &Pool) {
+        self.weights.settle(pool, self.tile.rows_per_task);
     }
 
     /// Outputs of the layer.

@@ -88,7 +88,6 @@ struct Inner {
     tokenizer: Tokenizer,
     choices: [Choice; 7],
     stacks: Vec<PrefillChoice>,
-    least_prompt: usize,
     cpu: Cpu,
     context: usize,
     load: Load,
@@ -175,10 +174,11 @@ impl Model {
         let choices = config
             .linears()
             .map(|(_, shape)| Choice::make(shape, options.format, threads, options.plan, &cpu));
+        let from = stack::least_prompt(&choices);
         let stacks = config
             .stacks()
             .into_iter()
-            .map(|(_, shape)| PrefillChoice::make(shape, threads, options.plan, &cpu))
+            .map(|(_, shape)| PrefillChoice::make(shape, threads, options.plan, &cpu, from))
             .collect();
         // Side by side: neither uses all cores all the time.
         let (weights, tokenizer) = rayon::join(
@@ -191,25 +191,14 @@ impl Model {
             let (tokenizer, model) = (tokenizer.vocab_size(), config.vocab);
             return Err(Error::Vocabulary { tokenizer, model });
         }
-        let weights = weights?;
+        let mut weights = weights?;
         let (load, pool) = (options.load, Pool::new(threads));
+        weights.settle(&pool);
         match load {
             Load::Map => gguf.release_metadata(),
             Load::Copy => gguf.release(0..gguf.file_len()),
         }
-        let least_prompt = stack::least_prompt(&choices);
-        let inner = Inner {
-            config,
-            weights,
-            tokenizer,
-            choices,
-            stacks,
-            least_prompt,
-            cpu,
-            context,
-            load,
-            pool,
-        };
+        let inner = Inner { config, weights, tokenizer, choices, stacks, cpu, context, load, pool };
         Ok(Self { inner: Arc::new(inner) })
     }
 
@@ -320,7 +309,7 @@ impl Model {
         trace: Option<&mut Trace>,
         head: bool,
     ) -> Result<(), Error> {
-        let Inner { config, weights, stacks, least_prompt, cpu, pool, .. } = &*self.inner;
+        let Inner { config, weights, stacks, cpu, pool, .. } = &*self.inner;
         let lengths = self.check(state, rows)?;
         let State { cache, scratch, rope, .. } = state;
         rope.grow(lengths.iter().copied().max().unwrap_or(0));
@@ -332,7 +321,6 @@ impl Model {
             config,
             weights,
             stacks,
-            least_prompt: *least_prompt,
             rope,
             isa: cpu.best(),
             rows,
