@@ -108,7 +108,7 @@ pub fn contest(
     if !arena.race(grid, samples, 2) {
         return Ok(None);
     }
-    let best = best_kernels(&arena.known);
+    let best = best_kernels(&arena.known, &near);
     let (every, _) = space::grid(&best, shape, request.threads, usize::MAX);
     let is_timed = |point: &Candidate| arena.known.iter().any(|lane| lane.candidate.is(point));
     if !every.iter().all(is_timed) {
@@ -243,10 +243,11 @@ impl Arena<'_> {
     }
 }
 
-/// The fastest kernels with their usual bounds.
-fn best_kernels(lanes: &[Lane]) -> Vec<Candidate> {
+/// The fastest of the kernels that are near, with their usual bounds.
+fn best_kernels(lanes: &[Lane], near: &[Candidate]) -> Vec<Candidate> {
     let mut best: Vec<Candidate> = Vec::new();
-    for lane in lanes {
+    let is_near = |lane: &&Lane| near.iter().any(|c| c.name() == lane.candidate.name());
+    for lane in lanes.iter().filter(is_near) {
         if best.len() < FINALISTS && best.iter().all(|c| c.name() != lane.candidate.name()) {
             best.push(Candidate::untuned(lane.candidate.kernel));
         }

@@ -171,14 +171,16 @@ fn several_threads_vary_the_split() {
 }
 
 #[test]
-fn an_estimate_takes_three_samples_of_the_best_three() {
+fn an_estimate_takes_three_samples_of_the_best_few() {
     let mut lab = lab(Script::default());
     let outcome = run(&mut lab, &request(Effort::Estimate), &mut Notes::default());
     assert_eq!(fake::micro(&outcome.shapes[0].winner.candidate), "r2u1");
     assert!(outcome.shapes.iter().all(|r| r.confirmation.is_none()));
     assert!(outcome.shapes[0].winner.samples.len() <= 3);
-    // Per shape: the default and three more, one sample thrown away, three kept; twice the scalar one.
-    assert!(lab.log.borrow().len() <= 2 * (4 * 4 + 2));
+    // Per shape: the default and three more, then the default and two with every prefetch distance; of each
+    // one sample is thrown away and three are kept. Twice the scalar one.
+    let candidates = 4 + 1 + 2 * crate::space::PREFETCH.values.len();
+    assert!(lab.log.borrow().len() <= 2 * (4 * candidates + 2));
     assert!(request(Effort::Estimate).limit() <= Request::ESTIMATE_LIMIT);
 }
 
