@@ -6,6 +6,10 @@ const ALIGNMENT: usize = 64;
 /// Bytes of a large page of memory on the machines that have them.
 const LARGE_PAGE: usize = 2 << 20;
 
+/// Bytes that pages of memory are multiples of, on the systems that are asked to give some back.
+#[cfg(target_os = "linux")]
+const PAGE: usize = 1 << 16;
+
 /// A growable byte buffer whose first byte is aligned to 64 bytes.
 #[derive(Default)]
 pub struct AlignedBytes {
@@ -27,6 +31,26 @@ impl AlignedBytes {
         advise_large_pages(&memory);
         let start = memory.as_ptr().align_offset(ALIGNMENT);
         Self { memory, start, len }
+    }
+
+    /// Zero bytes that no thread has touched: each page comes from the memory that is near to the thread which
+    /// writes to it first.
+    pub(crate) fn untouched(len: usize) -> Self {
+        let bytes = Self::zeroed(len);
+        // What the allocator has used before is touched already; given back, it comes anew.
+        #[cfg(target_os = "linux")]
+        {
+            let range = bytes.memory.as_ptr_range();
+            let first = range.start.addr().next_multiple_of(PAGE);
+            let end = range.end.addr() / PAGE * PAGE;
+            if first < end {
+                let at = range.start.with_addr(first).cast_mut().cast();
+                // SAFETY: whole pages within bytes that are owned here alone and zero. Anonymous memory that
+                // is given back reads as zero, and what it held was zero. A system that refuses changes nothing.
+                unsafe { libc::madvise(at, end - first, libc::MADV_DONTNEED) };
+            }
+        }
+        bytes
     }
 
     /// Changes the length; new bytes are zero, kept bytes keep their values.

@@ -46,6 +46,8 @@ pub mod pool;
 pub mod quantise;
 pub mod reference;
 mod registry;
+mod settling;
+mod tiling;
 mod token_tile;
 mod transpose;
 
@@ -64,6 +66,7 @@ pub use registry::{
     Registry, RegistryError, RegistryPick, batch_registry, find, find_batch, find_gemm,
     gemm_registry, registry,
 };
+pub use tiling::Tiling;
 pub use token_tile::TokenTile;
 pub use trilut_presets::{
     Algorithm, BatchName, Fixed, Format, GemmAlgorithm, GemmName, Isa, KernelName, MicroTile,

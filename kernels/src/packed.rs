@@ -11,6 +11,7 @@
 //! padded with 0. `I2s` with K a multiple of 128 is byte for byte the tensor data of a GGUF file, so
 //! such a tensor is executed in place.
 
+use crate::pool::Pool;
 use crate::{Activation, AlignedBytes};
 use rayon::prelude::*;
 use std::sync::{Arc, Mutex};
@@ -292,6 +293,14 @@ impl Packed {
             return Err(PackError::Length { shape, what: "bytes", wants, given });
         }
         Ok(Self { layout, shape, store: Store::Shared(bytes, range) })
+    }
+
+    /// Moves bytes of its own near to the threads that read them with such tasks:
+    /// [`AlignedBytes::settle`]. Bytes that are shared stay where they are.
+    pub fn settle(&mut self, pool: &Pool, rows_per_task: usize) {
+        if let Store::Owned(bytes) = &mut self.store {
+            bytes.settle(pool, self.shape.m, rows_per_task);
+        }
     }
 
     /// The matrix as kernels take it.

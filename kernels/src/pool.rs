@@ -98,6 +98,8 @@ type Job = *const (dyn Fn(&Worker) + Sync);
 
 struct Shared {
     threads: usize,
+    /// Whether its threads are near to different memory.
+    spans_nodes: bool,
     /// Where the share of each worker begins, and after the last the sum of all.
     cuts: Vec<usize>,
     spin: Duration,
@@ -216,6 +218,7 @@ impl Pool {
         let spin = if threads <= default_threads() { SPIN } else { Duration::ZERO };
         let shared = Arc::new(Shared {
             threads,
+            spans_nodes: seats.iter().any(|seat| seat.node != seats[0].node),
             cuts,
             spin,
             start: Gate::default(),
@@ -244,6 +247,11 @@ impl Pool {
     /// The number of workers in a region.
     pub fn threads(&self) -> usize {
         self.shared.threads
+    }
+
+    /// Whether its threads are near to different memory nodes, so that it matters who touches a page first.
+    pub fn spans_nodes(&self) -> bool {
+        self.shared.spans_nodes
     }
 
     /// Runs `work` on every thread at once and returns when all have finished; the calling thread is
@@ -502,7 +510,7 @@ mod tests {
                 for quantum in [1, 32] {
                     for size in [0, 32, 64, 1000, 1 << 62, usize::MAX & !31] {
                         let mut taken = vec![0; n];
-                        let seat = Seat { cpus: vec![], weight: 1 };
+                        let seat = Seat { cpus: vec![], weight: 1, node: 0 };
                         let shared = Pool::seated(&vec![seat; threads]).shared.clone();
                         for index in 0..threads {
                             let worker = Worker { index, threads, shared: &shared };
@@ -523,7 +531,7 @@ mod tests {
 
     #[test]
     fn shares_follow_the_speed_of_the_cores() {
-        let seat = |weight| Seat { cpus: vec![], weight };
+        let seat = |weight| Seat { cpus: vec![], weight, node: 0 };
         let pool = Pool::seated(&[seat(1024), seat(1024), seat(512)]);
         let shares = Mutex::new(vec![0..0; 3]);
         pool.run(|worker| locked(&shares)[worker.index] = worker.share(1000, 32));
@@ -535,7 +543,7 @@ mod tests {
             assert!(shares.windows(2).all(|pair| pair[0].end == pair[1].start));
         }
         // A CPU that does not exist is no reason to fail.
-        let far = Seat { cpus: vec![9999], weight: 1 };
+        let far = Seat { cpus: vec![9999], weight: 1, node: 0 };
         Pool::seated(&[far.clone(), far]).run(|worker| worker.barrier());
     }
 

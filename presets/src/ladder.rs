@@ -402,6 +402,7 @@ mod tests {
             default_ns: 10,
             scalar_ns: None,
             confidence: None,
+            from: None,
             evidence: None,
         });
         let provenance = Provenance {

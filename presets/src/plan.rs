@@ -18,6 +18,9 @@ pub struct Pick {
     pub kernel: String,
     /// Its run-time loop bounds.
     pub tile: Tile,
+    /// Of a prompt's kernel: the tokens from which on it runs a batch, where that was measured.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub from: Option<usize>,
     /// Why it was chosen, in words for a person: "tuned here, 1.21x of default", "analytic estimate".
     pub reason: String,
 }

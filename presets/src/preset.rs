@@ -16,7 +16,7 @@ mod schema;
 mod tests;
 mod text;
 
-pub use compare::{Change, Combined, Difference};
+pub use compare::{Agreement, Change, Combined, Difference};
 pub use date::rfc3339;
 pub use error::{PresetError, Rule};
 pub use evidence::Evidence;
@@ -139,6 +139,10 @@ pub struct Record {
     pub tile: Tile,
     /// The effort of the race.
     pub effort: Effort,
+    /// Of a prompt's kernel: the tokens from which on it is faster than the kernels of small batches; absent
+    /// where that was not measured.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub from: Option<usize>,
     /// Whether weights came from memory or from the cache.
     pub weights: Weights,
     /// The winner's median time in nanoseconds.
@@ -204,6 +208,9 @@ fn is_one(tokens: &usize) -> bool {
 }
 
 impl Record {
+    /// The largest number of tokens from which on a batch may be run as a prompt.
+    pub const MOST_FROM: usize = 4096;
+
     fn key(&self) -> Key {
         (self.shape, self.phase, self.threads)
     }
@@ -235,6 +242,14 @@ impl Record {
         }
         if self.tokens == 0 {
             return Some("tokens must be at least 1".to_owned());
+        }
+        if let Some(from) = self.from {
+            if self.phase != Phase::Prefill {
+                return Some(format!("from is for prompts, not for {}", self.phase));
+            }
+            if !(2..=Self::MOST_FROM).contains(&from) {
+                return Some(format!("from = {from} is not in 2..={}", Self::MOST_FROM));
+            }
         }
         // Names of kernels that this version does not know are legal here and dropped by `to_plan`.
         let kernel = &self.kernel;
@@ -359,6 +374,7 @@ impl Preset {
                     format: record.format,
                     kernel: record.kernel.clone(),
                     tile: record.tile,
+                    from: record.from,
                     reason: record.reason(likeness, &self.machine, hash != record.hash),
                 }),
             }

@@ -30,6 +30,7 @@ fn prefill_plan(model: &Model, kernel: &str, tile: Tile, threads: usize) -> Plan
         format: Format::I2S,
         kernel: kernel.to_owned(),
         tile,
+        from: None,
         reason: format!("a test of {kernel}"),
     };
     Plan { picks: model.config().stacks().into_iter().map(pick).collect() }
@@ -143,6 +144,7 @@ fn a_foreign_plan_changes_the_report_and_nothing_else() {
         format,
         kernel: kernel.to_owned(),
         tile,
+        from: None,
         reason: "a test".to_owned(),
     };
     let model = load(|_| ());

@@ -92,6 +92,7 @@ fn plans_find_added_kernels_by_name() {
         format: Format::I2S,
         kernel: NAME.to_owned(),
         tile: Tile::default(),
+        from: None,
         reason: "picked".to_owned(),
     };
     let plan = Plan { picks: shapes.map(pick).into() };

@@ -21,6 +21,7 @@ fn plan(model: &Model, format: Format, kernel: &str, tile: Tile, threads: usize)
         format,
         kernel: kernel.to_owned(),
         tile,
+        from: None,
         reason: format!("a test of {kernel}"),
     };
     Plan { picks: model.config().linears().map(pick).into() }

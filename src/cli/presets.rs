@@ -3,7 +3,9 @@
 mod table;
 mod verify;
 
+use super::environment;
 use super::failure::Failure;
+use super::model::Source;
 use super::output::{self, out, outln};
 use super::planning::Here;
 use super::table::Table;
@@ -37,6 +39,10 @@ enum Action {
         /// Leave out records that pick the same and differ in their times alone.
         #[arg(long)]
         picks: bool,
+        /// Exit with code 3 unless so many percent of the records that both have pick the same, or tie within
+        /// what they state of themselves.
+        #[arg(long, value_name = "PERCENT", value_parser = clap::value_parser!(u8).range(0..=100))]
+        agree: Option<u8>,
     },
     /// Check a preset's kernels for exactness again, and take some of its times again. Exit code 3 when a
     /// claim does not hold.
@@ -46,6 +52,16 @@ enum Action {
         /// Records that are timed at most, evenly taken from all; 0 for none.
         #[arg(long, value_name = "N", default_value_t = 8)]
         sample: usize,
+        /// A model file: also whether the model as a whole is slower with the preset than by default.
+        #[arg(short, long, value_name = "MODEL")]
+        model: Option<PathBuf>,
+        /// Number of threads of the model; every fast core without it.
+        #[arg(short, long, requires = "model")]
+        threads: Option<usize>,
+        /// How often the model is compared, each time loaded anew.
+        #[arg(long, value_name = "N", default_value_t = 1, requires = "model",
+              value_parser = clap::value_parser!(u32).range(1..100))]
+        rounds: u32,
     },
     /// Write the presets tuned here to a directory, one file for each CPU and instruction set, as they
     /// are contributed: ARCH/MICROARCHITECTURE-ISA.toml.
@@ -84,8 +100,23 @@ pub(crate) fn presets(args: &Args) -> Result<(), Failure> {
                 return Err(Failure::new("no preset fits this machine").hint("trilut tune"));
             }
         },
-        Action::Diff { a, b, picks } => diff(&named(a)?, &named(b)?, *picks)?,
-        Action::Verify { preset, sample } => verify::verify(&here, &named(preset)?, *sample)?,
+        Action::Diff { a, b, picks, agree } => {
+            let (a, b) = (named(a)?, named(b)?);
+            diff(&a, &b, *picks)?;
+            if let Some(percent) = agree {
+                agreement(&a, &b, *percent)?;
+            }
+        }
+        Action::Verify { preset, sample, model, threads, rounds } => {
+            let preset = named(preset)?;
+            // Before what takes its time.
+            let gguf = model.as_ref().map(|model| Source::new(Some(model.clone())).open());
+            let gguf = gguf.transpose()?;
+            verify::verify(&here, &preset, *sample)?;
+            if let Some(gguf) = gguf {
+                verify::model(&here, &preset, &gguf, environment::threads(*threads)?, *rounds)?;
+            }
+        }
         Action::Export { directory, force } => export(&here, directory, *force)?,
         Action::Merge { a, b, output } => merge(named(a)?, named(b)?, output.as_deref())?,
         Action::Path => {
@@ -128,6 +159,27 @@ fn diff(a: &Preset, b: &Preset, picks: bool) -> Result<(), Failure> {
         table.row(layer.into_iter().chain(table::change(&difference.change)));
     }
     out!("{}", table.plain());
+    Ok(())
+}
+
+/// How far two runs agree, and whether that is enough.
+fn agreement(a: &Preset, b: &Preset, percent: u8) -> Result<(), Failure> {
+    let agreement = a.agreement(b);
+    let Some(share) = agreement.share() else {
+        return Err(Failure::check("the presets have no record in common"));
+    };
+    let (same, ties, apart) = (agreement.same, agreement.ties, agreement.apart.len());
+    outln!(
+        "{same} records pick the same, {ties} tie within their intervals, {apart} disagree: {:.0} % agree",
+        100.0 * share
+    );
+    for (shape, phase, threads) in &agreement.apart {
+        outln!("{phase} {shape}, {}: apart", output::count(*threads, "thread"));
+    }
+    if share * 100.0 < f64::from(percent) {
+        return Err(Failure::check(format!("less than {percent} % of the records agree"))
+            .hint("trilut tune --force --effort patient, on a quieter machine"));
+    }
     Ok(())
 }
 

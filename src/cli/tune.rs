@@ -1,6 +1,7 @@
 //! `trilut tune`: finds the fastest exact kernels for this CPU and writes a preset.
 
-mod gate;
+pub(crate) mod gate;
+mod log;
 mod recording;
 mod report;
 
@@ -11,6 +12,7 @@ use super::planning::{self, Here};
 use super::progress::Bar;
 use super::table::Table;
 use super::{environment, interrupt};
+use log::{Log, Task, part};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 use trilut_kernels::pool::Pool;
@@ -20,8 +22,8 @@ use trilut_presets::{Format, Phase, Preset, Shape, models};
 use trilut_runtime::Config;
 use trilut_runtime::gguf::Gguf;
 use trilut_tuning::{
-    BATCH_TOKENS, Journal, JournalError, Logged, Observer, Outcome, PROMPT_TOKENS, Prior,
-    Recovered, Request, ShapeUse, Stopped, bandwidth, effort, end_to_end, space,
+    BATCH_TOKENS, Journal, Logged, Observer, Outcome, PROMPT_TOKENS, Prior, Request, ShapeUse,
+    Stopped, bandwidth, effort, end_to_end, space,
 };
 
 /// Find the fastest exact kernels for a model's layers on this CPU, and remember them.
@@ -135,12 +137,14 @@ pub(crate) fn tune(args: Args) -> Result<(), Failure> {
     let for_gate = gguf.as_ref().map_or(Duration::ZERO, |_| end_to_end::share_of(limit));
     let search = limit.saturating_sub(for_gate);
     let base = here.request(shapes, bytes, formats, threads[0], args.effort, search);
-    // Picks that an interrupted run left are saved once they have passed the gate.
-    let awaits_gate = |record: &Record| {
-        let is_layer = |used: &ShapeUse| (used.shape, used.phase) == (record.shape, record.phase);
-        gguf.is_some() && threads.contains(&record.threads) && base.shapes.iter().any(is_layer)
+    let task = Task {
+        request: &base,
+        threads: &threads,
+        has_gate: gguf.is_some(),
+        forgoes_gate: args.no_gate,
+        force: args.force,
     };
-    let mut log = Log::open(&path, &base, args.force, awaits_gate)?;
+    let mut log = Log::open(&path, &task)?;
     let mut is_done = true;
     for (index, &threads) in threads.iter().enumerate() {
         let prior = Prior { finalists_only: index > 0, ..log.prior(threads) };
@@ -212,84 +216,6 @@ fn save_checked(before: &Preset, checked: Preset, path: &Path) -> Result<(), Fai
         part(&saved, is_left).save(path)?;
     }
     Ok(())
-}
-
-/// Some records of a preset.
-fn part(preset: &Preset, is_in: impl Fn(&Record) -> bool) -> Preset {
-    let records = preset.records().iter().filter(|record| is_in(record)).cloned().collect();
-    Preset::new(preset.provenance.clone(), preset.machine.clone(), records)
-}
-
-/// The trial log of a run, if one can be kept, and what it took over from an interrupted one.
-struct Log {
-    journal: Option<Journal>,
-    recovered: Recovered,
-}
-
-impl Log {
-    /// Opens the log beside the preset, and saves what an interrupted run had finished but for what awaits
-    /// the gate.
-    fn open(
-        path: &Path,
-        request: &Request,
-        force: bool,
-        awaits_gate: impl Fn(&Record) -> bool,
-    ) -> Result<Self, Failure> {
-        let opened = Journal::open(&Journal::path_for(path), request);
-        let (mut journal, mut recovered) = match opened {
-            Ok((journal, recovered)) => (Some(journal), recovered),
-            Err(error @ JournalError::Busy { .. }) => return Err(error.into()),
-            Err(error) => {
-                eprintln!("note: {}", Failure::from(error).summary());
-                (None, Recovered::default())
-            }
-        };
-        if recovered.unreadable > 0 {
-            let lines = output::count(recovered.unreadable, "line");
-            eprintln!("note: {lines} of the trial log could not be read and were passed over");
-        }
-        let found = recovered.preset.take();
-        if force {
-            recovered = Recovered::default();
-        } else if let Some(preset) = found {
-            let records = output::count(preset.records().len(), "shape");
-            let passed = part(&preset, |record| !awaits_gate(record));
-            if !passed.records().is_empty() {
-                planning::save(passed, path)?;
-            }
-            eprintln!("resumed: {records} finished by an interrupted run");
-            let waiting = part(&preset, awaits_gate);
-            if !waiting.records().is_empty() {
-                recovered.preset = Some(waiting);
-            } else if let Some(journal) = &mut journal {
-                journal.saved()?;
-            }
-        }
-        Ok(Self { journal, recovered })
-    }
-
-    /// What the interrupted run leaves to the run with a number of threads, which is to save it.
-    fn prior(&mut self, threads: usize) -> Prior {
-        let waiting = self.recovered.preset.take();
-        let with = |is_own: bool| {
-            let own = waiting.as_ref().map(|all| part(all, |r| (r.threads == threads) == is_own));
-            own.filter(|own| !own.records().is_empty())
-        };
-        self.recovered.preset = with(false);
-        let fallen = self.recovered.fallen.clone();
-        Prior { incumbents: with(true), fallen, ..Prior::default() }
-    }
-
-    /// All that was found is in the preset, unless runs with other numbers of threads are still to save
-    /// theirs. A log that does not say so costs nothing but being read again.
-    fn saved(&mut self) {
-        if self.recovered.preset.is_some() {
-            return;
-        }
-        if let Some(Err(error)) = self.journal.as_mut().map(Journal::saved) {
-            eprintln!("note: the trial log cannot be written: {error}");
-        }
-    }
 }
 
 /// One row for each number of threads: what a token costs in the tuned layers.
@@ -567,7 +493,10 @@ fn row(record: &Record) -> [String; 10] {
         record.shape.to_string(),
         record.format.to_string(),
         record.kernel.clone(),
-        record.tile.in_words(record.phase),
+        match record.from {
+            Some(from) => format!("{}, from {from} tokens", record.tile.in_words(record.phase)),
+            None => record.tile.in_words(record.phase),
+        },
         format!("{:.1} us", ns / 1e3),
         streamed.map_or("-".to_owned(), decimal),
         decimal(products / ns),

@@ -24,6 +24,9 @@ pub trait Runner {
     /// Times a candidate: nanoseconds per product of the matrix with one token (decode) or with a prompt
     /// of [`PROMPT_TOKENS`](crate::PROMPT_TOKENS) tokens (prefill), or why it cannot be run.
     fn sample(&mut self, candidate: &Candidate) -> Result<f64, String>;
+
+    /// How many tokens the next samples multiply, where the stage was made for [several](Lab::crossing).
+    fn set_tokens(&mut self, _tokens: usize) {}
 }
 
 /// A layer that is ready to be timed.
@@ -71,4 +74,18 @@ pub trait Lab {
     /// # Errors
     /// When there is not enough memory for it.
     fn open(&mut self, layer: &ShapeUse, layouts: &[Layout]) -> Result<Stage<'_>, TuneError>;
+
+    /// Makes a layer ready to be timed with any number of tokens up to `most`, by kernels of small batches and
+    /// of prompts alike; `None` where this lab has no such times.
+    ///
+    /// # Errors
+    /// As [`Lab::open`].
+    fn crossing(
+        &mut self,
+        _shape: Shape,
+        _layout: Layout,
+        _most: usize,
+    ) -> Result<Option<Stage<'_>>, TuneError> {
+        Ok(None)
+    }
 }

@@ -1,19 +1,39 @@
 //! A pick against everything else: every point of the grid is timed, and the pick meets the fastest other
 //! one in pairs.
+//!
+//! Kernels that are far behind with their usual bounds are timed with these alone. The others race with every
+//! point of the [grid](space::grid), and the best of them with the points that the grid had no room for.
+//! The fastest of many medians is often the luckiest, so the leaders are timed once more before one of them
+//! meets the pick, and what counts is those pairs alone.
 
-use crate::bench::{Lab, Stage};
+use crate::bench::{Lab, Runner, Stage};
 use crate::candidate::Candidate;
 use crate::effort::GRID;
 use crate::exactness::Gate;
+use crate::noise::Noise;
 use crate::observer::{Event, Observer};
-use crate::race::{Limits, Turn, race};
+use crate::race::{Lane, Limits, Turn, race};
 use crate::request::{Request, ShapeUse, TuneError};
-use crate::{runoff, space};
+use crate::statistics::least;
+use crate::{AnyKernel, cold, estimate, runoff, space};
 use std::time::Duration;
 use trilut_kernels::{Layout, Tile};
 
 /// Pairs of the last meeting.
-const PAIRS: usize = 31;
+const PAIRS: usize = 41;
+
+/// A kernel this many times as slow as the fastest with its usual bounds has no better ones that would win.
+const BEHIND: f64 = 2.0;
+
+/// A kernel whose first product took so many times as long as the fastest is not timed again: that is more
+/// than cold code and pages cost.
+const FAR_BEHIND: f64 = 20.0;
+
+/// Kernels whose every point is timed at the end.
+const FINALISTS: usize = 4;
+
+/// The leaders that are timed once more.
+const LEADERS: usize = 4;
 
 /// How one candidate fared.
 #[derive(Debug, Clone, PartialEq)]
@@ -35,11 +55,15 @@ pub struct Row {
 pub struct Contest {
     /// Every candidate, the fastest first.
     pub rows: Vec<Row>,
+    /// The fastest candidate but for the pick; `None` where there is no other.
+    pub best: Option<(&'static str, Tile)>,
     /// The pick's time over that of the fastest other candidate, minus 1, from pairs; 0 or less where the
     /// pick is the fastest.
     pub regret: f64,
     /// The interval of the regret.
     pub interval: [f64; 2],
+    /// What disturbed the times, if anything did.
+    pub warning: Option<String>,
 }
 
 /// Times the whole grid of a layer and the pick, which is a kernel's name and its bounds. `None` when it
@@ -58,7 +82,10 @@ pub fn contest(
     let (shape, formats) = (layer.shape, request.formats_of(&layer));
     let stored = lab.layout(formats[0], shape);
     let mut gate = Gate::new(shape, stored);
-    let mut kernels = space::kernels(lab, &layer, formats);
+    let weights = cold::state(request.model_bytes, &request.machine);
+    let ranked =
+        estimate::rank(space::kernels(lab, &layer, formats), &layer, request.threads, weights);
+    let mut kernels: Vec<AnyKernel> = ranked.into_iter().map(|(kernel, _)| kernel).collect();
     kernels.retain(|kernel| gate.check(kernel).is_ok());
     let Some(kernel) = kernels.iter().find(|kernel| kernel.name() == pick.0) else {
         return Err(TuneError::Pick { kernel: pick.0.to_owned(), layer });
@@ -66,49 +93,166 @@ pub fn contest(
     let pick = Candidate { kernel: *kernel, tile: pick.1 };
     let mut layouts: Vec<Layout> = kernels.iter().map(|k| k.layout(stored)).collect();
     layouts.sort_unstable();
+    // Panels are filled from the first.
+    layouts.sort_by_key(|layout| *layout != stored);
     layouts.dedup();
-    let untuned: Vec<Candidate> = kernels.into_iter().map(Candidate::untuned).collect();
-    let (grid, _) = space::grid(&untuned, shape, request.threads, GRID);
-    // The first never leaves the race.
-    let mut field = vec![pick];
-    field.extend(grid.into_iter().filter(|candidate| !candidate.is(&pick)));
+    let before = (lab.cpu_times(), lab.disturbance());
     let Stage { mut runner, .. } = lab.open(&layer, &layouts)?;
-    let limits = Limits { samples, patience: 2, deadline: Duration::MAX };
-    let turns = field.len() * samples;
-    let (mut taken, mut is_cancelled) = (0usize, false);
-    let (lanes, _) = race(&mut *runner, &field, limits, &mut |turn| {
-        if let Turn::Sample(_) = turn {
-            taken += 1;
-            observer.event(&Event::Progress((taken as f64 / turns as f64).min(1.0)));
-        }
-        is_cancelled |= observer.should_stop();
-        is_cancelled
-    });
-    if is_cancelled {
+    let mut arena =
+        Arena { runner: &mut *runner, observer, pick, known: Vec::new(), part: (0.0, 0.1) };
+
+    let untuned: Vec<Candidate> = kernels.into_iter().map(Candidate::untuned).collect();
+    let Some(near) = arena.near(&untuned) else { return Ok(None) };
+    let (grid, _) = space::grid(&near, shape, request.threads, GRID);
+    arena.part = (0.1, 0.6);
+    if !arena.race(grid, samples, 2) {
         return Ok(None);
     }
-    let lanes: Vec<_> = lanes
-        .into_iter()
-        .filter(|lane| lane.failed.is_none() && !lane.samples.is_empty())
-        .collect();
-    let rows = lanes.iter().map(|lane| Row {
+    let best = best_kernels(&arena.known, &near);
+    let (every, _) = space::grid(&best, shape, request.threads, usize::MAX);
+    let is_timed = |point: &Candidate| arena.known.iter().any(|lane| lane.candidate.is(point));
+    if !every.iter().all(is_timed) {
+        arena.part = (0.7, 0.15);
+        if !arena.race(every, samples, 2) {
+            return Ok(None);
+        }
+    }
+    let leaders: Vec<Candidate> = arena.others().take(LEADERS).map(|lane| lane.candidate).collect();
+    arena.part = (0.85, 0.05);
+    if leaders.len() > 1 && !arena.race(leaders.clone(), 2 * samples, 1) {
+        return Ok(None);
+    }
+    let is_leader = |lane: &&Lane| leaders.iter().any(|leader| leader.is(&lane.candidate));
+    let best = arena.others().find(is_leader).map(|lane| lane.candidate);
+    let (mut regret, mut interval) = (0.0, [0.0; 2]);
+    if let Some(best) = &best {
+        let Arena { runner, observer, .. } = &mut arena;
+        let check = runoff::pairs(*runner, &pick, best, PAIRS, Duration::MAX, &mut || {
+            observer.should_stop()
+        });
+        let Some(check) = check else { return Ok(None) };
+        (regret, interval) = (check.ratio - 1.0, [check.low - 1.0, check.high - 1.0]);
+    }
+    let Arena { known, .. } = arena;
+    drop(runner);
+    let own = known.iter().find(|lane| lane.candidate.is(&pick));
+    let own = own.map_or(&[][..], |lane| &lane.samples);
+    let disturbance = lab.disturbance().since(before.1);
+    let noise = Noise::of(own, before.0, lab.cpu_times()).with(disturbance);
+    let row = |lane: &Lane| Row {
         kernel: lane.candidate.name(),
         tile: lane.candidate.tile,
         median_ns: lane.median(),
         samples: lane.samples.len(),
         is_pick: lane.candidate.is(&pick),
-    });
-    let rows: Vec<Row> = rows.collect();
-    let Some(best) = lanes.iter().find(|lane| !lane.candidate.is(&pick)) else {
-        return Ok(Some(Contest { rows, regret: 0.0, interval: [0.0; 2] }));
     };
-    let check =
-        runoff::pairs(&mut *runner, &pick, &best.candidate, PAIRS, Duration::MAX, &mut || {
-            observer.should_stop()
+    Ok(Some(Contest {
+        rows: known.iter().map(row).collect(),
+        best: best.map(|best| (best.name(), best.tile)),
+        regret,
+        interval,
+        warning: noise.warning(),
+    }))
+}
+
+/// Where candidates of one layer are timed, and what is known of them so far.
+struct Arena<'a> {
+    runner: &'a mut dyn Runner,
+    observer: &'a mut dyn Observer,
+    pick: Candidate,
+    /// The fastest first, each candidate as it fared last.
+    known: Vec<Lane>,
+    /// The part of the progress that is being made: where it begins, and how large it is.
+    part: (f64, f64),
+}
+
+impl Arena<'_> {
+    /// The kernels that are not [`BEHIND`], the pick's among them; the others are known. `None` when it was
+    /// cancelled.
+    fn near(&mut self, untuned: &[Candidate]) -> Option<Vec<Candidate>> {
+        let mut times: Vec<Vec<f64>> = Vec::new();
+        let mut best = f64::INFINITY;
+        for (at, candidate) in untuned.iter().enumerate() {
+            let mut own = Vec::new();
+            for _ in 0..3 {
+                match self.runner.sample(candidate) {
+                    Ok(ns) => own.push(ns),
+                    Err(_) => break,
+                }
+                best = best.min(least(&own));
+                if least(&own) > best * FAR_BEHIND {
+                    break;
+                }
+            }
+            times.push(own);
+            self.tell(at + 1, untuned.len());
+            if self.observer.should_stop() {
+                return None;
+            }
+        }
+        let mut near = Vec::new();
+        for (candidate, own) in untuned.iter().zip(times) {
+            if own.is_empty() {
+                continue;
+            }
+            if least(&own) <= best * BEHIND || candidate.name() == self.pick.name() {
+                near.push(*candidate);
+            } else {
+                self.known.push(Lane::of(*candidate, own));
+            }
+        }
+        Some(near)
+    }
+
+    /// Lets candidates and the pick race; whether it was not cancelled.
+    fn race(&mut self, mut field: Vec<Candidate>, samples: usize, patience: usize) -> bool {
+        // The first never leaves the race.
+        field.retain(|candidate| !candidate.is(&self.pick));
+        field.insert(0, self.pick);
+        let limits = Limits { samples, patience, deadline: Duration::MAX };
+        let turns = field.len() * samples;
+        let (mut taken, mut is_cancelled) = (0usize, false);
+        let (begin, size) = self.part;
+        let observer = &mut *self.observer;
+        let (lanes, _) = race(self.runner, &field, limits, &mut |turn| {
+            if let Turn::Sample(_) = turn {
+                taken += 1;
+                let done = (taken as f64 / turns as f64).min(1.0);
+                observer.event(&Event::Progress(begin + size * done));
+            }
+            is_cancelled |= observer.should_stop();
+            is_cancelled
         });
-    let Some(check) = check else { return Ok(None) };
-    let interval = [check.low - 1.0, check.high - 1.0];
-    Ok(Some(Contest { rows, regret: check.ratio - 1.0, interval }))
+        let timed =
+            lanes.into_iter().filter(|lane| lane.failed.is_none() && !lane.samples.is_empty());
+        let timed: Vec<Lane> = timed.collect();
+        self.known.retain(|old| timed.iter().all(|new| !new.candidate.is(&old.candidate)));
+        self.known.extend(timed);
+        self.known.sort_by(|a, b| a.median().total_cmp(&b.median()));
+        !is_cancelled
+    }
+
+    /// Everybody but the pick, the fastest first.
+    fn others(&self) -> impl Iterator<Item = &Lane> {
+        self.known.iter().filter(|lane| !lane.candidate.is(&self.pick))
+    }
+
+    fn tell(&mut self, done: usize, of: usize) {
+        let (begin, size) = self.part;
+        self.observer.event(&Event::Progress(begin + size * done as f64 / of as f64));
+    }
+}
+
+/// The fastest of the kernels that are near, with their usual bounds.
+fn best_kernels(lanes: &[Lane], near: &[Candidate]) -> Vec<Candidate> {
+    let mut best: Vec<Candidate> = Vec::new();
+    let is_near = |lane: &&Lane| near.iter().any(|c| c.name() == lane.candidate.name());
+    for lane in lanes.iter().filter(is_near) {
+        if best.len() < FINALISTS && best.iter().all(|c| c.name() != lane.candidate.name()) {
+            best.push(Candidate::untuned(lane.candidate.kernel));
+        }
+    }
+    best
 }
 
 #[cfg(test)]
@@ -149,11 +293,22 @@ mod tests {
     fn the_pick_is_found_among_all_and_its_regret_is_told() {
         let best = run("r2u1", 1024).unwrap().unwrap();
         assert!(best.rows[0].is_pick && best.regret < 0.0, "{best:?}");
-        assert_eq!(best.rows.len(), 3 * 7, "every point but those of the wrong kernel");
+        // Every point but those of the wrong kernel, and of the one that is far behind its usual one alone.
+        assert_eq!(best.rows.len(), 2 * 7 + 1, "{best:?}");
         assert!(best.rows.is_sorted_by(|a, b| a.median_ns <= b.median_ns));
+        assert_eq!(best.rows.iter().filter(|row| row.kernel.contains("r4u1")).count(), 1);
+        assert!(best.best.unwrap().0.contains("r2u1"));
         let far = run("r1u1", 4096).unwrap().unwrap();
         assert!((far.regret - (100.0 / 72.0 - 1.0)).abs() < 1e-9, "{far:?}");
         assert_eq!(far.rows.iter().filter(|row| row.is_pick).count(), 1);
+        let (kernel, tile) = far.best.unwrap();
+        assert!(kernel.contains("r2u1") && tile.prefetch == 1024);
+    }
+
+    #[test]
+    fn a_pick_far_behind_is_compared_all_the_same() {
+        let slow = run("r4u1", 4096).unwrap().unwrap();
+        assert!((slow.regret - (200.0 / 72.0 - 1.0)).abs() < 1e-9, "{slow:?}");
     }
 
     #[test]

@@ -28,7 +28,7 @@ pub(crate) enum Vary {
 /// Kernels that are timed at most, best estimates first.
 pub(crate) const fn most_kernels(effort: Effort) -> usize {
     match effort {
-        Effort::Estimate => 3,
+        Effort::Estimate => 4,
         Effort::Measure => 24,
         Effort::Patient => 64,
         Effort::Exhaustive => usize::MAX,
@@ -51,7 +51,8 @@ pub(crate) const fn prune(effort: Effort, phase: Phase) -> f64 {
 /// Kernels whose tiles are varied, best first.
 pub(crate) const fn finalists(effort: Effort) -> usize {
     match effort {
-        Effort::Estimate | Effort::Measure => 4,
+        Effort::Estimate => 2,
+        Effort::Measure => 4,
         Effort::Patient | Effort::Exhaustive => 6,
     }
 }
@@ -87,7 +88,8 @@ pub(crate) const fn rivals(effort: Effort) -> usize {
 pub(crate) fn stages(request: &Request, layer: &ShapeUse) -> Vec<(Vary, f64)> {
     let is_alone = request.threads == 1;
     match (request.effort, layer.phase) {
-        (Effort::Estimate, _) => vec![(Vary::Kernels, 0.8)],
+        (Effort::Estimate, Phase::Prefill) => vec![(Vary::Kernels, 0.8)],
+        (Effort::Estimate, _) => vec![(Vary::Kernels, 0.55), (Vary::Prefetch, 0.8)],
         (Effort::Exhaustive, _) => vec![(Vary::Grid, 0.85)],
         (_, Phase::Prefill) => vec![(Vary::Kernels, 0.5), (Vary::Panels, 0.85)],
         _ if is_alone => vec![(Vary::Kernels, 0.4), (Vary::Prefetch, 0.8)],

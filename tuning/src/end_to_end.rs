@@ -195,9 +195,9 @@ fn defaulted(record: &Record, format: Option<Format>, hash: u64) -> Record {
     record.tile = Tile::default_for(record.phase);
     record.median_ns = record.default_ns;
     record.samples = vec![record.default_ns];
-    record.confidence = None;
+    // They were of the pick.
+    (record.confidence, record.from) = (None, None);
     if let Some(evidence) = &mut record.evidence {
-        // They were of the pick.
         (evidence.interval, evidence.wins, evidence.regret) = (None, None, None);
     }
     record

@@ -1,5 +1,6 @@
 //! The real lab: this CPU, its kernels, its memory and its clock.
 
+mod either;
 mod few;
 mod prompt;
 mod token;
@@ -12,6 +13,7 @@ use crate::exactness::Random;
 use crate::noise::CpuTimes;
 use crate::request::{Request, ShapeUse, TuneError};
 use crate::{AnyKernel, Candidate};
+use either::Either;
 use few::Few;
 use prompt::Prompt;
 use std::collections::HashMap;
@@ -127,7 +129,39 @@ impl Lab for Hardware {
     }
 
     fn open(&mut self, layer: &ShapeUse, layouts: &[Layout]) -> Result<Stage<'_>, TuneError> {
-        let shape = layer.shape;
+        let (shape, threads, cpu) = (layer.shape, self.pool.threads(), self.cpu.clone());
+        self.stage(shape, layouts, |random| match layer.phase {
+            Phase::Prefill => Box::new(Prompt::new(shape, layer.tokens(), threads, cpu, random)),
+            Phase::SmallBatch => {
+                Box::new(Few::new(shape, layer.tokens(), layouts, threads, random))
+            }
+            Phase::Decode => Box::new(Token::new(shape, layouts, threads, random)),
+        })
+    }
+
+    fn crossing(
+        &mut self,
+        shape: Shape,
+        layout: Layout,
+        most: usize,
+    ) -> Result<Option<Stage<'_>>, TuneError> {
+        let (threads, cpu) = (self.pool.threads(), self.cpu.clone());
+        let work = |random: &mut Random| -> Box<dyn Work> {
+            let few = Few::new(shape, most, &[layout], threads, random);
+            Box::new(Either::new(few, Prompt::new(shape, most, threads, cpu, random)))
+        };
+        self.stage(shape, &[layout], work).map(Some)
+    }
+}
+
+impl Hardware {
+    /// A stage for work on weights in these layouts.
+    fn stage(
+        &self,
+        shape: Shape,
+        layouts: &[Layout],
+        work: impl FnOnce(&mut Random) -> Box<dyn Work>,
+    ) -> Result<Stage<'_>, TuneError> {
         let available = meminfo(Path::new("/proc/meminfo"), "MemAvailable").unwrap_or(UNKNOWN_FREE);
         // A quarter for all copies; the plain weights they are packed from take from it first.
         let free = (available / 4).saturating_sub(shape.weights() as u64);
@@ -158,14 +192,7 @@ impl Lab for Hardware {
                 notes.push(note);
             }
         }
-        let threads = self.pool.threads();
-        let work: Box<dyn Work> = match layer.phase {
-            Phase::Prefill => Box::new(Prompt::new(shape, layer.tokens(), threads, &mut random)),
-            Phase::SmallBatch => {
-                Box::new(Few::new(shape, layer.tokens(), layouts, threads, &mut random))
-            }
-            Phase::Decode => Box::new(Token::new(shape, layouts, threads, &mut random)),
-        };
+        let work = work(&mut random);
         let runner = Timer {
             pool: &self.pool,
             zero: self.zero,
@@ -196,6 +223,9 @@ trait Work: Sync {
 
     /// Nanoseconds of what a candidate needs once per product beyond the product.
     fn beyond(&self, candidate: &Candidate) -> f64;
+
+    /// How many of its tokens the next products have.
+    fn set_tokens(&mut self, _tokens: usize) {}
 }
 
 /// Times products of one layer the way the model runs them: one parallel region, the rows split over
@@ -215,6 +245,11 @@ struct Timer<'a> {
 impl Runner for Timer<'_> {
     fn now(&self) -> Duration {
         self.zero.elapsed()
+    }
+
+    fn set_tokens(&mut self, tokens: usize) {
+        self.work.set_tokens(tokens);
+        self.known.clear();
     }
 
     fn sample(&mut self, candidate: &Candidate) -> Result<f64, String> {

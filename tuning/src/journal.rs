@@ -49,6 +49,9 @@ enum Line {
 struct Run {
     provenance: Provenance,
     machine: Machine,
+    /// Whether what it finds counts only once the model as a whole was checked with it.
+    #[serde(default)]
+    is_gated: bool,
 }
 
 #[derive(Debug, Serialize, Deserialize)]
@@ -99,6 +102,8 @@ impl JournalError {
 pub struct Recovered {
     /// The layers that it finished.
     pub preset: Option<Preset>,
+    /// The same of runs that were to check the model as a whole and did not come to it.
+    pub waiting: Option<Preset>,
     /// Candidates that fell behind in the layer that it did not finish.
     pub fallen: BTreeMap<ShapeUse, Fallen>,
     /// Lines that could not be read.
@@ -110,6 +115,7 @@ pub struct Recovered {
 pub struct Journal {
     file: File,
     path: PathBuf,
+    is_gated: bool,
 }
 
 impl Journal {
@@ -144,11 +150,18 @@ impl Journal {
         if bytes.last().is_some_and(|byte| *byte != b'\n') {
             file.write_all(b"\n").map_err(failed)?;
         }
-        let is_needed = recovered.preset.is_some() || !recovered.fallen.is_empty();
+        let found = [&recovered.preset, &recovered.waiting];
+        let is_needed = found.iter().any(|f| f.is_some()) || !recovered.fallen.is_empty();
         if bytes.len() as u64 > MOST_BYTES && !is_needed {
             file.set_len(0).map_err(failed)?;
         }
-        Ok((Self { file, path: path.to_owned() }, recovered))
+        Ok((Self { file, path: path.to_owned(), is_gated: false }, recovered))
+    }
+
+    /// What runs find from here on counts only once the model as a whole was checked with it, or does so as
+    /// it is.
+    pub fn set_gated(&mut self, is_gated: bool) {
+        self.is_gated = is_gated;
     }
 
     /// Writes down that a run begins.
@@ -164,15 +177,24 @@ impl Journal {
             threads: request.threads,
             noise: 0.0,
         };
-        self.write(&Line::Run(Box::new(Run { provenance, machine: request.machine.clone() })))
+        let (machine, is_gated) = (request.machine.clone(), self.is_gated);
+        self.write(&Line::Run(Box::new(Run { provenance, machine, is_gated })))
     }
 
-    /// Writes down that all that was found is in a preset.
+    /// Writes down that all that was found is in a preset, but for what waits for a check of its model.
     ///
     /// # Errors
     /// When the file cannot be written.
-    pub fn saved(&mut self) -> io::Result<()> {
-        self.write(&Line::Saved)?;
+    pub fn saved(&mut self, waiting: Option<&Preset>) -> io::Result<()> {
+        let mut lines = vec![Line::Saved];
+        if let Some(preset) = waiting {
+            let Preset { provenance, machine, .. } = preset.clone();
+            lines.push(Line::Run(Box::new(Run { provenance, machine, is_gated: true })));
+            let records = preset.records().iter().cloned();
+            lines.extend(records.map(|record| Line::Done(Box::new(record))));
+        }
+        // In one write: a killed run leaves all of it or nothing.
+        self.write_all(&lines)?;
         self.file.sync_data()
     }
 
@@ -183,8 +205,15 @@ impl Journal {
 
     /// One line in one write, so that a killed run leaves half a line at most.
     fn write(&mut self, line: &Line) -> io::Result<()> {
-        let mut text = serde_json::to_vec(line)?;
-        text.push(b'\n');
+        self.write_all(std::slice::from_ref(line))
+    }
+
+    fn write_all(&mut self, lines: &[Line]) -> io::Result<()> {
+        let mut text = Vec::new();
+        for line in lines {
+            serde_json::to_writer(&mut text, line)?;
+            text.push(b'\n');
+        }
         self.file.write_all(&text)
     }
 }
@@ -229,13 +258,17 @@ fn recover(text: &str, request: &Request) -> Recovered {
                 }
                 let machine = run.machine.clone();
                 let one = Preset::new(run.provenance.clone(), machine, vec![*record]);
-                match &mut recovered.preset {
+                let found = match run.is_gated {
+                    true => &mut recovered.waiting,
+                    false => &mut recovered.preset,
+                };
+                match found {
                     Some(all) => all.merge(one),
                     none => *none = Some(one),
                 }
             }
             Line::Saved => {
-                recovered.preset = None;
+                (recovered.preset, recovered.waiting) = (None, None);
                 recovered.fallen.clear();
             }
         }

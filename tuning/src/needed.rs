@@ -106,6 +106,7 @@ mod tests {
             default_ns: 1,
             scalar_ns: None,
             confidence: None,
+            from: None,
             evidence: None,
         };
         change(&mut record);

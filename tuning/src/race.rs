@@ -39,6 +39,11 @@ pub struct Lane {
 }
 
 impl Lane {
+    /// A candidate that is out, with what is known of it.
+    pub(crate) fn of(candidate: Candidate, samples: Vec<f64>) -> Self {
+        Self { candidate, samples, failed: None, live: false }
+    }
+
     /// The median of its samples in nanoseconds.
     pub fn median(&self) -> f64 {
         median(&self.samples)

@@ -1,5 +1,6 @@
 //! One tuning run from beginning to end.
 
+mod crossing;
 mod layer;
 mod verdict;
 
@@ -10,12 +11,16 @@ use crate::race::Turn;
 use crate::record::{Outcome, Refused, ShapeReport, Stopped};
 use crate::request::{Request, ShapeUse, TuneError};
 use crate::statistics::median;
+use crossing::crossing;
 use layer::tune_layer;
 use std::collections::BTreeSet;
 use std::time::Duration;
 use trilut_kernels::Phase;
 use trilut_presets::Preset;
 use trilut_presets::preset::{Effort, Provenance, rfc3339};
+
+/// The part of a prompt's time that is left for finding out where small batches hand over to it.
+const CROSSING: f64 = 0.15;
 
 /// Tunes on this machine.
 ///
@@ -68,9 +73,18 @@ pub fn tune_in(
         let time = Time { begin: now, budget: deadline.saturating_sub(now).mul_f64(part) };
         let fraction = (1.0 - left / total, work(layer) / total);
         left = (left - work(layer)).max(0.0);
+        let end = time.at(1.0);
+        let has_crossing = layer.phase == Phase::Prefill && request.effort > Effort::Estimate;
+        let part = if has_crossing { 1.0 - CROSSING } else { 1.0 };
+        let time = Time { budget: time.budget.mul_f64(part), ..time };
         let mut watch = Watch { observer, time, fraction, best: f64::INFINITY, cancelled: false };
-        match tune_layer(lab, request, index, *layer, &mut watch, &mut notes) {
-            Ok(Some(report)) => {
+        let tuned = tune_layer(lab, request, index, *layer, &mut watch, &mut notes);
+        match tuned {
+            Ok(Some(mut report)) => {
+                if has_crossing {
+                    let from = crossing(lab, request, &reports, &report, end, &mut watch);
+                    report.record.from = from;
+                }
                 observer.event(&Event::Done(&report));
                 let read = report.winner.candidate.kernel.format();
                 if let Some(format) = read.filter(|_| layer.phase == Phase::Decode) {
@@ -108,7 +122,8 @@ pub fn tune_in(
         let mut watch = Watch { observer, time, fraction, best: f64::INFINITY, cancelled: false };
         let index = request.shapes.iter().position(|l| *l == report.layer).unwrap_or(0);
         let retried = tune_layer(lab, request, index, report.layer, &mut watch, &mut notes)?;
-        if let Some(retried) = retried.filter(|r| r.noise.is_calmer_than(&report.noise)) {
+        if let Some(mut retried) = retried.filter(|r| r.noise.is_calmer_than(&report.noise)) {
+            retried.record.from = report.record.from;
             observer.event(&Event::Done(&retried));
             *report = retried;
         }

@@ -42,6 +42,8 @@ pub struct Seat {
     pub cpus: Vec<usize>,
     /// Its share of the work, relative to other threads.
     pub weight: u32,
+    /// The memory node that it is near to; 0 where any CPU will do.
+    pub node: usize,
 }
 
 impl Cores {
@@ -93,11 +95,14 @@ impl Cores {
     /// than cores, the operating system seats better, and all shares are even.
     pub fn seats(&self, threads: usize) -> Vec<Seat> {
         if self.are_alike() || threads > self.cores.len() {
-            return vec![Seat { cpus: Vec::new(), weight: 1 }; threads];
+            return vec![Seat { cpus: Vec::new(), weight: 1, node: 0 }; threads];
         }
         let mut taken = self.cores[..threads].to_vec();
         taken.sort_by_key(|core| (core.node, std::cmp::Reverse(core.speed)));
-        let seat = |core: Core| Seat { cpus: core.cpus, weight: core.speed.max(1) };
+        let seat = |core: Core| {
+            let (weight, node) = (core.speed.max(1), core.node);
+            Seat { cpus: core.cpus, weight, node }
+        };
         taken.into_iter().map(seat).collect()
     }
 }
@@ -247,7 +252,7 @@ mod tests {
         assert_eq!(cpus(&cores), [[0, 4], [1, 5], [2, 6], [3, 7]]);
         assert_eq!(cores.threads(), Some(4));
         assert!(cores.are_alike());
-        let even = Seat { cpus: vec![], weight: 1 };
+        let even = Seat { cpus: vec![], weight: 1, node: 0 };
         assert_eq!(cores.seats(4), vec![even; 4]);
         // Bound to the two threads of one core and one of another.
         tree.file("proc/self/status", "Name:\tx\nCpus_allowed_list:\t1,5-6");
@@ -319,8 +324,12 @@ mod tests {
         tree.file("sys/devices/system/node/node1/cpulist", "1,3");
         tree.file("sys/devices/system/node/online", "0-1");
         let cores = tree.read();
-        let seats: Vec<_> = cores.seats(4).into_iter().map(|seat| seat.cpus[0]).collect();
-        assert_eq!(seats, [0, 2, 1, 3]);
+        let seats = cores.seats(4).into_iter();
+        let seats: Vec<_> = seats.map(|seat| (seat.cpus[0], seat.node)).collect();
+        assert_eq!(seats, [(0, 0), (2, 0), (1, 1), (3, 1)]);
+        assert!(cores.seats(2).iter().all(|seat| seat.node == 0));
+        // More threads than cores belong nowhere.
+        assert!(cores.seats(5).iter().all(|seat| seat.node == 0 && seat.cpus.is_empty()));
         // Two threads fill one node before they begin the next.
         assert!(cores.cores[..2].iter().all(|core| core.node == 0));
     }

@@ -40,13 +40,62 @@ pub struct Combined {
     pub disagreements: Vec<(Difference, bool)>,
 }
 
+/// How far two runs agree about the records that both have.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct Agreement {
+    /// Records with the same pick.
+    pub same: usize,
+    /// Records with different picks, each within the other's interval.
+    pub ties: usize,
+    /// The others.
+    pub apart: Vec<(Shape, Phase, usize)>,
+}
+
+impl Agreement {
+    /// The share of the records that pick the same or tie; `None` where the two have no record in common.
+    pub fn share(&self) -> Option<f64> {
+        let agreed = self.same + self.ties;
+        let all = agreed + self.apart.len();
+        (all > 0).then(|| agreed as f64 / all as f64)
+    }
+}
+
 impl Record {
+    /// What the record states of its pick's time over that of the default: the interval of its paired check,
+    /// or, where the default stayed or there was no check, the noise on both sides of the medians' ratio.
+    pub fn stated_interval(&self) -> [f64; 2] {
+        let ratio = self.median_ns as f64 / self.default_ns as f64;
+        let evidence = self.evidence.as_ref();
+        let known = evidence.and_then(|evidence| evidence.interval);
+        let noise = evidence.and_then(|evidence| evidence.noise).unwrap_or(0.0);
+        let width = self.confidence.unwrap_or(noise);
+        known.unwrap_or([ratio - width, ratio + width])
+    }
+
     fn picks_the_same(&self, other: &Self) -> bool {
         (self.format, &self.kernel, self.tile) == (other.format, &other.kernel, other.tile)
     }
 }
 
 impl Preset {
+    /// How far two independent runs agree. Picks that differ tie when what the two records state of them
+    /// overlaps and both are compared with the same default.
+    pub fn agreement(&self, other: &Self) -> Agreement {
+        let mut agreement = Agreement::default();
+        for a in self.records() {
+            let Some(b) = other.record(a.shape, a.phase, a.threads) else { continue };
+            let ([low, high], [least, most]) = (a.stated_interval(), b.stated_interval());
+            if a.picks_the_same(b) {
+                agreement.same += 1;
+            } else if a.default_kernel == b.default_kernel && low <= most && least <= high {
+                agreement.ties += 1;
+            } else {
+                agreement.apart.push(a.key());
+            }
+        }
+        agreement
+    }
+
     /// What differs from this preset to another, in the order of the records; what is the same in both,
     /// times included, is left out.
     pub fn differences(&self, other: &Self) -> Vec<Difference> {

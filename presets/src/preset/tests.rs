@@ -46,6 +46,7 @@ fn record(at: &str, threads: usize, kernel: &str) -> Record {
         default_ns: 1210,
         scalar_ns: Some(9000),
         confidence: Some(0.0123),
+        from: None,
         evidence: None,
     }
 }
@@ -416,4 +417,54 @@ fn two_that_save_at_once_lose_nothing() {
     });
     assert_eq!(Preset::load(&path).unwrap().records().len(), 20);
     assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 1, "no side file stays");
+}
+
+#[test]
+fn where_prompts_begin_is_kept_and_files_without_it_are_read() {
+    let with = |from| Record { from, ..prefill("2560x2560") };
+    let known = preset(vec![with(Some(12))]);
+    let text = known.to_text();
+    assert!(text.contains("from = 12\n"), "{text}");
+    assert_eq!(Preset::parse(&text, "memory").unwrap(), known);
+    let plan = known.to_plan(Likeness::SameCpu, |_| Some(1)).plan;
+    assert_eq!(plan.picks[0].from, Some(12));
+    let older = Preset::parse(&text.replace("from = 12\n", ""), "memory").unwrap();
+    assert_eq!(older, preset(vec![with(None)]));
+    for silly in ["from = 1", "from = 0", "from = 4097"] {
+        let (line, rule) = refusal(&text.replace("from = 12", silly));
+        assert!(rule.contains("2..=4096"), "{rule}");
+        assert_eq!(line, line_of(&text, "[[record]]"));
+    }
+    let decode = Record { from: Some(12), ..record("2560x2560", 1, FAST) };
+    assert!(refusal(&preset(vec![decode]).to_text()).1.contains("not for decode"));
+}
+
+#[test]
+fn runs_agree_where_they_pick_the_same_or_tie() {
+    let other = "gemv_i2s_madd_r1u1_avx2";
+    let with = |shape: &str, kernel: &str, interval: Option<[f64; 2]>| Record {
+        evidence: Some(Evidence { interval, noise: Some(0.03), ..Evidence::default() }),
+        ..record(shape, 1, kernel)
+    };
+    let a = preset(vec![
+        with("64x128", FAST, Some([0.8, 0.9])),
+        with("96x128", FAST, Some([0.8, 0.9])),
+        with("128x128", FAST, Some([0.8, 0.9])),
+        Record { confidence: None, median_ns: 1210, ..with("160x128", other, None) },
+        with("192x128", FAST, None),
+    ]);
+    let b = preset(vec![
+        with("64x128", FAST, Some([0.1, 0.2])),
+        with("96x128", other, Some([0.88, 0.95])),
+        with("128x128", other, Some([0.91, 0.95])),
+        with("160x128", FAST, Some([0.96, 0.98])),
+    ]);
+    let agreement = a.agreement(&b);
+    assert_eq!((agreement.same, agreement.ties), (1, 2));
+    assert_eq!(agreement.apart, [(shape("128x128"), Phase::Decode, 1)]);
+    assert_eq!(agreement.share(), Some(0.75));
+    assert_eq!(a.agreement(&preset(vec![])).share(), None);
+    // Compared with different defaults the intervals say nothing of each other.
+    let moved = Record { default_kernel: other.into(), ..b.records()[1].clone() };
+    assert_eq!(a.agreement(&preset(vec![moved])).ties, 0);
 }

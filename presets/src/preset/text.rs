@@ -132,6 +132,9 @@ pub(super) fn write(preset: &Preset) -> String {
         let (rows, prefetch) = (tile.rows_per_task, tile.prefetch);
         field(out, "tile", format!("{{ rows_per_task = {rows}, prefetch = {prefetch} }}"));
         field(out, "effort", quoted(r.effort.name()));
+        if let Some(from) = r.from {
+            field(out, "from", from);
+        }
         field(out, "weights", quoted(r.weights.name()));
         field(out, "median_ns", r.median_ns);
         field(out, "samples", list(r.samples.iter()));

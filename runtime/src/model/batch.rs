@@ -19,8 +19,8 @@ pub struct BatchChoice {
 }
 
 impl BatchChoice {
-    /// The most tokens of a small batch. Beyond, unpacking a panel for a gemm kernel is the lesser cost.
-    pub(crate) const MOST_TOKENS: usize = MOST_BATCH_TOKENS;
+    /// The most tokens of a small batch, in two calls of the kernel: more are a prompt, whatever was measured.
+    pub(crate) const MOST_TOKENS: usize = 2 * MOST_BATCH_TOKENS;
 
     /// Takes the plan's pick for `shape` if it can be used on `cpu` and reads the weights as `decode` does,
     /// else the default kernel for these. Never fails: a foreign plan costs speed, not correctness.
@@ -76,13 +76,17 @@ impl BatchChoice {
     pub(crate) fn sums<'a>(
         &self,
         weights: PackedView<'_>,
-        tokens: impl ExactSizeIterator<Item = &'a Activations>,
+        tokens: impl ExactSizeIterator<Item = &'a Activations> + Clone,
         rows: Range<usize>,
         sums: &mut [i32],
     ) -> bool {
         let Some(kernel) = self.kernel else { return false };
-        if let Err(error) = kernel.run(weights, tokens, rows, self.tile, sums) {
-            unreachable!("the kernel was chosen for these weights: {error}");
+        let calls = sums.chunks_mut((MOST_BATCH_TOKENS * rows.len()).max(1));
+        for (call, sums) in calls.enumerate() {
+            let tokens = tokens.clone().skip(call * MOST_BATCH_TOKENS).take(MOST_BATCH_TOKENS);
+            if let Err(error) = kernel.run(weights, tokens, rows.clone(), self.tile, sums) {
+                unreachable!("the kernel was chosen for these weights: {error}");
+            }
         }
         true
     }

@@ -40,8 +40,6 @@ pub(crate) struct Forward<'a, 't> {
     pub(crate) weights: &'a Weights,
     /// In the order of [`Config::stacks`].
     pub(crate) stacks: &'a [PrefillChoice],
-    /// Tokens from which on a batch is run as a prompt.
-    pub(crate) least_prompt: usize,
     pub(crate) ropes: &'a Ropes,
     pub(crate) isa: Supported,
     pub(crate) rows: &'a [Row],
@@ -222,7 +220,7 @@ impl Forward<'_, '_> {
             let stack = self.stack_of(entry, Order::SideBySide);
             let inputs = self.quantised(worker, &scratch.h, entry, &stack);
             self.record(worker, layer, entry, inputs);
-            if self.is_prompt() {
+            if self.is_prompt(&stack) {
                 self.stack(worker, &stack, |Outputs { layer, rows, token, values }| {
                     // SAFETY: own rows of a token.
                     let gate =
@@ -295,9 +293,9 @@ impl Forward<'_, '_> {
         Stack { linears: &entry.linears, order, choice: &self.stacks[entry.stack] }
     }
 
-    /// Whether the batch is large enough for the gemm kernels.
-    fn is_prompt(&self) -> bool {
-        self.rows.len() >= self.least_prompt
+    /// Whether the batch is large enough for a stack's gemm kernel.
+    fn is_prompt(&self, stack: &Stack<'_>) -> bool {
+        self.rows.len() >= stack.choice.from
     }
 
     /// Runs this worker's rows of a stack for all tokens.
@@ -392,7 +390,7 @@ impl Forward<'_, '_> {
             if let Some(inputs) = stack.group_inputs() {
                 input.split(inputs);
             }
-            if self.is_prompt() {
+            if self.is_prompt(stack) {
                 // SAFETY: an own token.
                 let amax = unsafe { scratch.amax.get_mut(at(t, 1)) };
                 amax[0] = input.amax;
@@ -407,7 +405,7 @@ impl Forward<'_, '_> {
         worker.barrier();
         // SAFETY: complete; written again only after the caller's next barrier.
         let inputs = unsafe { scratch.inputs.get(0..n) };
-        if self.is_prompt() {
+        if self.is_prompt(stack) {
             let tiles: Vec<_> = stack.choice.tiles(n).collect();
             for index in worker.share(tiles.len() * stack.groups(), 1) {
                 let (group, (tokens, kernel)) = (index / tiles.len(), &tiles[index % tiles.len()]);
@@ -432,7 +430,7 @@ impl Forward<'_, '_> {
         inputs: &[Input],
         outs: &[&Parts<f32>],
     ) {
-        if self.is_prompt() {
+        if self.is_prompt(stack) {
             return self.stack(worker, stack, |Outputs { layer, rows, token, values }| {
                 let m = stack.linears[layer].m();
                 // SAFETY: own rows of a token.
@@ -489,7 +487,7 @@ impl Forward<'_, '_> {
     /// out[t] += linear(inputs[t]) for this worker's rows, the linear layer being the stack's only one
     fn add_linear(&self, worker: &Worker, stack: &Stack<'_>, inputs: &[Input], out: &Parts<f32>) {
         let linear = &stack.linears[0];
-        if self.is_prompt() {
+        if self.is_prompt(stack) {
             return self.stack(worker, stack, |Outputs { rows, token, values, .. }| {
                 // SAFETY: own rows of a token.
                 let out = unsafe { out.get_mut(within(token, linear.m(), &rows)) };

@@ -7,6 +7,7 @@ use super::linear::Choice;
 use crate::ternary::Scales;
 use rayon::prelude::*;
 use std::ops::Range;
+use trilut_kernels::pool::Pool;
 use trilut_kernels::{PackError, Packed, PackedView, Shape, reference};
 
 /// The groups of a matrix.
@@ -46,6 +47,11 @@ impl Groups {
             (0..k / inputs).flat_map(|group| (0..m).map(move |row| row * k + group * inputs));
         let scales = each.map(|index| scales.at(index, k)).collect();
         Ok(Self { inputs, parts, scales, choice })
+    }
+
+    /// As [`Packed::settle`].
+    pub(super) fn settle(&mut self, pool: &Pool, rows_per_task: usize) {
+        self.parts.iter_mut().for_each(|part| part.settle(pool, rows_per_task));
     }
 
     /// Inputs of a group.

@@ -5,6 +5,7 @@ use super::groups::Groups;
 use super::scratch::Input;
 use crate::ternary::Scales;
 use std::ops::Range;
+use trilut_kernels::pool::Pool;
 use trilut_kernels::{
     Activations, Cpu, Format, Isa, Packed, PackedView, Phase, Runnable, Shape, Tile, reference,
 };
@@ -145,6 +146,14 @@ impl Linear {
         match &self.weights {
             Weights::Whole(weights, _) => weights.shape(),
             Weights::Groups(groups) => groups.shape(),
+        }
+    }
+
+    /// Moves the weights near to the threads that read them.
+    pub(crate) fn settle(&mut self, pool: &Pool) {
+        match &mut self.weights {
+            Weights::Whole(weights, _) => weights.settle(pool, self.tile.rows_per_task),
+            Weights::Groups(groups) => groups.settle(pool, self.tile.rows_per_task),
         }
     }
 

@@ -8,6 +8,7 @@ use rayon::prelude::*;
 use std::ops::Range;
 use trilut_kernels::float::blocks::BlockFormat;
 use trilut_kernels::float::{elementwise, matvec, several};
+use trilut_kernels::pool::Pool;
 use trilut_kernels::{AlignedBytes, Supported};
 
 /// Bytes that one task copies, letting the file's pages behind them go, or checks.
@@ -68,6 +69,15 @@ impl std::fmt::Debug for Matrix {
 }
 
 impl Matrix {
+    /// Moves bytes of its own near to the threads that read them, each an even share of the rows.
+    pub(crate) fn settle(&mut self, pool: &Pool) {
+        let row = self.elements.bytes(self.k);
+        if let Store::Owned(bytes) = &mut self.store {
+            let rows = bytes.len() / row.max(1);
+            bytes.settle(pool, rows, 0);
+        }
+    }
+
     /// The tensor `name` of `m` rows of `k` weights: in place where that is asked for and its address
     /// allows, else copied.
     ///

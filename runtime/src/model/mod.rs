@@ -91,7 +91,6 @@ struct Inner {
     tokenizer: Tokenizer,
     choices: [Choice; 7],
     stacks: Vec<PrefillChoice>,
-    least_prompt: usize,
     cpu: Cpu,
     context: usize,
     load: Load,
@@ -178,10 +177,11 @@ impl Model {
         let mut choices = config
             .linears()
             .map(|(_, shape)| Choice::make(shape, options.format, threads, options.plan, &cpu));
+        let from = stack::least_prompt(&choices);
         let stacks = config
             .stacks()
             .into_iter()
-            .map(|(_, shape)| PrefillChoice::make(shape, threads, options.plan, &cpu))
+            .map(|(_, shape)| PrefillChoice::make(shape, threads, options.plan, &cpu, from))
             .collect();
         // Side by side: neither uses all cores all the time.
         let (weights, tokenizer) = rayon::join(
@@ -194,7 +194,7 @@ impl Model {
             let (tokenizer, model) = (tokenizer.vocab_size(), config.vocab);
             return Err(Error::Vocabulary { tokenizer, model });
         }
-        let weights = weights?;
+        let mut weights = weights?;
         // What runs groups of inputs is another kernel; each block has the same layers.
         for (choice, linear) in choices.iter_mut().zip(weights.blocks[0].linears()) {
             if let Some(groups) = linear.groups() {
@@ -202,23 +202,12 @@ impl Model {
             }
         }
         let (load, pool) = (options.load, Pool::new(threads));
+        weights.settle(&pool);
         match load {
             Load::Map => gguf.release_metadata(),
             Load::Copy => gguf.release(0..gguf.file_len()),
         }
-        let least_prompt = stack::least_prompt(&choices);
-        let inner = Inner {
-            config,
-            weights,
-            tokenizer,
-            choices,
-            stacks,
-            least_prompt,
-            cpu,
-            context,
-            load,
-            pool,
-        };
+        let inner = Inner { config, weights, tokenizer, choices, stacks, cpu, context, load, pool };
         Ok(Self { inner: Arc::new(inner) })
     }
 
@@ -328,7 +317,7 @@ impl Model {
         trace: Option<&mut Trace>,
         head: bool,
     ) -> Result<(), Error> {
-        let Inner { config, weights, stacks, least_prompt, cpu, pool, .. } = &*self.inner;
+        let Inner { config, weights, stacks, cpu, pool, .. } = &*self.inner;
         let lengths = self.check(state, rows)?;
         let State { cache, scratch, ropes, .. } = state;
         ropes.grow(lengths.iter().copied().max().unwrap_or(0));
@@ -340,7 +329,6 @@ impl Model {
             config,
             weights,
             stacks,
-            least_prompt: *least_prompt,
             ropes,
             isa: cpu.best(),
             rows,

@@ -9,18 +9,19 @@ use super::linear::{Choice, Linear};
 use std::ops::Range;
 use trilut_kernels::float::dequantise::{dequantise, dequantise_totals};
 use trilut_kernels::{
-    Cpu, GemmRunnable, GemmScratch, Isa, Panel, Phase, Segment, Shape, Supported, TokenTile,
+    Cpu, GemmRunnable, GemmScratch, Isa, MOST_BATCH_TOKENS, Panel, Phase, Segment, Shape,
+    Supported, Tiling, TokenTile,
 };
 use trilut_presets::{Plan, Tile};
 
 /// Fewer tokens than this are multiplied one by one where layers have no small-batch kernel.
 const LEAST_TOKENS: usize = 8;
 
-/// Tokens from which on a batch is run as a prompt: more than a small batch has where all layers have a
-/// kernel for it.
+/// Tokens from which on a batch is run as a prompt where nothing was measured: more than a call of a
+/// small-batch kernel takes, where all layers have one.
 pub(crate) fn least_prompt(choices: &[Choice]) -> usize {
     match choices.iter().all(|choice| choice.batch.kernel.is_some()) {
-        true => BatchChoice::MOST_TOKENS + 1,
+        true => MOST_BATCH_TOKENS + 1,
         false => LEAST_TOKENS,
     }
 }
@@ -37,29 +38,29 @@ pub struct PrefillChoice {
     pub kernel: GemmRunnable,
     /// Rows of a panel, at most.
     pub rows: usize,
+    /// Tokens from which on a batch is run by it; fewer are a small batch. It changes no result.
+    pub from: usize,
     /// In words for a person; for a pick that could not be used, what was wrong with it.
     pub reason: String,
-    /// The kernels that read the same panels with fewer tokens, for the end of a prompt; fewest first,
-    /// the chosen kernel last.
-    narrower: Vec<GemmRunnable>,
+    /// With the kernels for the end of a prompt.
+    tiling: Tiling,
 }
 
 impl PrefillChoice {
     /// Takes the plan's pick for a stack if it can be used on `cpu`, else the default kernel. Never
-    /// fails: a foreign plan costs speed, not correctness.
-    pub(crate) fn make(shape: Shape, threads: usize, plan: Option<&Plan>, cpu: &Cpu) -> Self {
-        let (kernel, rows, reason) = Self::pick(shape, threads, plan, cpu);
-        // Portable vectors are so slow that a tile with empty places costs less.
-        let is_portable = |k: &GemmRunnable| k.kernel().name.isa == Isa::Scalar;
-        let fits = |k: &GemmRunnable| {
-            k.form() == kernel.form()
-                && k.tokens() < kernel.tokens()
-                && (!is_portable(k) || is_portable(&kernel))
-        };
-        let mut narrower: Vec<_> = cpu.gemm_candidates().filter(fits).collect();
-        narrower.sort_by_key(|k| (k.tokens(), std::cmp::Reverse(k.kernel().name.isa)));
-        narrower.push(kernel);
-        Self { shape, kernel, rows, reason, narrower }
+    /// fails: a foreign plan costs speed, not correctness. `from` is the number of tokens from which on a
+    /// batch is a prompt where the plan does not say.
+    pub(crate) fn make(
+        shape: Shape,
+        threads: usize,
+        plan: Option<&Plan>,
+        cpu: &Cpu,
+        from: usize,
+    ) -> Self {
+        let (kernel, rows, known, reason) = Self::pick(shape, threads, plan, cpu);
+        // A single token is no prompt, and a small batch has its limits.
+        let from = known.unwrap_or(from).clamp(2, BatchChoice::MOST_TOKENS + 1);
+        Self { shape, kernel, rows, from, reason, tiling: Tiling::new(kernel, cpu) }
     }
 
     fn pick(
@@ -67,14 +68,14 @@ impl PrefillChoice {
         threads: usize,
         plan: Option<&Plan>,
         cpu: &Cpu,
-    ) -> (GemmRunnable, usize, String) {
+    ) -> (GemmRunnable, usize, Option<usize>, String) {
         let fallback = |why: &str| {
             let kernel = cpu.default_gemm();
             let reason = match cpu.gemm_origin(kernel.kernel()) {
                 Some(registry) => format!("of {}, {why}", registry.name()),
                 None => format!("default, {why}"),
             };
-            (kernel, kernel.panel_rows(Tile::default_for(Phase::Prefill)), reason)
+            (kernel, kernel.panel_rows(Tile::default_for(Phase::Prefill)), None, reason)
         };
         let Some(plan) = plan else { return fallback("no plan was given") };
         let Some(pick) = plan.find(shape, Phase::Prefill, threads) else {
@@ -93,17 +94,12 @@ impl PrefillChoice {
         if !pick.tile.is_legal() {
             return refused(&format!("has an illegal tile ({})", pick.tile));
         }
-        (kernel, kernel.panel_rows(pick.tile), pick.reason.clone())
+        (kernel, kernel.panel_rows(pick.tile), pick.from, pick.reason.clone())
     }
 
     /// The tiles that `n` tokens are cut into, each with the kernel that multiplies it.
     pub(crate) fn tiles(&self, n: usize) -> impl Iterator<Item = (Range<usize>, GemmRunnable)> {
-        let starts = (0..n).step_by(self.kernel.tokens());
-        starts.map(move |start| {
-            let count = (n - start).min(self.kernel.tokens());
-            let narrowest = self.narrower.iter().find(|kernel| kernel.tokens() >= count);
-            (start..start + count, *narrowest.expect("the chosen kernel takes a whole tile"))
-        })
+        self.tiling.tiles(n)
     }
 }
 
@@ -295,31 +291,6 @@ fn hand_over(
         turn(within, floats);
         for (token, values) in tokens.clone().zip(floats.chunks_exact(rows.len())) {
             store(Outputs { layer, rows: rows.clone(), token, values });
-        }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn every_length_is_cut_into_tiles_of_the_same_kind() {
-        let cpu = Cpu::detect();
-        let shape = Shape { m: 960, k: 256 };
-        let choice = PrefillChoice::make(shape, 1, None, &cpu);
-        let chosen = choice.kernel.kernel().name.isa;
-        for n in 1..=200 {
-            let mut next = 0;
-            for (tokens, kernel) in choice.tiles(n) {
-                assert_eq!(tokens.start, next);
-                next = tokens.end;
-                assert!(!tokens.is_empty() && tokens.len() <= kernel.tokens());
-                assert_eq!(kernel.form(), choice.kernel.form());
-                let isa = kernel.kernel().name.isa;
-                assert!(isa != Isa::Scalar || chosen == Isa::Scalar, "{n} tokens");
-            }
-            assert_eq!(next, n);
         }
     }
 }

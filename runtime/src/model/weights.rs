@@ -12,6 +12,7 @@ use crate::ternary::{Codec, I2sLayout, Scales};
 use rayon::prelude::*;
 use std::collections::HashSet;
 use std::sync::{Mutex, OnceLock};
+use trilut_kernels::pool::Pool;
 use trilut_kernels::{Cpu, Layout, Packed, Shape, check_i2s_file};
 
 /// Where a model's weights are kept. It changes no result.
@@ -143,6 +144,19 @@ impl Weights {
                 architecture: gguf.architecture()?.to_owned(),
             }),
         }
+    }
+
+    /// Moves what is in memory of the process near to the threads that read it, on machines where that
+    /// matters.
+    pub(crate) fn settle(&mut self, pool: &Pool) {
+        if !pool.spans_nodes() {
+            return;
+        }
+        for Block { qkv, attn_output, gate_up, down, .. } in &mut self.blocks {
+            let entries = qkv.iter_mut().chain(gate_up).chain([attn_output, down]);
+            entries.flat_map(|entry| &mut entry.linears).for_each(|linear| linear.settle(pool));
+        }
+        self.output.as_mut().unwrap_or(&mut self.embedding).settle(pool);
     }
 
     /// The matrix that turns the last hidden state into logits.

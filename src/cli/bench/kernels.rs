@@ -1,16 +1,18 @@
-//! `trilut bench kernels`: every candidate for a layer, the fastest first, and how far off the pick is.
+//! `trilut bench kernels`: every candidate for a layer, the fastest first, and how far off the pick is; of
+//! several layers also the median and the worst of that.
+
+mod outcome;
 
 use super::super::failure::Failure;
-use super::super::output::{count, out, outln};
 use super::super::planning::Here;
 use super::super::progress::Bar;
-use super::super::table::Table;
 use super::super::{environment, interrupt};
-use std::time::Duration;
+use outcome::{Compared, Style, Summary};
+use std::time::{Duration, Instant};
 use trilut_presets::preset::Effort;
 use trilut_presets::{Format, Phase, Shape, Tile};
-use trilut_tuning::contest::{Contest, contest};
-use trilut_tuning::{Candidate, Hardware, Lab, Request, ShapeUse, median};
+use trilut_tuning::contest::contest;
+use trilut_tuning::{Candidate, Hardware, Lab, Request, ShapeUse};
 
 /// Time every candidate for layers of a size, the fastest first, and mark the pick.
 #[derive(Debug, clap::Args)]
@@ -18,10 +20,11 @@ pub(crate) struct Args {
     /// Layer size, outputs x inputs; repeatable.
     #[arg(long, value_name = "MxK", required = true, allow_hyphen_values = true)]
     shape: Vec<Shape>,
-    /// The part of inference: decode, prefill; both without it.
+    /// The part of inference: decode, batch, prefill; repeatable, decode and prefill without it.
     #[arg(long)]
-    phase: Option<Phase>,
-    /// Weight format: i2_s, tl1, tl2, base3; all without it. Repeatable.
+    phase: Vec<Phase>,
+    /// Weight format: i2_s, tl1, tl2, base3; all without it. Repeatable. Small batches take that of the
+    /// pick, or the first.
     #[arg(long)]
     format: Vec<Format>,
     /// Number of threads; every fast core without it.
@@ -33,10 +36,17 @@ pub(crate) struct Args {
     /// Tune the layers now, with this effort, and take that pick; nothing is remembered.
     #[arg(long)]
     effort: Option<Effort>,
+    /// How long each layer is tuned with --effort at most; a layer's part of what `trilut tune` takes for a
+    /// model without it.
+    #[arg(long, value_name = "TIME", requires = "effort", value_parser = humantime::parse_duration)]
+    time_limit: Option<Duration>,
     /// Samples of each candidate that does not fall behind.
     #[arg(long, value_name = "N", default_value_t = 9, value_parser = clap::value_parser!(u32).range(3..1000))]
     samples: u32,
-    /// Rows that are printed; 0 for all.
+    /// What to print: a table of the candidates of each layer, one line a layer, or JSON lines.
+    #[arg(short, long, value_enum, default_value = "table")]
+    output: Style,
+    /// Rows of each table that are printed; 0 for all.
     #[arg(long, value_name = "N", default_value_t = 20)]
     top: usize,
     /// Exit with code 3 when a pick is slower than the fastest candidate by more than the tolerance.
@@ -45,6 +55,9 @@ pub(crate) struct Args {
     /// The tolerance in percent.
     #[arg(long, value_name = "PERCENT", default_value_t = 5.0, value_parser = percent)]
     tolerance: f64,
+    /// The tolerance of the median of all picks in percent, where that is asserted as well.
+    #[arg(long, value_name = "PERCENT", requires = "assert", value_parser = percent)]
+    median_tolerance: Option<f64>,
 }
 
 fn percent(text: &str) -> Result<f64, String> {
@@ -56,6 +69,8 @@ fn percent(text: &str) -> Result<f64, String> {
 struct Pick {
     kernel: String,
     tile: Tile,
+    /// What a small batch reads.
+    format: Format,
     origin: String,
 }
 
@@ -63,57 +78,74 @@ pub(super) fn bench(args: &Args) -> Result<(), Failure> {
     let threads = environment::threads(args.threads)?;
     let here = Here::find(args.preset.clone())?;
     let formats = if args.format.is_empty() { Format::ALL.to_vec() } else { args.format.clone() };
-    let phases = match args.phase {
-        Some(Phase::SmallBatch) => {
-            return Err(Failure::usage("kernels of small batches cannot be compared yet")
-                .hint("--phase decode or --phase prefill"));
-        }
-        Some(phase) => vec![phase],
-        None => vec![Phase::Decode, Phase::Prefill],
+    let phases = match &args.phase[..] {
+        [] => &[Phase::Decode, Phase::Prefill][..],
+        given => given,
     };
-    let mut regrets: Vec<f64> = Vec::new();
-    for &shape in &args.shape {
-        for &phase in &phases {
-            let layer = ShapeUse { phase, shape, count_per_token: 1 };
-            let request = here.request(
-                vec![layer],
-                u64::MAX,
-                formats.clone(),
-                threads,
-                args.effort.unwrap_or(Effort::Exhaustive),
-                Duration::from_secs(60),
-            );
-            let pick = match args.effort {
-                Some(_) => tuned(&request)?,
-                None => known(&here, &request, layer),
-            };
-            let mut lab = Hardware::new(&Request { effort: Effort::Measure, ..request.clone() });
-            let mut bar = Bar::new();
-            let samples = args.samples as usize;
-            let contest =
-                contest(&mut lab, &request, layer, (&pick.kernel, pick.tile), samples, &mut bar)?;
-            drop(bar);
-            let Some(contest) = contest.filter(|_| !interrupt::asked()) else {
-                return Err(Failure::interrupted());
-            };
-            regrets.push(contest.regret.max(0.0));
-            report(args, &layer, &contest, &pick, threads)?;
+    let mut layers: Vec<ShapeUse> = Vec::new();
+    for (&shape, &phase) in args.shape.iter().flat_map(|s| phases.iter().map(move |p| (s, p))) {
+        let layer = ShapeUse { phase, shape, count_per_token: 1 };
+        if !layers.contains(&layer) {
+            layers.push(layer);
         }
     }
-    let worst = regrets.iter().copied().fold(0.0, f64::max);
-    outln!(
-        "regret of {} picks: median {:.1} %, worst {:.1} %",
-        regrets.len(),
-        100.0 * median(&regrets),
-        100.0 * worst,
-    );
-    let off = regrets.iter().filter(|regret| **regret * 100.0 > args.tolerance).count();
-    if args.assert && off > 0 {
+    let mut summary = Summary::new(args.output);
+    for &layer in &layers {
+        let began = Instant::now();
+        let effort = args.effort.unwrap_or(Effort::Measure);
+        let limit = args.time_limit.unwrap_or(share_of_a_layer(effort));
+        let request = here.request(vec![layer], u64::MAX, formats.clone(), threads, effort, limit);
+        let pick = match args.effort {
+            Some(_) => tuned(&request)?,
+            None => known(&here, &request, layer),
+        };
+        let decoded = vec![(layer.shape, pick.format)];
+        let request = Request { effort: Effort::Measure, decoded, ..request };
+        let mut lab = Hardware::new(&request);
+        let mut bar = Bar::new();
+        let samples = args.samples as usize;
+        let contest =
+            contest(&mut lab, &request, layer, (&pick.kernel, pick.tile), samples, &mut bar)?;
+        drop(bar);
+        let Some(contest) = contest.filter(|_| !interrupt::asked()) else {
+            return Err(Failure::interrupted());
+        };
+        let Pick { origin, kernel, tile, .. } = pick;
+        let took = began.elapsed();
+        let compared = Compared { layer, threads, kernel, tile, origin, contest, took };
+        summary.tell(compared, args.top)?;
+    }
+    let (median, worst) = summary.end()?;
+    if !args.assert {
+        return Ok(());
+    }
+    let hint = "trilut tune --force --effort patient";
+    let off = summary.regrets().filter(|regret| regret * 100.0 > args.tolerance).count();
+    if off > 0 {
         let tolerance = args.tolerance;
+        let why = format!("the worst is {:.1} % off", 100.0 * worst);
         return Err(Failure::check(format!("{off} picks are more than {tolerance} % off"))
-            .hint("trilut tune --force --effort patient"));
+            .because(why)
+            .hint(hint));
+    }
+    if let Some(tolerance) = args.median_tolerance.filter(|t| median * 100.0 > *t) {
+        let median = 100.0 * median;
+        return Err(Failure::check(format!(
+            "the median pick is {median:.1} % off, more than {tolerance} %"
+        ))
+        .hint(hint));
     }
     Ok(())
+}
+
+/// What a run for a model of four layer sizes in three phases has for each of them.
+fn share_of_a_layer(effort: Effort) -> Duration {
+    match effort {
+        Effort::Estimate => Request::ESTIMATE_LIMIT / 8,
+        Effort::Measure => Duration::from_secs(5),
+        Effort::Patient => Duration::from_secs(50),
+        Effort::Exhaustive => Duration::from_secs(300),
+    }
 }
 
 /// The pick of the ladder, or the default kernel.
@@ -123,15 +155,20 @@ fn known(here: &Here, request: &Request, layer: ShapeUse) -> Pick {
     match found
         .filter(|pick| layer.phase == Phase::Prefill || request.formats.contains(&pick.format))
     {
-        Some(pick) => {
-            Pick { kernel: pick.kernel.clone(), tile: pick.tile, origin: pick.reason.clone() }
-        }
+        Some(pick) => Pick {
+            kernel: pick.kernel.clone(),
+            tile: pick.tile,
+            format: pick.format,
+            origin: pick.reason.clone(),
+        },
         None => {
             let lab = Hardware::new(request);
-            let default = Candidate::untuned(lab.default_kernel(&layer, request.formats[0]));
+            let format = request.formats[0];
+            let default = Candidate::untuned(lab.default_kernel(&layer, format));
             Pick {
                 kernel: default.name().to_owned(),
                 tile: default.tile,
+                format,
                 origin: "the default: no preset knows this layer".to_owned(),
             }
         }
@@ -147,49 +184,14 @@ fn tuned(request: &Request) -> Result<Pick, Failure> {
         if interrupt::asked() {
             return Err(Failure::interrupted());
         }
-        return Err(Failure::new("the time was too short to tune the layer"));
+        return Err(Failure::new("the time was too short to tune the layer")
+            .hint("give it more: --time-limit 20s"));
     };
     let took = outcome.took.as_secs_f64();
     Ok(Pick {
         kernel: report.record.kernel.clone(),
         tile: report.record.tile,
+        format: report.record.format,
         origin: format!("tuned now with {} in {took:.1} s", request.effort),
     })
-}
-
-fn report(
-    args: &Args,
-    layer: &ShapeUse,
-    contest: &Contest,
-    pick: &Pick,
-    threads: usize,
-) -> Result<(), Failure> {
-    outln!("{layer}, {}; pick: {}", count(threads, "thread"), pick.origin);
-    let mut table = Table::new(&["kernel", "tile", "us", "x best", "samples", ""], 2);
-    let best = contest.rows.first().map_or(1.0, |row| row.median_ns);
-    let top = if args.top == 0 { usize::MAX } else { args.top };
-    for (at, row) in contest.rows.iter().enumerate() {
-        if at < top || row.is_pick {
-            table.row([
-                row.kernel.to_owned(),
-                row.tile.in_words(layer.phase),
-                format!("{:.2}", row.median_ns / 1e3),
-                format!("{:.3}", row.median_ns / best),
-                row.samples.to_string(),
-                if row.is_pick { "<--".to_owned() } else { String::new() },
-            ]);
-        }
-    }
-    out!("{}", table.plain());
-    let hidden = contest.rows.len().saturating_sub(top);
-    if hidden > 0 {
-        outln!("{hidden} more rows: --top 0 shows all");
-    }
-    outln!(
-        "regret {:.1} % (95 %: {:.1} to {:.1}), from pairs with the fastest other candidate\n",
-        100.0 * contest.regret,
-        100.0 * contest.interval[0],
-        100.0 * contest.interval[1],
-    );
-    Ok(())
 }

@@ -2,15 +2,69 @@
 
 use super::super::failure::Failure;
 use super::super::interrupt;
+use super::super::model;
 use super::super::output::out;
 use super::super::planning::Here;
 use super::super::progress::Bar;
 use super::super::table::Table;
-use std::time::Duration;
-use trilut_presets::Preset;
+use super::super::tune::gate::Gate;
+use std::time::{Duration, Instant};
 use trilut_presets::machine::Likeness;
 use trilut_presets::preset::{Effort, Weights};
+use trilut_presets::{Phase, Preset};
+use trilut_runtime::Config;
+use trilut_runtime::gguf::Gguf;
+use trilut_tuning::end_to_end::{self, Mix};
 use trilut_tuning::verify::Finding;
+
+/// How long one comparison of the model may take.
+const COMPARISON: Duration = Duration::from_secs(60);
+
+/// Of two that are equally fast one is now and then slower than the interval allows for, but not by more.
+const EVEN: f64 = 0.01;
+
+/// Whether a model is slower with the preset than by default, in any of so many comparisons.
+pub(super) fn model(
+    here: &Here,
+    preset: &Preset,
+    gguf: &Gguf,
+    threads: usize,
+    rounds: u32,
+) -> Result<(), Failure> {
+    let shapes = model::shapes(&Config::from_gguf(gguf)?, Phase::ALL);
+    let mut table =
+        Table::new(&["round", "phase", "threads", "speed, x default", "95 %", "pairs"], 3);
+    let mut slower = 0;
+    for round in 1..=rounds {
+        let deadline = Instant::now() + COMPARISON;
+        let mix = Mix { prompt: 1.0, generated: 1.0 };
+        let gate = Gate { here, gguf, layers: &shapes, threads, deadline, mix };
+        for (phase, verdict) in gate.compare(preset)? {
+            // Where there are no picks the two are the same.
+            if end_to_end::picks(preset, &shapes, phase, threads).next().is_none() {
+                continue;
+            }
+            let [low, high] = verdict.interval.map(|end| 1.0 / end);
+            slower += usize::from(verdict.interval[0] > 1.0 && verdict.ratio > 1.0 + EVEN);
+            table.row([
+                round.to_string(),
+                phase.to_string(),
+                threads.to_string(),
+                format!("{:.3}", 1.0 / verdict.ratio),
+                format!("{high:.3} - {low:.3}"),
+                verdict.pairs.to_string(),
+            ]);
+        }
+    }
+    out!("{}", table.plain());
+    if slower > 0 {
+        return Err(Failure::check(format!(
+            "in {slower} comparisons the model is slower with the preset, beyond the noise"
+        ))
+        .hint("trilut tune -m MODEL -o FILE drops what does not pay"));
+    }
+    Ok(())
+}
 
 pub(super) fn verify(here: &Here, preset: &Preset, sample: usize) -> Result<(), Failure> {
     let isa = here.cpu.best().isa();

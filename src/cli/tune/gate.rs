@@ -1,10 +1,10 @@
 //! The last check of a tuning run: the model itself, tuned and by default, in turn.
 
-use super::super::failure::Failure;
-use super::super::interrupt;
-use super::super::output::count;
-use super::super::planning::Here;
-use super::super::progress;
+use crate::cli::failure::Failure;
+use crate::cli::interrupt;
+use crate::cli::output::count;
+use crate::cli::planning::Here;
+use crate::cli::progress;
 use std::path::Path;
 use std::time::{Duration, Instant};
 use trilut_presets::{Format, Phase, Plan, Preset};
@@ -20,21 +20,21 @@ const PROMPT: usize = 64;
 const TOKENS: usize = 8;
 
 /// Whose presets are put to the test, and with how many threads.
-pub(super) struct Gate<'a> {
-    pub(super) here: &'a Here,
-    pub(super) gguf: &'a Gguf,
+pub(crate) struct Gate<'a> {
+    pub(crate) here: &'a Here,
+    pub(crate) gguf: &'a Gguf,
     /// The layers of the model; records of others are left alone.
-    pub(super) layers: &'a [ShapeUse],
-    pub(super) threads: usize,
-    pub(super) deadline: Instant,
+    pub(crate) layers: &'a [ShapeUse],
+    pub(crate) threads: usize,
+    pub(crate) deadline: Instant,
     /// Of what the two phases are worth.
-    pub(super) mix: Mix,
+    pub(crate) mix: Mix,
 }
 
 impl Gate<'_> {
     /// The preset with the default in each phase in which the model is not faster beyond the noise; what
     /// became of each phase is told on stderr.
-    pub(super) fn check(&self, preset: &Preset, path: &Path) -> Result<Preset, Failure> {
+    pub(crate) fn check(&self, preset: &Preset, path: &Path) -> Result<Preset, Failure> {
         let is_picked =
             |phase| end_to_end::picks(preset, self.layers, phase, self.threads).next().is_some();
         let mut checked = preset.clone();
@@ -75,7 +75,7 @@ impl Gate<'_> {
     }
 
     /// Both models, fully loaded, in each phase.
-    fn compare(&self, preset: &Preset) -> Result<[(Phase, Verdict); 2], Failure> {
+    pub(crate) fn compare(&self, preset: &Preset) -> Result<[(Phase, Verdict); 2], Failure> {
         let models = [self.load(&self.here.plan_of(preset))?, self.load(&Plan::default())?];
         let [mut tuned, mut default] = [models[0].session()?, models[1].session()?];
         let mut judge = |phase: Phase, parts: u32| -> Result<(Phase, Verdict), Failure> {

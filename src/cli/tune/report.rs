@@ -12,6 +12,7 @@ use std::fmt::Write;
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 use trilut_presets::Phase;
+use trilut_presets::preset::Record;
 use trilut_tuning::bandwidth::Bandwidth;
 use trilut_tuning::{Event, Observer, Outcome, Request, ShapeReport, ShapeUse};
 
@@ -99,7 +100,7 @@ fn page(request: &Request, outcome: &Outcome, moments: &[Moment], bandwidth: Ban
     for note in &outcome.notes {
         put(format!("<p class=\"note\">{}</p>\n", escaped(note)));
     }
-    for phase in [Phase::Decode, Phase::Prefill] {
+    for &phase in Phase::ALL {
         let reports: Vec<&ShapeReport> =
             outcome.shapes.iter().filter(|report| report.layer.phase == phase).collect();
         if !reports.is_empty() {
@@ -134,7 +135,11 @@ fn page(request: &Request, outcome: &Outcome, moments: &[Moment], bandwidth: Ban
 }
 
 fn table(phase: Phase, reports: &[&ShapeReport]) -> String {
-    let title = if phase == Phase::Prefill { "Prompts" } else { "One token at a time" };
+    let title = match phase {
+        Phase::Decode => "One token at a time",
+        Phase::SmallBatch => "A few tokens at once",
+        Phase::Prefill => "Prompts",
+    };
     let mut html = format!(
         "<h2>{title}</h2>\n<div class=\"wide\"><table><thead><tr><th>shape</th><th>pick</th><th>tile</th>\
          <th>us</th><th>GMAC/s</th><th>x default</th><th>95 % of pick / default</th><th>wins</th>\
@@ -157,7 +162,7 @@ fn table(phase: Phase, reports: &[&ShapeReport]) -> String {
              <td>{interval}</td><td>{}</td><td>{}</td><td>{}</td></tr>",
             report.layer.shape,
             escaped(&record.kernel),
-            escaped(&record.tile.in_words(phase)),
+            escaped(&bounds(record)),
             ns / 1e3,
             products / ns,
             report.gain(),
@@ -168,6 +173,12 @@ fn table(phase: Phase, reports: &[&ShapeReport]) -> String {
         .expect("a string takes any text");
     }
     html + "</tbody></table></div>\n"
+}
+
+/// The bounds of a pick, and where prompts take over.
+fn bounds(record: &Record) -> String {
+    let tile = record.tile.in_words(record.phase);
+    record.from.map_or(tile.clone(), |from| format!("{tile}, from {from} tokens"))
 }
 
 #[cfg(test)]

@@ -11,7 +11,7 @@ use std::rc::Rc;
 use std::time::{Duration, SystemTime};
 use trilut_kernels::{
     Activation, Batch, BatchInfo, BatchKernel, BatchRunnable, Cost, Format, Gemm, GemmInfo,
-    GemmKernel, GemmRunnable, Gemv, Isa, Kernel, KernelInfo, Layout, PackedView, PanelForm,
+    GemmKernel, GemmRunnable, Gemv, Isa, Kernel, KernelInfo, Layout, PackedView, PanelForm, Phase,
     Runnable, Shape, Supported, reference,
 };
 use trilut_presets::preset::Weights;
@@ -295,6 +295,8 @@ pub(crate) struct Script {
     pub(crate) prefetch: Option<(usize, f64)>,
     /// A row split and the factor that it brings.
     pub(crate) rows: Option<(usize, f64)>,
+    /// The number of tokens at which kernels of small batches are as slow as those of prompts.
+    pub(crate) crossing: Option<usize>,
 }
 
 /// A runner that follows a script. Its clock moves by a millisecond per sample.
@@ -305,6 +307,7 @@ pub(crate) struct Synthetic {
     seen: BTreeSet<String>,
     clock: Rc<Cell<Duration>>,
     log: Rc<RefCell<Vec<String>>>,
+    tokens: Option<usize>,
 }
 
 impl Synthetic {
@@ -316,6 +319,7 @@ impl Synthetic {
             seen: BTreeSet::new(),
             clock: Rc::default(),
             log: Rc::default(),
+            tokens: None,
         }
     }
 }
@@ -329,10 +333,18 @@ impl Runner for Synthetic {
         self.clock.get()
     }
 
+    fn set_tokens(&mut self, tokens: usize) {
+        self.tokens = Some(tokens);
+    }
+
     fn sample(&mut self, candidate: &Candidate) -> Result<f64, String> {
         self.clock.set(self.clock.get() + Duration::from_millis(1));
         self.log.borrow_mut().push(candidate.name().to_owned());
         let (script, micro) = (self.script, micro(candidate));
+        if let Some((tokens, even)) = self.tokens.zip(script.crossing) {
+            let is_prompt = candidate.kernel.phase() == Phase::Prefill;
+            return Ok(if is_prompt { even as f64 } else { tokens as f64 });
+        }
         let mut ns = find(script.times, micro).ok_or("no time is scripted")?;
         if self.seen.insert(candidate.to_string()) {
             ns = find(script.first, micro).unwrap_or(ns);
@@ -368,7 +380,8 @@ impl Lab for FakeLab {
     }
 
     fn default_kernel(&self, layer: &ShapeUse, _: Format) -> AnyKernel {
-        *self.kernels.iter().find(|kernel| kernel.phase() == layer.phase).unwrap()
+        let own = self.kernels.iter().find(|kernel| kernel.phase() == layer.phase);
+        *own.or(self.kernels.first()).unwrap()
     }
 
     fn layout(&self, _: Format, _: Shape) -> Layout {
@@ -397,6 +410,19 @@ impl Lab for FakeLab {
         runner.log = Rc::clone(&self.log);
         let notes = vec!["synthetic weights".to_owned()];
         Ok(Stage { runner: Box::new(runner), weights: Weights::Cold, notes })
+    }
+
+    fn crossing(
+        &mut self,
+        shape: Shape,
+        layout: Layout,
+        _: usize,
+    ) -> Result<Option<Stage<'_>>, TuneError> {
+        if self.script.crossing.is_none() {
+            return Ok(None);
+        }
+        let layer = ShapeUse { phase: Phase::Prefill, shape, count_per_token: 1 };
+        self.open(&layer, &[layout]).map(Some)
     }
 }
 

@@ -6,6 +6,7 @@
 
 use super::fake::{self, Exactness};
 use super::{Lab, Runner, Stage};
+use crate::estimate;
 use crate::exactness::Random;
 use crate::noise::CpuTimes;
 use crate::request::{ShapeUse, TuneError};
@@ -50,6 +51,12 @@ pub(crate) struct Replay<'a> {
     pub(crate) taken: Rc<Cell<usize>>,
 }
 
+/// The instruction set of a kernel.
+fn isa_of(name: &str) -> Isa {
+    let gemv = name.parse::<KernelName>().map(|name| name.isa);
+    gemv.unwrap_or_else(|_| name.parse::<GemmName>().expect("tables name kernels").isa)
+}
+
 /// The name that stands for another, on the instruction set that every machine has.
 fn stand_in(name: &str) -> String {
     let width = |isa: Isa| Some(1000 + Isa::ALL.iter().position(|i| *i == isa).unwrap_or(0));
@@ -73,8 +80,10 @@ impl<'a> Replay<'a> {
             .map(|entry| {
                 let is_wrong = spoil == Spoil::Wrong && entry.kernel == fastest;
                 let exactness = if is_wrong { Exactness::Wrong } else { Exactness::Exact };
+                // As the estimate counts them for the instruction set that is stood in for.
+                let [own, other] = [isa_of(&entry.kernel), Isa::Scalar].map(estimate::per_cycle);
                 let cost = Cost {
-                    instructions_per_weight: entry.instructions,
+                    instructions_per_weight: entry.instructions * other / own,
                     bytes_per_weight: entry.bytes,
                 };
                 let mut distances: Vec<usize> =

@@ -7,7 +7,7 @@ use crate::{AnyKernel, Candidate};
 use std::collections::HashMap;
 use std::sync::Mutex;
 use trilut_kernels::pool::Worker;
-use trilut_kernels::{Activation, Activations, Layout, PackedView, Shape, Tile};
+use trilut_kernels::{Activation, Activations, Layout, MOST_BATCH_TOKENS, PackedView, Shape, Tile};
 
 /// Rows that stay in the cache while the tokens take turns, as in the runtime.
 const BLOCK_ROWS: usize = 4 * Tile::ROW_QUANTUM;
@@ -16,6 +16,8 @@ const BLOCK_ROWS: usize = 4 * Tile::ROW_QUANTUM;
 pub(super) struct Few {
     shape: Shape,
     tokens: Vec<Activations>,
+    /// How many of them are multiplied.
+    count: usize,
     /// What each form of a token costs beyond the plain one, in nanoseconds.
     preparing: HashMap<Activation, f64>,
     /// The sums of a block per worker.
@@ -39,7 +41,7 @@ impl Few {
         };
         let tokens = (0..count).map(token).collect();
         let scratch = (0..threads).map(|_| Mutex::new(vec![0; count * BLOCK_ROWS])).collect();
-        Self { shape, tokens, preparing, scratch }
+        Self { shape, tokens, count, preparing, scratch }
     }
 }
 
@@ -63,15 +65,21 @@ impl Work for Few {
         for task in worker.tasks(self.shape.m, tile.rows_per_task, Tile::ROW_QUANTUM) {
             for start in task.clone().step_by(BLOCK_ROWS) {
                 let rows = start..task.end.min(start + BLOCK_ROWS);
-                let out = &mut out[..self.tokens.len() * rows.len()];
+                let tokens = &self.tokens[..self.count];
+                let out = &mut out[..tokens.len() * rows.len()];
                 match candidate.kernel {
                     AnyKernel::Batch(kernel) => {
-                        let done = kernel.run(weights, self.tokens.iter(), rows, tile, out);
-                        done.map_err(|error| error.to_string())?;
+                        // As the runtime does with more than a call takes.
+                        let calls = tokens.chunks(MOST_BATCH_TOKENS);
+                        for (tokens, out) in
+                            calls.zip(out.chunks_mut(MOST_BATCH_TOKENS * rows.len()))
+                        {
+                            let done = kernel.run(weights, tokens.iter(), rows.clone(), tile, out);
+                            done.map_err(|error| error.to_string())?;
+                        }
                     }
                     AnyKernel::Gemv(kernel) => {
-                        for (token, out) in self.tokens.iter().zip(out.chunks_exact_mut(rows.len()))
-                        {
+                        for (token, out) in tokens.iter().zip(out.chunks_exact_mut(rows.len())) {
                             let done = kernel.gemv(weights, token, rows.clone(), tile, out);
                             done.map_err(|error| error.to_string())?;
                         }
@@ -87,6 +95,10 @@ impl Work for Few {
     fn beyond(&self, candidate: &Candidate) -> f64 {
         let form = candidate.kernel.activation();
         let each = form.and_then(|form| self.preparing.get(&form).copied()).unwrap_or(0.0);
-        each * self.tokens.len().div_ceil(self.scratch.len()) as f64
+        each * self.count.div_ceil(self.scratch.len()) as f64
+    }
+
+    fn set_tokens(&mut self, tokens: usize) {
+        self.count = tokens.min(self.tokens.len());
     }
 }

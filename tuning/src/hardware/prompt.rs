@@ -8,26 +8,38 @@ use super::{Work, lock};
 use crate::exactness::Random;
 use crate::{AnyKernel, Candidate};
 use std::collections::HashMap;
+use std::ops::Range;
 use std::sync::{Mutex, PoisonError, RwLock};
 use trilut_kernels::pool::Worker;
 use trilut_kernels::{
-    Activations, GemmRunnable, GemmScratch, Layout, PackedView, Panel, PanelForm, Segment, Shape,
-    TokenTile,
+    Activations, Cpu, GemmRunnable, GemmScratch, Layout, PackedView, Panel, PanelForm, Segment,
+    Shape, Tiling, TokenTile,
 };
 
 /// The tokens of a prompt, and the buffers that tiles and panels are made in.
 pub(super) struct Prompt {
     shape: Shape,
     tokens: Vec<Activations>,
+    /// How many of them are multiplied.
+    count: usize,
+    cpu: Cpu,
     /// Tiles by form and width: kept apart, so that no candidate pays for the memory of its tiles when it
     /// is timed.
     tiles: HashMap<(PanelForm, usize), Vec<RwLock<TokenTile>>>,
+    /// How the tokens are cut into tiles, by the kernel's name.
+    tilings: HashMap<&'static str, Tiling>,
     /// One panel and scratch per worker.
     own: Vec<Mutex<(Panel, GemmScratch)>>,
 }
 
 impl Prompt {
-    pub(super) fn new(shape: Shape, tokens: usize, threads: usize, random: &mut Random) -> Self {
+    pub(super) fn new(
+        shape: Shape,
+        tokens: usize,
+        threads: usize,
+        cpu: Cpu,
+        random: &mut Random,
+    ) -> Self {
         let token = |_| {
             let mut activations = Activations::new();
             activations.set(&random.activations(shape.k));
@@ -36,16 +48,24 @@ impl Prompt {
         Self {
             shape,
             tokens: (0..tokens).map(token).collect(),
+            count: tokens,
+            cpu,
             tiles: HashMap::new(),
+            tilings: HashMap::new(),
             own: (0..threads).map(|_| Mutex::default()).collect(),
         }
     }
 
     /// This worker's part of the tiles.
-    fn arrange(&self, worker: &Worker<'_>, kernel: &GemmRunnable, tiles: &[RwLock<TokenTile>]) {
-        let width = kernel.tokens();
-        for index in worker.share(tiles.len(), 1) {
-            let tokens = self.tokens[index * width..].iter().take(width);
+    fn arrange(
+        &self,
+        worker: &Worker<'_>,
+        cuts: &[(Range<usize>, GemmRunnable)],
+        tiles: &[RwLock<TokenTile>],
+    ) {
+        for index in worker.share(cuts.len(), 1) {
+            let (tokens, kernel) = &cuts[index];
+            let tokens = self.tokens[tokens.clone()].iter();
             let mut tile = tiles[index].write().unwrap_or_else(PoisonError::into_inner);
             kernel.arrange(&mut tile, tokens);
         }
@@ -61,6 +81,8 @@ impl Work for Prompt {
         self.tiles
             .entry((kernel.form(), kernel.tokens()))
             .or_insert_with(|| (0..tiles).map(|_| RwLock::default()).collect());
+        let tiling = || Tiling::new(kernel, &self.cpu);
+        self.tilings.entry(kernel.kernel().text).or_insert_with(tiling);
         // Panels are filled from any layout.
         Ok(None)
     }
@@ -73,7 +95,9 @@ impl Work for Prompt {
     ) -> Result<(), String> {
         let AnyKernel::Gemm(kernel) = candidate.kernel else { return Ok(()) };
         let tiles = &self.tiles[&(kernel.form(), kernel.tokens())];
-        self.arrange(worker, &kernel, tiles);
+        let tiling = &self.tilings[kernel.kernel().text];
+        let cuts: Vec<_> = tiling.tiles(self.count).collect();
+        self.arrange(worker, &cuts, tiles);
         worker.barrier();
         let mut own = lock(&self.own[worker.index]);
         let (panel, scratch) = &mut *own;
@@ -82,7 +106,7 @@ impl Work for Prompt {
         for start in share.clone().step_by(step) {
             let rows = start..share.end.min(start + step);
             kernel.fill(panel, &[Segment { weights, rows }]);
-            for tile in tiles {
+            for ((_, kernel), tile) in cuts.iter().zip(tiles) {
                 let tile = tile.read().unwrap_or_else(PoisonError::into_inner);
                 kernel.run(panel, &tile, scratch).map_err(|error| error.to_string())?;
             }
@@ -93,5 +117,9 @@ impl Work for Prompt {
     /// Arranging the tiles is timed with the product.
     fn beyond(&self, _: &Candidate) -> f64 {
         0.0
+    }
+
+    fn set_tokens(&mut self, tokens: usize) {
+        self.count = tokens.min(self.tokens.len());
     }
 }

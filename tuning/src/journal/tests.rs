@@ -85,10 +85,41 @@ fn what_is_saved_is_not_brought_back() {
     run(&path, &request(), &mut Silent);
     let (mut journal, recovered) = Journal::open(&path, &request()).unwrap();
     assert!(recovered.preset.is_some());
-    journal.saved().unwrap();
+    journal.saved(None).unwrap();
     drop(journal);
     let (_, recovered) = Journal::open(&path, &request()).unwrap();
     assert!(recovered.preset.is_none() && recovered.fallen.is_empty());
+}
+
+#[test]
+fn what_waits_for_its_model_is_kept_apart_and_outlives_other_runs() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("a.trials");
+    let request = request();
+    let (mut journal, _) = Journal::open(&path, &request).unwrap();
+    journal.set_gated(true);
+    let mut lab = lab();
+    let mut silent = Silent;
+    let mut logged = Logged::new(&mut silent, &mut journal, &request);
+    let whole = tune_in(&mut lab, &request, &mut logged).unwrap().preset;
+    drop(journal);
+    let (mut journal, recovered) = Journal::open(&path, &request).unwrap();
+    assert!(recovered.preset.is_none());
+    let waiting = recovered.waiting.unwrap();
+    assert_eq!(waiting.records(), whole.records());
+    // A run for another model saves what it found; so does a later one.
+    for _ in 0..2 {
+        journal.begin(&request).unwrap();
+        journal.saved(Some(&waiting)).unwrap();
+    }
+    drop(journal);
+    let (mut journal, recovered) = Journal::open(&path, &request).unwrap();
+    assert_eq!(recovered.waiting.unwrap().records(), whole.records());
+    assert!(recovered.preset.is_none());
+    journal.saved(None).unwrap();
+    drop(journal);
+    let (_, recovered) = Journal::open(&path, &request).unwrap();
+    assert!(recovered.waiting.is_none() && recovered.preset.is_none());
 }
 
 #[test]

@@ -171,14 +171,16 @@ fn several_threads_vary_the_split() {
 }
 
 #[test]
-fn an_estimate_takes_three_samples_of_the_best_three() {
+fn an_estimate_takes_three_samples_of_the_best_few() {
     let mut lab = lab(Script::default());
     let outcome = run(&mut lab, &request(Effort::Estimate), &mut Notes::default());
     assert_eq!(fake::micro(&outcome.shapes[0].winner.candidate), "r2u1");
     assert!(outcome.shapes.iter().all(|r| r.confirmation.is_none()));
     assert!(outcome.shapes[0].winner.samples.len() <= 3);
-    // Per shape: the default and three more, one sample thrown away, three kept; twice the scalar one.
-    assert!(lab.log.borrow().len() <= 2 * (4 * 4 + 2));
+    // Per shape: the default and three more, then the default and two with every prefetch distance; of each
+    // one sample is thrown away and three are kept. Twice the scalar one.
+    let candidates = 4 + 1 + 2 * crate::space::PREFETCH.values.len();
+    assert!(lab.log.borrow().len() <= 2 * (4 * candidates + 2));
     assert!(request(Effort::Estimate).limit() <= Request::ESTIMATE_LIMIT);
 }
 
@@ -321,4 +323,41 @@ fn small_batches_are_tuned_on_what_decoding_reads() {
     assert_eq!((record.format, &record.formats[..]), (Format::I2S, &[Format::I2S][..]));
     let text = outcome.preset.to_text();
     assert_eq!(Preset::parse(&text, "tuned").unwrap(), outcome.preset);
+}
+
+#[test]
+fn prompts_take_over_where_they_are_faster() {
+    let prompt = ShapeUse { phase: Phase::Prefill, ..layer(96, 128) };
+    for (even, from) in [(1, 4), (9, 10), (17, 18), (32, 33), (100, 33)] {
+        let kernels = ["r1t4", "r2t8"].map(fake::exact_gemm).into_iter();
+        let kernels = kernels.chain([fake::exact_batch("r1t8")]).collect();
+        let times = &[("r1t4", 100.0), ("r2t8", 80.0), ("r1t8", 10.0)];
+        let crossing = Some(even);
+        let mut lab = FakeLab::new(kernels, Script { times, crossing, ..Script::default() });
+        let request = Request { shapes: vec![prompt], ..request(Effort::Measure) };
+        let outcome = run(&mut lab, &request, &mut Notes::default());
+        assert_eq!(outcome.shapes[0].record.from, Some(from), "{even}");
+        // An estimate has no time for it.
+        let quick = Request { effort: Effort::Estimate, ..request };
+        let outcome = run(&mut lab, &quick, &mut Notes::default());
+        assert_eq!(outcome.shapes[0].record.from, None);
+    }
+}
+
+#[test]
+fn where_prompts_take_over_is_asked_of_the_kernel_that_small_batches_have() {
+    let (shape, wide) = (layer(64, 128).shape, layer(96, 128).shape);
+    let uses = |phase, shape| ShapeUse { phase, shape, count_per_token: 1 };
+    let shapes = vec![uses(Phase::SmallBatch, shape), uses(Phase::Prefill, wide)];
+    let kernels =
+        vec![fake::exact_batch("r1t8"), fake::exact_batch("r2t8"), fake::exact_gemm("r1t4")];
+    let times = &[("r1t8", 100.0), ("r2t8", 50.0), ("r1t4", 70.0)];
+    let script = Script { times, crossing: Some(8), ..Script::default() };
+    let mut lab = FakeLab::new(kernels, script);
+    let request = Request { shapes, ..request(Effort::Measure) };
+    let outcome = run(&mut lab, &request, &mut Notes::default());
+    assert_eq!(outcome.shapes[1].record.from, Some(10));
+    let log = lab.log.borrow();
+    let last = log.iter().rev().find(|name| name.starts_with("batch")).unwrap();
+    assert!(last.contains("r2t8"), "{last}");
 }

@@ -134,6 +134,7 @@ pub(super) fn record(
         hash: kernel.hash(),
         tile,
         effort: request.effort,
+        from: None,
         weights: found.weights,
         median_ns: ns(winner.median()),
         samples: samples.iter().step_by(every).map(|s| ns(*s)).collect(),
