@@ -407,6 +407,29 @@ fn bench_speaks_llama_bench() {
 }
 
 #[test]
+fn the_cache_may_be_of_eight_bits() {
+    let sandbox = Sandbox::new();
+    let tell = |more: &[&str]| {
+        let story = ["run", "Once upon a time", "-n", "20", "--temp", "0", "-t", "1"];
+        sandbox.ok(&[&story[..], more].concat())
+    };
+    let plain = tell(&[]);
+    assert_eq!(tell(&["--cache-type", "f16"]), plain);
+    assert!(tell(&["--cache-type", "q8_0"]).starts_with("Once upon a time"));
+    let small = ["--cache-type", "q8", "-c", "16", "--on-full", "shift"];
+    assert!(tell(&small).starts_with("Once upon a time"));
+    let bench = ["bench", "-p", "8", "-n", "2", "-r", "1", "-t", "1", "-o", "json"];
+    let bytes = |kind| {
+        let json = sandbox.ok(&[&bench[..], &["--cache-type", kind]].concat());
+        let rows: serde_json::Value = serde_json::from_str(&json).unwrap();
+        assert_eq!(rows[0]["type_k"], kind);
+        rows[0]["cache_bytes"].as_u64().unwrap()
+    };
+    assert!(bytes("q8_0") * 10 < bytes("f16") * 6);
+    assert!(sandbox.fails(2, &["run", "--cache-type", "q3", "hello"]).contains("q8_0"));
+}
+
+#[test]
 fn dummies_run() {
     let sandbox = Sandbox::new();
     let file = sandbox.path("dummy.gguf");

@@ -19,7 +19,7 @@
 
 use crate::gguf::Gguf;
 use crate::model::MOST_THREADS;
-use crate::{Error, Load, Model, ModelOptions, embedded};
+use crate::{CacheType, Error, Load, Model, ModelOptions, embedded};
 use std::path::{Path, PathBuf};
 use trilut_kernels::pool::default_threads;
 use trilut_kernels::{Cpu, Format, Isa, Registry};
@@ -91,6 +91,13 @@ impl EngineBuilder {
     #[must_use]
     pub fn context(mut self, positions: usize) -> Self {
         self.options.context = Some(positions);
+        self
+    }
+
+    /// What keys and values are cached as; f16 without it.
+    #[must_use]
+    pub fn cache_type(mut self, of: CacheType) -> Self {
+        self.options.cache = of;
         self
     }
 

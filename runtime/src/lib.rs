@@ -46,7 +46,7 @@ pub mod ternary;
 pub mod tokenizer;
 pub mod trace;
 
-pub use cache::Cache;
+pub use cache::{Cache, CacheType};
 pub use engine::{Engine, EngineBuilder};
 pub use error::Error;
 pub use logprobs::Logprobs;

@@ -74,6 +74,8 @@ pub(crate) async fn props(State(app): State<Arc<App>>) -> Json<Value> {
         "speculate": engine.speculate,
         "threads": model.threads(),
         "bytes_per_token": model.bytes_per_token(),
+        "cache_type": model.cache_type().name(),
+        "cache_bytes": model.cache_bytes() * engine.slots,
         "architecture": app.about.architecture,
         "parameters": app.about.parameters,
         "chat_template": app.template.as_ref().map(|template| template.source()),

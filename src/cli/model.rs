@@ -3,7 +3,7 @@
 use super::failure::Failure;
 use std::path::{Path, PathBuf};
 use trilut_runtime::gguf::Gguf;
-use trilut_runtime::{Load, embedded};
+use trilut_runtime::{CacheType, Load, embedded};
 
 pub(crate) use trilut::layers::{bytes, shapes};
 
@@ -21,6 +21,25 @@ impl From<LoadMode> for Load {
         match mode {
             LoadMode::Map => Self::Map,
             LoadMode::Copy => Self::Copy,
+        }
+    }
+}
+
+/// What keys and values are cached as.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+pub(crate) enum CacheMode {
+    /// Two bytes a value.
+    F16,
+    /// A byte a value, and a scale for each 32: half of the memory, a little less exact.
+    #[value(name = "q8_0", alias = "q8")]
+    Q8,
+}
+
+impl From<CacheMode> for CacheType {
+    fn from(mode: CacheMode) -> Self {
+        match mode {
+            CacheMode::F16 => Self::F16,
+            CacheMode::Q8 => Self::Q8,
         }
     }
 }

@@ -2,7 +2,7 @@
 
 use super::failure::Failure;
 use super::layouts::Layouts;
-use super::model::{LoadMode, Source};
+use super::model::{CacheMode, LoadMode, Source};
 use super::output::{count, outln};
 use super::planning::Here;
 use super::{environment, interrupt, progress};
@@ -132,6 +132,9 @@ pub(crate) struct Engine {
     /// Where the weights are kept.
     #[arg(long, value_enum, default_value = "map")]
     load: LoadMode,
+    /// What keys and values are cached as.
+    #[arg(long, value_enum, default_value = "f16")]
+    cache_type: CacheMode,
     #[command(flatten)]
     layouts: Layouts,
     /// Blocks to run; all without it.
@@ -146,9 +149,19 @@ impl Engine {
         format: Option<Format>,
         preset: Option<PathBuf>,
         load: LoadMode,
+        cache_type: CacheMode,
     ) -> Self {
         let layouts = Layouts::default();
-        Self { threads: Some(threads), context: None, format, preset, load, layouts, layers: None }
+        Self {
+            threads: Some(threads),
+            context: None,
+            format,
+            preset,
+            load,
+            cache_type,
+            layouts,
+            layers: None,
+        }
     }
 
     /// The same with the first blocks alone, where a number is given.
@@ -168,6 +181,7 @@ impl Engine {
             cpu: Some(here.cpu),
             context: self.context,
             load: self.load.into(),
+            cache: self.cache_type.into(),
             layouts: self.layouts.read()?,
             layers: self.layers,
         };

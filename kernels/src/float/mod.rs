@@ -20,6 +20,7 @@
 //! | [`softmax`] | exp with its sum, scaling with the largest value |
 //! | [`attention`] | scores of keys and weighted sums of values, for several query heads at once |
 //! | [`dequantise`] | exact sums of a prompt's tokens to floats, token by token |
+//! | [`stored`] | keys and values in eight bits, and back |
 //! | [`elementwise`] | add, scale, relu²·up, f32 to f16 and back |
 //! | [`rope`] | rotary position tables and their application |
 
@@ -34,6 +35,7 @@ pub mod reduce;
 pub mod rope;
 pub mod several;
 pub mod softmax;
+pub mod stored;
 
 pub(crate) use lanes::{Array, Lanes, padded};
 #[cfg(target_arch = "aarch64")]

@@ -6,7 +6,8 @@
 //! batch, the prefill blocks or the threads, nor on the heads that are taken together; and scores need
 //! the memory of one chunk, however long the text.
 
-use half::f16;
+use super::passage::{PassageScratch, Token};
+use crate::cache::Stored;
 use std::ops::Range;
 use trilut_kernels::Supported;
 use trilut_kernels::float::{attention, elementwise, softmax};
@@ -37,14 +38,15 @@ pub(crate) struct Past<'a> {
     /// The position of the first of them.
     pub(crate) first: usize,
     /// positions x width
-    pub(crate) keys: &'a [f16],
+    pub(crate) keys: Stored<'a>,
     /// positions x width
-    pub(crate) values: &'a [f16],
+    pub(crate) values: Stored<'a>,
 }
 
 impl Past<'_> {
     /// `out = softmax(scale * keys · q) · values` for each query head q in `queries`, over all positions:
-    /// at least one. `scores` holds [`SCRATCH`] values for each head, `partial` as many as `queries`.
+    /// at least one. `scores` holds [`SCRATCH`] values for each head, `partial` as many as `queries`;
+    /// keys and values that are not f16 need `passage`.
     /// Returns whether every score is finite, or leaves `out` unfinished: softmax would give one that is
     /// not (a key beyond the range of f16) a weight of 0 or 1, and nothing after it could tell.
     pub(crate) fn attend(
@@ -52,9 +54,15 @@ impl Past<'_> {
         queries: &[f32],
         scores: &mut [f32],
         partial: &mut [f32],
+        passage: &mut PassageScratch,
         out: &mut [f32],
     ) -> bool {
         let Self { isa, width, scale, first, keys, values } = self;
+        let (Stored::F16(keys), Stored::F16(values)) = (keys, values) else {
+            // Widened a few at a time, as for a passage.
+            let seen = first..first + keys.rows(width);
+            return self.attend_each(&mut [Token { queries, out, seen }], passage);
+        };
         let heads = queries.len() / width;
         let partial = &mut partial[..queries.len()];
         // By head: of the chunks so far, and of one.
@@ -139,6 +147,7 @@ pub(super) fn divide(isa: Supported, totals: &[Total], out: &mut [f32]) {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use half::f16;
     use trilut_kernels::Cpu;
 
     #[test]
@@ -154,8 +163,15 @@ mod tests {
             let mut out = vec![0.0; width];
             let (mut scores, mut partial) = (vec![0.0; SCRATCH], vec![0.0; width]);
             let (scores, partial) = (&mut scores, &mut partial);
-            let past = Past { isa, width, scale: 0.3, first: 0, keys: &keys, values: &values };
-            assert!(past.attend(&q, scores, partial, &mut out));
+            let past = Past {
+                isa,
+                width,
+                scale: 0.3,
+                first: 0,
+                keys: Stored::F16(&keys),
+                values: Stored::F16(&values),
+            };
+            assert!(past.attend(&q, scores, partial, &mut PassageScratch::default(), &mut out));
 
             let dot = |row: &[f16]| -> f64 {
                 row.iter().zip(&q).map(|(k, q)| k.to_f64() * f64::from(*q)).sum()
@@ -195,13 +211,19 @@ mod tests {
                     let halves =
                         |f| (0..n * width).map(|i| f16::from_f32(wave(i, f))).collect::<Vec<_>>();
                     let (keys, values) = (halves(0.37), halves(1.3));
-                    let (keys, values) = (&keys, &values);
+                    let (keys, values) = (Stored::F16(&keys), Stored::F16(&values));
                     let past = Past { isa, width, scale: 0.3, first: 100, keys, values };
                     let run = |q: &[f32]| {
                         let mut out = vec![0.0; q.len()];
                         let mut scores = vec![0.0; q.len() / width * SCRATCH];
                         let (scores, partial) = (&mut scores, &mut vec![0.0; q.len()]);
-                        assert!(past.attend(q, scores, partial, &mut out));
+                        assert!(past.attend(
+                            q,
+                            scores,
+                            partial,
+                            &mut PassageScratch::default(),
+                            &mut out
+                        ));
                         out
                     };
                     let alone: Vec<f32> = q.chunks_exact(width).flat_map(run).collect();
@@ -231,9 +253,15 @@ mod tests {
                 let mut keys = vec![f16::ONE; n * width];
                 keys[at * width + 5] = bad;
                 let q = vec![1.0; width];
-                let (keys, values) = (&keys, &values);
+                let (keys, values) = (Stored::F16(&keys), Stored::F16(&values));
                 let past = Past { isa, width, scale: 0.1, first: 0, keys, values };
-                assert!(!past.attend(&q, scores, partial, &mut out));
+                assert!(!past.attend(
+                    &q,
+                    scores,
+                    partial,
+                    &mut PassageScratch::default(),
+                    &mut out
+                ));
             }
         }
     }

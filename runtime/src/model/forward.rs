@@ -11,14 +11,13 @@
 use super::attention::{Past, heads_per_task};
 use super::linear::Linear;
 use super::passage::{Token, passages};
-use super::scratch::{Input, ScratchParts};
+use super::scratch::{Input, Own, ScratchParts};
 use super::stack::{Order, Outputs, PrefillChoice, Stack};
 use super::weights::{Block, Entry, Weights};
 use super::window::Ropes;
 use super::{Config, Row};
-use crate::cache::Layout;
+use crate::cache::{Layout, StoreParts, Stored};
 use crate::trace::Trace;
-use half::f16;
 use std::ops::Range;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -44,8 +43,8 @@ pub(crate) struct Forward<'a, 't> {
     pub(crate) isa: Supported,
     pub(crate) rows: &'a [Row],
     pub(crate) cache: Layout,
-    pub(crate) keys: Parts<'a, f16>,
-    pub(crate) values: Parts<'a, f16>,
+    pub(crate) keys: StoreParts<'a>,
+    pub(crate) values: StoreParts<'a>,
     pub(crate) scratch: ScratchParts<'a>,
     pub(crate) trace: Option<&'a Mutex<&'t mut Trace>>,
     /// Whether the wanted rows go through the head; else the normed `h` is what is wanted.
@@ -112,24 +111,21 @@ impl Forward<'_, '_> {
         }
         for unit in worker.share(self.rows.len() * kv_heads, 1) {
             let (row, head) = (self.rows[unit / kv_heads], unit % kv_heads);
-            let place = row.position..row.position + 1;
-            let place = self.cache.range(row.sequence, layer, head, place);
-            // SAFETY: an own head of a token's key and value, and its place in the cache, which no
-            // other token has: positions of a sequence differ.
-            let (k, v, key, value) = unsafe {
-                (
-                    scratch.k.get_mut(at(unit, head_dim)),
-                    scratch.v.get(at(unit, head_dim)),
-                    self.keys.get_mut(place.clone()),
-                    self.values.get_mut(place),
-                )
+            let positions = row.position..row.position + 1;
+            let place = self.cache.rows(row.sequence, layer, head, positions).start;
+            // SAFETY: an own head of a token's key and value.
+            let (k, v) = unsafe {
+                (scratch.k.get_mut(at(unit, head_dim)), scratch.v.get(at(unit, head_dim)))
             };
             if let Some([_, norm]) = norms {
                 self.norm_in_place(worker, norm, k);
             }
             rope.rotate(self.isa, row.position, k);
-            elementwise::narrow_f16(self.isa, k, key);
-            elementwise::narrow_f16(self.isa, v, value);
+            // SAFETY: its place in the cache, which no other token has: positions of a sequence differ.
+            unsafe {
+                self.keys.set(self.isa, place, k);
+                self.values.set(self.isa, place, v);
+            }
         }
         worker.barrier();
         self.record_cache(worker, layer);
@@ -160,7 +156,8 @@ impl Forward<'_, '_> {
             // SAFETY: queries are complete; the output is own heads of a token.
             let (q, out) =
                 unsafe { (scratch.q.get(at(unit, width)), scratch.heads.get_mut(at(unit, width))) };
-            let finite = past.attend(q, &mut own.scores, &mut own.partial, out);
+            let Own { scores, partial, passage, .. } = own;
+            let finite = past.attend(q, scores, partial, passage, out);
             self.check(finite);
         }
     }
@@ -204,9 +201,10 @@ impl Forward<'_, '_> {
     ) -> Past<'_> {
         let (width, first) = (self.config.head_dim, positions.start);
         let scale = 1.0 / (width as f32).sqrt();
-        let place = self.cache.range(sequence, layer, kv_head, positions);
+        let rows = self.cache.rows(sequence, layer, kv_head, positions);
         // SAFETY: the cache is complete.
-        let (keys, values) = unsafe { (self.keys.get(place.clone()), self.values.get(place)) };
+        let (keys, values) =
+            unsafe { (self.keys.get(rows.clone(), width), self.values.get(rows, width)) };
         Past { isa: self.isa, width, scale, first, keys, values }
     }
 
@@ -542,14 +540,28 @@ impl Forward<'_, '_> {
     fn record_cache(&self, worker: &Worker, layer: usize) {
         let Some(trace) = self.trace.filter(|_| worker.index == 0) else { return };
         let mut trace = trace.lock().unwrap_or_else(|e| e.into_inner());
+        let width = self.config.head_dim;
         for (name, cache) in [("k", &self.keys), ("v", &self.values)] {
             for row in self.rows {
                 let place = row.position..row.position + 1;
-                let head = |head| self.cache.range(row.sequence, layer, head, place.clone());
-                let heads = (0..self.config.kv_heads).map(head);
-                // SAFETY: the cache is complete.
-                let stored = heads.flat_map(|range| unsafe { cache.get(range) }).copied();
-                trace.f16s(&format!("blk.{layer}.{name}"), &stored.collect::<Vec<_>>());
+                let (mut halves, mut floats) = (Vec::new(), Vec::new());
+                for head in 0..self.config.kv_heads {
+                    let rows = self.cache.rows(row.sequence, layer, head, place.clone());
+                    // SAFETY: the cache is complete.
+                    match unsafe { cache.get(rows, width) } {
+                        Stored::F16(stored) => halves.extend_from_slice(stored),
+                        stored => {
+                            let start = floats.len();
+                            floats.resize(start + width, 0.0);
+                            stored.widen(self.isa, 0..1, width, &mut floats[start..]);
+                        }
+                    }
+                }
+                let name = format!("blk.{layer}.{name}");
+                match halves.is_empty() {
+                    true => trace.f32s(&name, &floats),
+                    false => trace.f16s(&name, &halves),
+                }
             }
         }
     }

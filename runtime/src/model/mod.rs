@@ -30,13 +30,13 @@ pub use window::{Alternation, Window};
 
 use crate::gguf::{Gguf, TernaryLayouts};
 use crate::tokenizer::Tokenizer;
-use crate::{Cache, Error, Session, Trace, embedded};
+use crate::{Cache, CacheType, Error, Session, Trace, embedded};
 use forward::Forward;
 use scratch::Scratch;
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
-use trilut_kernels::pool::{Parts, Pool, default_threads};
+use trilut_kernels::pool::{Pool, default_threads};
 use trilut_kernels::{Cpu, Format};
 use trilut_presets::Plan;
 use weights::Weights;
@@ -56,6 +56,8 @@ pub struct ModelOptions<'a> {
     pub plan: Option<&'a Plan>,
     /// The ISAs that may be used; `None` asks the CPU and `TRILUT_ISA`.
     pub cpu: Option<Cpu>,
+    /// What keys and values are cached as.
+    pub cache: CacheType,
     /// Positions of a session; `None` takes what the model was made for.
     pub context: Option<usize>,
     /// Where the weights are kept.
@@ -93,6 +95,7 @@ struct Inner {
     stacks: Vec<PrefillChoice>,
     cpu: Cpu,
     context: usize,
+    cache: CacheType,
     load: Load,
     pool: Pool,
 }
@@ -172,7 +175,7 @@ impl Model {
             return Err(Error::Context { asked: context, most: config.context });
         }
         // Before the weights, which take their time.
-        Cache::check(&config, 1, context)?;
+        Cache::check(&config, 1, context, options.cache)?;
         let cpu = options.cpu.clone().unwrap_or_else(Cpu::detect);
         let mut choices = config
             .linears()
@@ -207,7 +210,18 @@ impl Model {
             Load::Map => gguf.release_metadata(),
             Load::Copy => gguf.release(0..gguf.file_len()),
         }
-        let inner = Inner { config, weights, tokenizer, choices, stacks, cpu, context, load, pool };
+        let inner = Inner {
+            config,
+            weights,
+            tokenizer,
+            choices,
+            stacks,
+            cpu,
+            context,
+            cache: options.cache,
+            load,
+            pool,
+        };
         Ok(Self { inner: Arc::new(inner) })
     }
 
@@ -243,6 +257,17 @@ impl Model {
         names.zip(&self.inner.stacks)
     }
 
+    /// What keys and values are cached as.
+    pub fn cache_type(&self) -> CacheType {
+        self.inner.cache
+    }
+
+    /// Bytes of the cache of one full sequence.
+    pub fn cache_bytes(&self) -> usize {
+        let Inner { config, cache, context, .. } = &*self.inner;
+        Cache::bytes_per_position(config, *cache) * context
+    }
+
     /// Where its weights are kept.
     pub fn load(&self) -> Load {
         self.inner.load
@@ -267,7 +292,7 @@ impl Model {
     /// When the cache is too large.
     pub fn state(&self, sequences: usize) -> Result<State, Error> {
         let config = self.inner.config.clone();
-        let cache = Cache::new(&config, sequences, self.inner.context)?;
+        let cache = Cache::new(&config, sequences, self.inner.context, self.inner.cache)?;
         Ok(State { cache, scratch: Scratch::default(), ropes: Ropes::new(&config), config })
     }
 
@@ -333,8 +358,8 @@ impl Model {
             isa: cpu.best(),
             rows,
             cache: layout,
-            keys: Parts::new(keys),
-            values: Parts::new(values),
+            keys,
+            values,
             scratch: scratch.parts(config, rows.len()),
             trace: trace.as_ref(),
             head,
@@ -358,7 +383,8 @@ impl Model {
     /// Checks a batch against the state; returns the sequences' lengths after it.
     fn check(&self, state: &State, rows: &[Row]) -> Result<Vec<usize>, Error> {
         let cache = &state.cache;
-        if state.config != self.inner.config || cache.context() != self.inner.context {
+        let Inner { config, context, cache: of, .. } = &*self.inner;
+        if (&state.config, cache.context(), cache.cache_type()) != (config, *context, *of) {
             return Err(Error::ForeignState);
         }
         let (sequences, context) = (cache.sequences(), cache.context());

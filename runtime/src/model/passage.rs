@@ -9,7 +9,7 @@ use super::attention::{CHUNK, Past, Total, chunks, divide, exponentials, merge, 
 use bytemuck::cast_slice_mut;
 use std::ops::Range;
 use trilut_kernels::AlignedBytes;
-use trilut_kernels::float::{attention, elementwise};
+use trilut_kernels::float::attention;
 
 /// The most tokens of a passage.
 const MOST_TOKENS: usize = 32;
@@ -113,8 +113,7 @@ impl Past<'_> {
             let origin = chunk.start / CHUNK * CHUNK;
             for part in parts(chunk.clone(), POSITIONS) {
                 let wide = &mut wide[..part.len() * width];
-                let stored = &keys[(part.start - first) * width..(part.end - first) * width];
-                elementwise::widen_f16(isa, stored, wide);
+                keys.widen(isa, part.start - first..part.end - first, width, wide);
                 if by_all(&part) {
                     let scores = &mut scores[part.start - origin..];
                     attention::scores_f32(isa, wide, queries, width, scores, CHUNK);
@@ -140,8 +139,7 @@ impl Past<'_> {
             partial.fill(0.0);
             for part in parts(chunk.clone(), POSITIONS) {
                 let wide = &mut wide[..part.len() * width];
-                let stored = &values[(part.start - first) * width..(part.end - first) * width];
-                elementwise::widen_f16(isa, stored, wide);
+                values.widen(isa, part.start - first..part.end - first, width, wide);
                 if by_all(&part) {
                     let weights = &scores[part.start - origin..];
                     attention::add_weighted_f32(isa, weights, CHUNK, wide, width, partial);
@@ -178,9 +176,11 @@ impl Past<'_> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::cache::Stored;
     use crate::model::attention::SCRATCH;
     use half::f16;
     use trilut_kernels::Cpu;
+    use trilut_kernels::float::stored;
 
     fn row(sequence: usize, position: usize) -> Row {
         Row { sequence, position, token: 0, logits: false }
@@ -243,6 +243,7 @@ mod tests {
                 let past = |seen: Range<usize>| {
                     let rows = seen.start * width..seen.end * width;
                     let (keys, values) = (&keys[rows.clone()], &values[rows]);
+                    let (keys, values) = (Stored::F16(keys), Stored::F16(values));
                     Past { isa, width, scale: 0.3, first: seen.start, keys, values }
                 };
                 let all = seen(0).start..seen(tokens - 1).end;
@@ -253,10 +254,55 @@ mod tests {
                     let (mut scores, mut partial) = (vec![0.0; heads * SCRATCH], vec![0.0; size]);
                     let mut alone = vec![0.0; size];
                     let past = past(seen(index));
-                    assert!(past.attend(queries, &mut scores, &mut partial, &mut alone));
+                    let other = &mut PassageScratch::default();
+                    assert!(past.attend(queries, &mut scores, &mut partial, other, &mut alone));
                     assert_eq!(out, alone, "{width} {heads} {last} {window}: {index}");
                 }
             }
+        }
+    }
+
+    #[test]
+    fn eight_bits_are_attended_to_as_their_exact_values() {
+        let isa = Cpu::detect().best();
+        let wave =
+            |n: usize, f: f32| -> Vec<f32> { (0..n).map(|i| (i as f32 * f).sin() * 2.0).collect() };
+        for (width, heads, n) in [(32, 4, 5), (50, 3, 300), (128, 2, 700)] {
+            let queries = wave(heads * width, 0.7);
+            // Values of which both ways of storing lose nothing: small integers, one of them 127.
+            let whole = |f| -> Vec<f32> {
+                let mut x: Vec<f32> =
+                    wave(n * width, f).iter().map(|x| (x * 40.0).round()).collect();
+                x.chunks_mut(width).flat_map(|row| row.chunks_mut(32)).for_each(|b| b[0] = 127.0);
+                x
+            };
+            let (keys, values) = (whole(0.37), whole(1.3));
+            let halves = |x: &[f32]| x.iter().map(|x| f16::from_f32(*x)).collect::<Vec<_>>();
+            let eighths = |x: &[f32]| {
+                let mut codes = vec![0; x.len()];
+                let mut scales = vec![f16::ZERO; n * stored::scales_of(width)];
+                stored::store_q8(isa, x, width, &mut codes, &mut scales);
+                (codes, scales)
+            };
+            let run = |keys: Stored<'_>, values: Stored<'_>| {
+                let past = Past { isa, width, scale: 0.003, first: 0, keys, values };
+                let (mut scores, mut partial) =
+                    (vec![0.0; heads * SCRATCH], vec![0.0; heads * width]);
+                let mut out = vec![0.0; heads * width];
+                let other = &mut PassageScratch::default();
+                assert!(past.attend(&queries, &mut scores, &mut partial, other, &mut out));
+                out
+            };
+            let (half_keys, half_values) = (halves(&keys), halves(&values));
+            let (key_codes, key_scales) = eighths(&keys);
+            let (value_codes, value_scales) = eighths(&values);
+            assert_eq!(
+                run(Stored::F16(&half_keys), Stored::F16(&half_values)),
+                run(
+                    Stored::Q8 { codes: &key_codes, scales: &key_scales },
+                    Stored::Q8 { codes: &value_codes, scales: &value_scales },
+                )
+            );
         }
     }
 
@@ -275,7 +321,8 @@ mod tests {
                     Token { queries: &queries[..width], out: &mut first, seen: begin..n - 2 },
                     Token { queries: &queries[width..], out: &mut second, seen: begin..n - 1 },
                 ];
-                let past = Past { isa, width, scale: 0.1, first: 0, keys: &keys, values };
+                let (keys, values) = (Stored::F16(&keys), Stored::F16(values));
+                let past = Past { isa, width, scale: 0.1, first: 0, keys, values };
                 let finite = past.attend_each(&mut tokens, &mut PassageScratch::default());
                 assert_eq!(finite, at == n - 1 || at < begin);
             }

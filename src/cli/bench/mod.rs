@@ -34,7 +34,7 @@ mod versus;
 
 use super::environment;
 use super::failure::{Failure, printable};
-use super::model::{LoadMode, Source};
+use super::model::{CacheMode, LoadMode, Source};
 use super::output::{count, out, outln};
 use super::run::Engine;
 use comparison::Ours;
@@ -44,8 +44,8 @@ use std::path::{Path, PathBuf};
 use test::Test;
 use trilut_kernels::pool::Pool;
 use trilut_presets::Machine;
-use trilut_runtime::Model;
 use trilut_runtime::gguf::Gguf;
+use trilut_runtime::{Cache, Model};
 use trilut_tuning::bandwidth;
 
 /// Passes of the bandwidth measurement; the best one counts.
@@ -92,6 +92,9 @@ pub(crate) struct Args {
     /// Where the weights are kept.
     #[arg(long, value_enum, default_value = "map")]
     load: LoadMode,
+    /// What keys and values are cached as.
+    #[arg(long, value_enum, default_value = "f16")]
+    cache_type: CacheMode,
     /// Run the first N layers, and half of them, and project what all of them would take.
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(2..))]
     layers: Option<u32>,
@@ -146,7 +149,8 @@ impl Args {
 
     /// Loads a model with the kernels that the ladder names for a number of threads.
     fn load(&self, gguf: &Gguf, threads: usize, layers: Option<usize>) -> Result<Model, Failure> {
-        let engine = Engine::new(threads, self.format, self.preset.clone(), self.load);
+        let engine =
+            Engine::new(threads, self.format, self.preset.clone(), self.load, self.cache_type);
         engine.with_layers(layers).load(gguf)
     }
 }
@@ -265,9 +269,11 @@ fn about(gguf: &Gguf, source: &Source, machine: &Machine, model: &Model) -> Resu
         model_size: gguf.file_len() as u64,
         cpu_info: machine.brand.trim().to_owned(),
     };
+    let cache =
+        (model.cache_type().name(), Cache::bytes_per_position(model.config(), model.cache_type()));
     let parameters = gguf.tensors().iter().map(|tensor| tensor.elements()).sum();
     let load = model.load().to_string();
-    Ok(About { ours, name, parameters, backend, load })
+    Ok(About { ours, name, parameters, backend, load, cache })
 }
 
 #[cfg(test)]

@@ -28,6 +28,11 @@ pub(super) struct Measured {
     model_n_params: u64,
     backend: String,
     load: String,
+    /// What keys and values are cached as.
+    type_k: &'static str,
+    type_v: &'static str,
+    /// Bytes of the cache that the texts of the test fill.
+    cache_bytes: usize,
     n_threads: usize,
     n_prompt: usize,
     n_gen: usize,
@@ -66,6 +71,8 @@ pub(super) struct About {
     pub(super) backend: String,
     /// Where the weights are kept.
     pub(super) load: String,
+    /// What keys and values are cached as, and the bytes of a position.
+    pub(super) cache: (&'static str, usize),
 }
 
 /// Runs a test `repetitions` times after a warm-up.
@@ -101,6 +108,9 @@ pub(super) fn measure(
         model_n_params: about.parameters,
         backend: about.backend.clone(),
         load: about.load.clone(),
+        type_k: about.cache.0,
+        type_v: about.cache.0,
+        cache_bytes: about.cache.1 * test.all_positions(),
         n_threads: model.threads(),
         n_prompt,
         n_gen,

@@ -93,6 +93,11 @@ impl Test {
         matches!(self.work, Work::Generate(_))
     }
 
+    /// Positions that all texts hold at the end.
+    pub(super) fn all_positions(self) -> usize {
+        self.sequences() * (self.depth + self.positions())
+    }
+
     /// The name as llama-bench writes it: `pp512`, `tg128`, `pp512 @ d2048`; of several texts `tg128x4`.
     pub(super) fn name(self) -> String {
         let name = match self.work {
