@@ -399,7 +399,7 @@ fn bench_speaks_llama_bench() {
     let deep = ["bench", "-p", "16", "-n", "4", "-b", "1,2", "-d", "0,20", "-r", "1", "-t", "1"];
     let table = sandbox.ok(&deep);
     assert_eq!(table.lines().count(), 2 + 6, "{table}");
-    for name in ["| pp16 |", "| pp16 @ d20 |", "| tg4 @ d20 |", "| tg4x2 @ d20 |"] {
+    for name in [" pp16 |", " pp16 @ d20 |", " tg4 @ d20 |", " tg4x2 @ d20 |"] {
         assert!(table.contains(name), "{table}");
     }
     let error = sandbox.fails(2, &["bench", "-p", "16", "-d", "100000"]);
