@@ -6,7 +6,7 @@ use std::fmt::Write;
 use trilut_presets::Tile;
 use trilut_tuning::{ShapeReport, Trial};
 
-/// Kernels that are drawn at most, the fastest ones.
+/// The fastest kernels, which are drawn; the others only where they are the pick or the default.
 const ROWS: usize = 16;
 
 const CELL: (usize, usize) = (76, 24);
@@ -36,7 +36,13 @@ pub(super) fn svg(report: &ShapeReport) -> String {
         }
     }
     kernels.sort_by(|a, b| a.1.total_cmp(&b.1));
-    kernels.truncate(ROWS);
+    // Whatever their place, the pick and the default are there to be compared.
+    let marked = [&report.winner, &report.default].map(|timed| timed.candidate.name());
+    let mut place = 0;
+    kernels.retain(|(kernel, _)| {
+        place += 1;
+        place <= ROWS || marked.contains(kernel)
+    });
     let (width, height) = (CELL.0, CELL.1);
     let (all_wide, all_high) = (LEFT + tiles.len() * width + 10, TOP + kernels.len() * height + 8);
     let mut svg = format!(

@@ -3,7 +3,7 @@
 use super::*;
 use crate::{Outcome, Prior, Request, Silent, tune_in};
 use std::path::Path;
-use trilut_kernels::Cpu;
+use trilut_kernels::{Cpu, Phase};
 use trilut_presets::Machine;
 use trilut_presets::preset::Effort;
 
@@ -84,6 +84,15 @@ fn each_effort_buys_less_regret_with_more_samples() {
     assert!(estimate.1 <= worst + 0.02, "{estimate:?}");
     assert!(estimate.2 < measure.2, "{estimate:?} {measure:?}");
     assert!(measure.0 <= estimate.0, "{estimate:?} {measure:?}");
+}
+
+#[test]
+fn an_estimate_of_decoding_is_near_the_best() {
+    let decode = tables().into_iter().filter(|(_, table)| table.phase == Phase::Decode);
+    for (name, table) in decode {
+        let found = run(&table, Spoil::None, Effort::Estimate);
+        assert!(found.regret <= 0.1, "{name}: {}", found.regret);
+    }
 }
 
 /// The regret of what runs without tuning.
