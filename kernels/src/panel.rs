@@ -301,6 +301,7 @@ fn mix<const N: usize>(codes: &[u8], tables: usize, place: Place, panel: &mut [u
 
 /// The codes `t + 1` of one row.
 #[inline(always)]
+#[expect(clippy::redundant_closure, reason = "functions as arguments would not be inlined")]
 fn unpack_codes(weights: PackedView<'_>, row: usize, out: &mut [u8]) {
     let k = out.len();
     let unit = weights.layout().unit_bytes(k);
