@@ -247,6 +247,10 @@ fn prompts_come_from_arguments_or_standard_input() {
     let chat = sandbox.ok(&["run", "demo", "What is 2 + 2?", "--chat", "--temp", "0", "-n", "8"]);
     assert!(!chat.contains("User:"), "{chat}");
     assert!(sandbox.fails(2, &["run", "demo", "two", "words"]).contains("quotes"));
+    for file in ["--file", "--prompts"] {
+        let both = sandbox.fails(2, &["run", "demo", "The fox", file, "Cargo.toml"]);
+        assert!(both.contains(file), "{both}");
+    }
 }
 
 #[test]

@@ -71,6 +71,22 @@ impl Activations {
         amax
     }
 
+    /// Norms a token's activations into `normed` and quantises them; returns the mean square of `x` and
+    /// `amax`: [`crate::quantise::norm_and_quantise`].
+    pub fn norm_and_quantise(
+        &mut self,
+        isa: crate::Supported,
+        x: &[f32],
+        weight: &[f32],
+        eps: f32,
+        normed: &mut [f32],
+    ) -> (f32, f32) {
+        let q = self.begin(x.len());
+        let both = crate::quantise::norm_and_quantise(isa, x, weight, eps, normed, q);
+        self.finish(crate::quantise::sum(isa, self.q()));
+        both
+    }
+
     /// Resizes the plain buffer for `k` values, zeroes its padding and lends the values.
     fn begin(&mut self, k: usize) -> &mut [i8] {
         let bytes = Activation::Plain.bytes(k);

@@ -1,5 +1,6 @@
 //! Quantisation of one token's activations to int8, equal to [`crate::reference::quantise`] bit for bit.
 
+use crate::float::norm::norm_and_visit;
 use crate::float::{Lanes, instantiate, padded};
 
 instantiate! {
@@ -12,6 +13,13 @@ instantiate! {
     /// # Panics
     /// When the lengths differ.
     pub fn quantise(x: &[f32], q: &mut [i8]) -> f32 = quantise_body;
+
+    /// [`rms_norm`](crate::float::norm::rms_norm) into `normed`, then [`quantise`] of that, in two passes over the
+    /// row behind the one for its mean square. Returns the mean square and `amax`.
+    ///
+    /// # Panics
+    /// When the lengths differ.
+    pub fn norm_and_quantise(x: &[f32], weight: &[f32], eps: f32, normed: &mut [f32], q: &mut [i8]) -> (f32, f32) = norm_and_quantise_body;
 
     /// The sum of all values, which is exact.
     pub fn sum(q: &[i8]) -> i32 = sum_body;
@@ -45,6 +53,37 @@ fn quantise_body<L: Lanes>(x: &[f32], q: &mut [i8]) -> f32 {
         largest = L::load(x).abs().max(largest);
     }
     let amax = L::load(&tail_chunk).abs().max(largest).largest();
+    round::<L>(x, amax, q);
+    amax
+}
+
+#[inline(always)]
+fn norm_and_quantise_body<L: Lanes>(
+    x: &[f32],
+    weight: &[f32],
+    eps: f32,
+    normed: &mut [f32],
+    q: &mut [i8],
+) -> (f32, f32) {
+    assert_eq!(x.len(), q.len());
+    let mut largest = L::splat(1e-5);
+    let mean = norm_and_visit(
+        x,
+        weight,
+        eps,
+        normed,
+        #[inline(always)]
+        |normed: L| largest = normed.abs().max(largest),
+    );
+    let amax = largest.largest();
+    round::<L>(normed, amax, q);
+    (mean, amax)
+}
+
+/// The int8 values for a magnitude of `amax`.
+#[inline(always)]
+fn round<L: Lanes>(x: &[f32], amax: f32, q: &mut [i8]) {
+    let (chunks, tail) = x.as_chunks();
     let scale = L::splat(127f32 / amax);
     // Clamping before the rounding is the same as after it, since the limits are integers.
     let (least, most) = (L::splat(-127.0), L::splat(127.0));
@@ -53,9 +92,8 @@ fn quantise_body<L: Lanes>(x: &[f32], q: &mut [i8]) -> f32 {
         L::load(x).mul(scale).max(least).min(most).round_i8(out);
     }
     let mut last = [0; 16];
-    L::load(&tail_chunk).mul(scale).max(least).min(most).round_i8(&mut last);
+    L::load(&padded(tail)).mul(scale).max(least).min(most).round_i8(&mut last);
     out_tail.copy_from_slice(&last[..tail.len()]);
-    amax
 }
 
 #[cfg(test)]
@@ -80,6 +118,22 @@ mod tests {
     fn equal_to_the_reference_at_every_length() {
         for &n in LENGTHS {
             check(&values(n, n as u64));
+        }
+    }
+
+    #[test]
+    fn normed_and_quantised_at_once_is_the_same() {
+        for &n in LENGTHS {
+            let (x, weight) = (values(n, 5), values(n, 6));
+            for isa in isas() {
+                let (mut normed, mut q) = (vec![0.0; n], vec![99; n]);
+                let mean = crate::float::norm::rms_norm(isa, &x, &weight, 1e-5, &mut normed);
+                let amax = quantise(isa, &normed, &mut q);
+                let (mut normed_too, mut q_too) = (vec![0.0; n], vec![99; n]);
+                let both = norm_and_quantise(isa, &x, &weight, 1e-5, &mut normed_too, &mut q_too);
+                assert_eq!((mean.to_bits(), amax.to_bits()), (both.0.to_bits(), both.1.to_bits()));
+                assert_eq!((normed, q), (normed_too, q_too), "{:?}", isa.isa());
+            }
         }
     }
 

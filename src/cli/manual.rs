@@ -1,7 +1,6 @@
 //! `trilut man`: man pages, made from the command's own description, one for each subcommand.
 
 use super::failure::Failure;
-use super::output::count;
 use clap::Command;
 use std::path::PathBuf;
 
@@ -16,12 +15,11 @@ pub(crate) struct Args {
 pub(crate) fn man(args: &Args, command: Command) -> Result<(), Failure> {
     let directory = &args.directory;
     let written = std::fs::create_dir_all(directory)
-        .and_then(|()| clap_mangen::generate_to(command, directory))
-        .and_then(|()| std::fs::read_dir(directory));
+        .and_then(|()| clap_mangen::generate_to(command, directory));
     let cannot = |error| {
         Failure::of(&error).context(format!("cannot write man pages to {}", directory.display()))
     };
-    let pages = written.map_err(cannot)?.count();
-    eprintln!("{} in {}", count(pages, "page"), directory.display());
+    written.map_err(cannot)?;
+    eprintln!("man pages in {}", directory.display());
     Ok(())
 }

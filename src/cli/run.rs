@@ -205,6 +205,12 @@ const TOKENS: usize = 256;
 
 pub(crate) fn run(args: Args) -> Result<(), Failure> {
     let (source, prompt) = words(&args)?;
+    if prompt.is_some() && (args.file.is_some() || args.prompts.is_some()) {
+        let file = if args.file.is_some() { "--file" } else { "--prompts" };
+        return Err(
+            Failure::usage(format!("a prompt was given and {file}")).hint("leave one of them out")
+        );
+    }
     let sampling = args.sampling.options()?;
     if args.conversation {
         return super::chat::converse(source, prompt, &args.sampling, args.on_full, &args.engine);

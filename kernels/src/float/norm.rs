@@ -14,16 +14,39 @@ instantiate! {
 
 #[inline(always)]
 fn rms_norm_body<L: Lanes>(x: &[f32], weight: &[f32], eps: f32, out: &mut [f32]) -> f32 {
+    norm_and_visit(
+        x,
+        weight,
+        eps,
+        out,
+        #[inline(always)]
+        |_: L| (),
+    )
+}
+
+/// [`rms_norm`], which shows what it writes, sixteen values at a time, behind the last ones +0.
+#[inline(always)]
+pub(crate) fn norm_and_visit<L: Lanes>(
+    x: &[f32],
+    weight: &[f32],
+    eps: f32,
+    out: &mut [f32],
+    mut visit: impl FnMut(L),
+) -> f32 {
     assert!(x.len() == weight.len() && x.len() == out.len());
     let mean = sum_of_squares_body::<L>(x) / x.len().max(1) as f32;
     let factor = L::splat(1.0 / (mean + eps).sqrt());
     let ((xs, x_tail), (ws, w_tail)) = (x.as_chunks(), weight.as_chunks());
     let (outs, out_tail) = out.as_chunks_mut();
     for ((x, w), out) in xs.iter().zip(ws).zip(outs) {
-        L::load(x).mul(factor).mul(L::load(w)).store(out);
+        let normed = L::load(x).mul(factor).mul(L::load(w));
+        normed.store(out);
+        visit(normed);
     }
     let mut last = [0.0; 16];
-    L::load(&padded(x_tail)).mul(factor).mul(L::load(&padded(w_tail))).store(&mut last);
+    let normed = L::load(&padded(x_tail)).mul(factor).mul(L::load(&padded(w_tail)));
+    normed.store(&mut last);
+    visit(normed);
     out_tail.copy_from_slice(&last[..out_tail.len()]);
     mean
 }

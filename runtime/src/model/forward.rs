@@ -374,16 +374,21 @@ impl Forward<'_, '_> {
             let (x, input) =
                 unsafe { (source.get(at(t, width)), &mut scratch.inputs.get_mut(at(slot, 1))[0]) };
             let (mut from, mut to) = (&mut own.again[..width], &mut own.normed[..width]);
-            for (index, weight) in entry.norms.iter().enumerate() {
-                let x = if index == 0 { x } else { &*from };
-                self.check(norm::rms_norm(self.isa, x, weight, self.config.eps, to).is_finite());
-                std::mem::swap(&mut from, &mut to);
+            let (isa, eps) = (self.isa, self.config.eps);
+            if let Some((last, before)) = entry.norms.split_last() {
+                for (index, weight) in before.iter().enumerate() {
+                    let x = if index == 0 { x } else { &*from };
+                    self.check(norm::rms_norm(isa, x, weight, eps, to).is_finite());
+                    std::mem::swap(&mut from, &mut to);
+                }
+                let x = if before.is_empty() { x } else { &*from };
+                let (mean, amax) = input.activations.norm_and_quantise(isa, x, last, eps, to);
+                self.check(mean.is_finite());
+                input.amax = amax;
+            } else {
+                self.check(reduce::all_finite(isa, x));
+                input.amax = input.activations.quantise(isa, x);
             }
-            let x = if entry.norms.is_empty() { x } else { &*from };
-            if entry.norms.is_empty() {
-                self.check(reduce::all_finite(self.isa, x));
-            }
-            input.amax = input.activations.quantise(self.isa, x);
             self.check(input.amax.is_finite());
             if let Some(inputs) = stack.group_inputs() {
                 input.split(inputs);

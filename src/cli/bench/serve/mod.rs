@@ -33,7 +33,8 @@ pub(crate) struct Args {
     #[arg(short, long, value_name = "MODEL", conflicts_with = "url")]
     model: Option<PathBuf>,
     /// A running server, such as http://127.0.0.1:8080, that is not used by others meanwhile.
-    #[arg(long, value_name = "URL", conflicts_with_all = ["threads", "context", "format", "preset", "load"])]
+    #[arg(long, value_name = "URL", conflicts_with_all = ["threads", "context", "format", "preset", "load",
+          "cache_type", "i2s_layout", "tl_config", "tl_tile"])]
     url: Option<String>,
     /// Key of the running server; TRILUT_API_KEY without it.
     #[arg(long, value_name = "KEY", requires = "url")]
@@ -106,7 +107,7 @@ pub(super) fn bench(args: &Args) -> Result<(), Failure> {
         ))
         .hint("choose smaller -p and -n, or a larger --ctx"));
     }
-    let mut passages = Passages::new(subject.client.tokenize(Passages::TEXT)?);
+    let mut passages = Passages::new(subject.client.tokenize(Passages::TEXT)?, seed(args))?;
     let bar = progress::line();
     let say = |what: String| {
         bar.set_message(what);
@@ -116,7 +117,7 @@ pub(super) fn bench(args: &Args) -> Result<(), Failure> {
     let mut report = Report {
         version: text("/version"),
         address: subject.address.clone(),
-        model: args.model.as_ref().map_or_else(|| text("/model"), |_| source(args).to_string()),
+        model: args.url.as_ref().map_or_else(|| source(args).to_string(), |_| text("/model")),
         cpu: text("/machine/brand"),
         threads: number("/threads"),
         slots,
@@ -159,6 +160,12 @@ pub(super) fn bench(args: &Args) -> Result<(), Failure> {
 
 fn source(args: &Args) -> Source {
     Source::new(args.model.clone())
+}
+
+/// Where prompts begin: a server that runs already may remember those of an earlier run.
+fn seed(args: &Args) -> u64 {
+    let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
+    args.url.as_ref().map_or(1, |_| now.map_or(1, |now| now.as_nanos() as u64))
 }
 
 /// A server of our own, with a slot for every client.

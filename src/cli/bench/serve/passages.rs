@@ -1,5 +1,7 @@
 //! Prompts of any length that have nothing in common, so that no server finds one in its cache.
 
+use super::super::super::failure::Failure;
+
 /// Ordinary prose; its tokens are what prompts are made of.
 const PROSE: &str = "Early in the morning the miller's daughter went down to the river with a basket of \
     bread, because her brother had promised to bring fish from the other side. The water was high and \
@@ -20,11 +22,17 @@ impl Passages {
     /// The text whose tokens [`new`](Self::new) takes.
     pub(super) const TEXT: &str = PROSE;
 
-    /// Draws from tokens, always the same ones in the same order.
-    pub(super) fn new(mut tokens: Vec<u32>) -> Self {
+    /// Draws from tokens, with the same seed the same ones in the same order.
+    ///
+    /// # Errors
+    /// When there is no token.
+    pub(super) fn new(mut tokens: Vec<u32>, seed: u64) -> Result<Self, Failure> {
         tokens.sort_unstable();
         tokens.dedup();
-        Self { tokens, state: 1 }
+        if tokens.is_empty() {
+            return Err(Failure::new("the server finds no tokens in a text"));
+        }
+        Ok(Self { tokens, state: seed })
     }
 
     /// A prompt.
@@ -53,13 +61,20 @@ mod tests {
     #[test]
     fn prompts_differ_from_their_beginning_and_are_the_same_every_time() {
         let tokens: Vec<u32> = (100..164).collect();
-        let (mut passages, mut again) = (Passages::new(tokens.clone()), Passages::new(tokens));
+        let new = |seed| Passages::new(tokens.clone(), seed).unwrap();
+        let (mut passages, mut again, mut others) = (new(1), new(1), new(2));
         let drawn: Vec<_> = (0..20).map(|_| passages.draw(64)).collect();
         assert!(drawn.iter().all(|prompt| prompt.len() == 64));
         let shared = |a: &[u32], b: &[u32]| a.iter().zip(b).take_while(|(a, b)| a == b).count();
         for (index, prompt) in drawn.iter().enumerate() {
             assert!(drawn[..index].iter().all(|earlier| shared(earlier, prompt) < 4));
             assert_eq!(*prompt, again.draw(64));
+            assert!(shared(prompt, &others.draw(64)) < 4);
         }
+    }
+
+    #[test]
+    fn no_tokens_make_no_prompts() {
+        assert!(Passages::new(Vec::new(), 1).is_err());
     }
 }
