@@ -372,12 +372,17 @@ fn base3_block(bytes: &[u8; 32], out: &mut [u8; 160]) {
     }
 }
 
-/// The four planes of 32 bytes of I2_S.
+/// The four planes of 32 bytes of I2_S, eight bytes at a time: the compiler takes single ones one by one.
 #[inline(always)]
 fn i2s_block(bytes: &[u8; 32], out: &mut [u8; 128]) {
+    const CODES: u64 = u64::from_ne_bytes([3; 8]);
+    let mut words = [0u64; 4];
+    for (word, bytes) in words.iter_mut().zip(bytes.as_chunks::<8>().0) {
+        *word = u64::from_le_bytes(*bytes);
+    }
     for (plane, out) in out.as_chunks_mut::<32>().0.iter_mut().enumerate() {
-        for (out, byte) in out.iter_mut().zip(bytes) {
-            *out = byte >> (6 - 2 * plane) & 3;
+        for (out, word) in out.as_chunks_mut::<8>().0.iter_mut().zip(&words) {
+            *out = (word >> (6 - 2 * plane) & CODES).to_le_bytes();
         }
     }
 }
