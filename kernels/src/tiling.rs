@@ -1,5 +1,5 @@
 //! How a prompt's tokens are cut into tiles: whole ones for the chosen gemm kernel, and the rest for the
-//! narrowest kernel that reads the same panels and takes them.
+//! narrowest kernels that read the same panels and take them.
 
 use crate::{Cpu, GemmRunnable, Isa};
 use std::cmp::Reverse;
@@ -35,12 +35,34 @@ impl Tiling {
 
     /// The tiles that `n` tokens are cut into, each with the kernel that multiplies it.
     pub fn tiles(&self, n: usize) -> impl Iterator<Item = (Range<usize>, GemmRunnable)> {
-        let most = self.kernel().tokens();
-        (0..n).step_by(most).map(move |start| {
-            let count = (n - start).min(most);
-            let narrowest = self.kernels.iter().find(|kernel| kernel.tokens() >= count);
-            (start..start + count, *narrowest.expect("the chosen kernel takes a whole tile"))
+        let mut start = 0;
+        std::iter::from_fn(move || {
+            let kernel = self.first(n - start)?;
+            let tokens = start..n.min(start + kernel.tokens());
+            start = tokens.end;
+            Some((tokens, kernel))
         })
+    }
+
+    /// The kernel of the first of the tiles that `n` tokens are cut into; `None` for no tokens.
+    fn first(&self, n: usize) -> Option<GemmRunnable> {
+        let most = self.kernel();
+        if n == 0 || n >= most.tokens() {
+            return (n > 0).then_some(most);
+        }
+        let narrowest = *self.kernels.iter().find(|kernel| kernel.tokens() >= n)?;
+        // A narrower tile and what is left after it may take fewer places than one tile for all.
+        let next = self.kernels.iter().map(|k| k.tokens()).filter(|&tokens| tokens < n).max();
+        let shorter = next.filter(|&next| next + self.places(n - next) < narrowest.tokens());
+        match shorter {
+            Some(next) => self.kernels.iter().find(|kernel| kernel.tokens() == next).copied(),
+            None => Some(narrowest),
+        }
+    }
+
+    /// Places for tokens in the tiles that `n` tokens are cut into.
+    fn places(&self, n: usize) -> usize {
+        self.tiles(n).map(|(_, kernel)| kernel.tokens()).sum()
     }
 }
 
@@ -65,6 +87,11 @@ mod tests {
                     assert!(own != Isa::Scalar || isa == Isa::Scalar, "{n} tokens");
                 }
                 assert_eq!(next, n);
+                // The rest leaves fewer places empty than the narrowest kernel has, or what only a wider
+                // one would fill.
+                let widths: Vec<usize> = tiling.kernels.iter().map(|k| k.tokens()).collect();
+                let single = widths.iter().find(|&&width| width >= n % chosen.tokens());
+                assert!(tiling.places(n % chosen.tokens()) <= *single.expect("the chosen one"));
             }
         }
     }

@@ -9,19 +9,19 @@ use super::linear::{Choice, Linear};
 use std::ops::Range;
 use trilut_kernels::float::dequantise::{dequantise, dequantise_totals};
 use trilut_kernels::{
-    Cpu, GemmRunnable, GemmScratch, Isa, MOST_BATCH_TOKENS, Panel, Phase, Segment, Shape,
-    Supported, Tiling, TokenTile,
+    Cpu, GemmRunnable, GemmScratch, Isa, Panel, Phase, Segment, Shape, Supported, Tiling, TokenTile,
 };
 use trilut_presets::{Plan, Tile};
 
 /// Fewer tokens than this are multiplied one by one where layers have no small-batch kernel.
 const LEAST_TOKENS: usize = 8;
 
-/// Tokens from which on a batch is run as a prompt where nothing was measured: more than a call of a
-/// small-batch kernel takes, where all layers have one.
+/// Tokens from which on a batch is run as a prompt where nothing was measured: more than small-batch kernels
+/// take, where all layers have one. Where it was measured (AVX2, AVX-VNNI and AVX-512), they were faster up to
+/// about there.
 pub(crate) fn least_prompt(choices: &[Choice]) -> usize {
     match choices.iter().all(|choice| choice.batch.kernel.is_some()) {
-        true => MOST_BATCH_TOKENS + 1,
+        true => BatchChoice::MOST_TOKENS + 1,
         false => LEAST_TOKENS,
     }
 }
