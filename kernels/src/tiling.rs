@@ -1,11 +1,10 @@
 //! How a prompt's tokens are cut into tiles: whole ones for the chosen gemm kernel, and the rest for the
 //! narrowest kernels that read the same panels and take them.
 
-use crate::{Cpu, GemmRunnable, Isa};
-use std::cmp::Reverse;
+use crate::{Cpu, GemmRunnable};
 use std::ops::Range;
 
-/// A gemm kernel with those that read the same panels with fewer tokens.
+/// A gemm kernel with those of its ISA that read the same panels with fewer tokens.
 #[derive(Debug, Clone)]
 pub struct Tiling {
     /// Fewest tokens first, the chosen kernel last.
@@ -15,15 +14,14 @@ pub struct Tiling {
 impl Tiling {
     /// For a kernel, with the others that may run on a CPU.
     pub fn new(kernel: GemmRunnable, cpu: &Cpu) -> Self {
-        // Portable vectors are so slow that a tile with empty places costs less.
-        let is_portable = |k: &GemmRunnable| k.kernel().name.isa == Isa::Scalar;
+        // Narrower vectors gain nothing: a tile with empty places costs no more than one of theirs.
         let fits = |k: &GemmRunnable| {
             k.form() == kernel.form()
                 && k.tokens() < kernel.tokens()
-                && (!is_portable(k) || is_portable(&kernel))
+                && k.kernel().name.isa == kernel.kernel().name.isa
         };
         let mut kernels: Vec<_> = cpu.gemm_candidates().filter(fits).collect();
-        kernels.sort_by_key(|k| (k.tokens(), Reverse(k.kernel().name.isa)));
+        kernels.sort_by_key(|k| k.tokens());
         kernels.push(kernel);
         Self { kernels }
     }
@@ -83,8 +81,7 @@ mod tests {
                     next = tokens.end;
                     assert!(!tokens.is_empty() && tokens.len() <= kernel.tokens());
                     assert_eq!(kernel.form(), chosen.form());
-                    let own = kernel.kernel().name.isa;
-                    assert!(own != Isa::Scalar || isa == Isa::Scalar, "{n} tokens");
+                    assert_eq!(kernel.kernel().name.isa, isa);
                 }
                 assert_eq!(next, n);
                 // The rest leaves fewer places empty than the narrowest kernel has, or what only a wider
