@@ -5,8 +5,12 @@ use crate::{Activation, Activations, KernelInfo, Layout, PackedView, Supported};
 use std::ops::Range;
 use trilut_presets::{BatchName, Shape, Tile};
 
-/// The most tokens of a call. More are a prompt.
+/// The most tokens of a call.
 pub const MOST_BATCH_TOKENS: usize = 16;
+
+/// The most tokens that are a small batch, in several calls for the same rows: more are a prompt, whatever was
+/// measured.
+pub const MOST_SMALL_BATCH: usize = 3 * MOST_BATCH_TOKENS;
 
 /// The arguments of a generated small-batch function: some tokens, some rows.
 ///

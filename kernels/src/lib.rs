@@ -56,6 +56,7 @@ pub use aligned::AlignedBytes;
 pub use any_kernel::AnyKernel;
 pub use batch::{
     Batch, BatchError, BatchFn, BatchInfo, BatchKernel, BatchRunnable, MOST_BATCH_TOKENS,
+    MOST_SMALL_BATCH,
 };
 pub use cpu::{Cpu, Supported};
 pub use gemm::{Gemm, GemmError, GemmFn, GemmInfo, GemmKernel, GemmRunnable, GemmScratch};

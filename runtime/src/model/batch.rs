@@ -19,9 +19,6 @@ pub struct BatchChoice {
 }
 
 impl BatchChoice {
-    /// The most tokens of a small batch, in two calls of the kernel: more are a prompt, whatever was measured.
-    pub(crate) const MOST_TOKENS: usize = 2 * MOST_BATCH_TOKENS;
-
     /// Takes the plan's pick for `shape` if it can be used on `cpu` and reads the weights as `decode` does,
     /// else the default kernel for these. Never fails: a foreign plan costs speed, not correctness.
     pub(crate) fn make(
@@ -71,8 +68,7 @@ impl BatchChoice {
     /// The sums of some rows for all tokens, token by token, if there is a kernel; whether there is one.
     ///
     /// # Panics
-    /// When the activations are not prepared or of another length, there are more than
-    /// [`BatchChoice::MOST_TOKENS`], or the rows do not fit.
+    /// When the activations are not prepared or of another length, or the rows do not fit.
     pub(crate) fn sums<'a>(
         &self,
         weights: PackedView<'_>,

@@ -2,13 +2,12 @@
 //! a region.
 
 use super::attention;
-use super::batch::BatchChoice;
 use super::config::Config;
 use super::forward::BLOCK_ROWS;
 use super::passage::PassageScratch;
 use super::stack::StackScratch;
 use trilut_kernels::pool::Parts;
-use trilut_kernels::{Activations, TokenTile};
+use trilut_kernels::{Activations, MOST_SMALL_BATCH, TokenTile};
 
 /// Buffers for a batch of `n` tokens; in comments, the shape of each.
 #[derive(Debug, Default)]
@@ -107,7 +106,7 @@ impl Scratch {
             own.normed.resize(widest, 0.0);
             own.again.resize(widest, 0.0);
             // Gate and up of one token, or a block of rows of each of several.
-            let block = BLOCK_ROWS * n.min(BatchChoice::MOST_TOKENS);
+            let block = BLOCK_ROWS * n.min(MOST_SMALL_BATCH);
             own.sums.resize(2 * widest.max(block), 0);
             own.floats.resize(widest, 0.0);
             let shared = config.heads / config.kv_heads;

@@ -3,25 +3,25 @@
 //! Rows of the stack are split over the workers. A worker takes them a panel at a time, filled once from
 //! the stored copy, and lets every tile of tokens pass over it.
 
-use super::batch::BatchChoice;
 use super::groups::Groups;
 use super::linear::{Choice, Linear};
 use std::ops::Range;
 use trilut_kernels::float::dequantise::{dequantise, dequantise_totals};
 use trilut_kernels::{
-    Cpu, GemmRunnable, GemmScratch, Isa, Panel, Phase, Segment, Shape, Supported, Tiling, TokenTile,
+    Cpu, GemmRunnable, GemmScratch, Isa, MOST_BATCH_TOKENS, MOST_SMALL_BATCH, Panel, Phase,
+    Segment, Shape, Supported, Tiling, TokenTile,
 };
 use trilut_presets::{Plan, Tile};
 
 /// Fewer tokens than this are multiplied one by one where layers have no small-batch kernel.
 const LEAST_TOKENS: usize = 8;
 
-/// Tokens from which on a batch is run as a prompt where nothing was measured: more than small-batch kernels
-/// take, where all layers have one. Where it was measured (AVX2, AVX-VNNI and AVX-512), they were faster up to
-/// about there.
+/// Tokens from which on a batch is run as a prompt where nothing was measured: more than two calls of a
+/// small-batch kernel take, where all layers have one. `trilut tune` found 14 (AVX2, base 3) to 49 tokens
+/// (AVX-512).
 pub(crate) fn least_prompt(choices: &[Choice]) -> usize {
     match choices.iter().all(|choice| choice.batch.kernel.is_some()) {
-        true => BatchChoice::MOST_TOKENS + 1,
+        true => 2 * MOST_BATCH_TOKENS + 1,
         false => LEAST_TOKENS,
     }
 }
@@ -59,7 +59,7 @@ impl PrefillChoice {
     ) -> Self {
         let (kernel, rows, known, reason) = Self::pick(shape, threads, plan, cpu);
         // A single token is no prompt, and a small batch has its limits.
-        let from = known.unwrap_or(from).clamp(2, BatchChoice::MOST_TOKENS + 1);
+        let from = known.unwrap_or(from).clamp(2, MOST_SMALL_BATCH + 1);
         Self { shape, kernel, rows, from, reason, tiling: Tiling::new(kernel, cpu) }
     }
 

@@ -77,12 +77,12 @@ impl Work for Prompt {
         let AnyKernel::Gemm(kernel) = candidate.kernel else {
             return Err(format!("{candidate} cannot run a prompt"));
         };
-        let tiles = self.tokens.len().div_ceil(kernel.tokens());
-        self.tiles
-            .entry((kernel.form(), kernel.tokens()))
-            .or_insert_with(|| (0..tiles).map(|_| RwLock::default()).collect());
         let tiling = || Tiling::new(kernel, &self.cpu);
-        self.tilings.entry(kernel.kernel().text).or_insert_with(tiling);
+        let tiling = self.tilings.entry(kernel.kernel().text).or_insert_with(tiling);
+        // Fewer tokens may be cut into more tiles: narrower ones.
+        let tiles = (0..=self.tokens.len()).map(|n| tiling.tiles(n).count()).max().unwrap_or(0);
+        let all = self.tiles.entry((kernel.form(), kernel.tokens())).or_default();
+        all.resize_with(tiles.max(all.len()), RwLock::default);
         // Panels are filled from any layout.
         Ok(None)
     }

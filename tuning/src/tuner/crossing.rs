@@ -12,12 +12,12 @@ use crate::record::ShapeReport;
 use crate::request::{Request, ShapeUse};
 use crate::{AnyKernel, runoff, space};
 use std::time::Duration;
-use trilut_kernels::{Format, MOST_BATCH_TOKENS, Phase, Shape};
+use trilut_kernels::{Format, MOST_SMALL_BATCH, Phase, Shape};
 use trilut_presets::preset::Record;
 
 /// The least and the largest number of tokens that are tried, and the step between two; where even the largest
 /// is better off with the kernel of small batches, anything beyond is a prompt.
-const TRIED: (usize, usize, usize) = (4, 2 * MOST_BATCH_TOKENS, 2);
+const TRIED: (usize, usize, usize) = (4, MOST_SMALL_BATCH, 2);
 
 /// Pairs that decide between the two.
 const PAIRS: usize = 9;
