@@ -372,17 +372,17 @@ fn base3_block(bytes: &[u8; 32], out: &mut [u8; 160]) {
     }
 }
 
-/// The four planes of 32 bytes of I2_S, eight bytes at a time: the compiler takes single ones one by one.
+/// The four planes of 32 bytes of I2_S, two bytes at a time, as above: the compiler takes single bytes one by
+/// one, and spreads words of 64 bits over several blocks.
 #[inline(always)]
 fn i2s_block(bytes: &[u8; 32], out: &mut [u8; 128]) {
-    const CODES: u64 = u64::from_ne_bytes([3; 8]);
-    let mut words = [0u64; 4];
-    for (word, bytes) in words.iter_mut().zip(bytes.as_chunks::<8>().0) {
-        *word = u64::from_le_bytes(*bytes);
+    let mut pairs = [0u16; 16];
+    for (pair, bytes) in pairs.iter_mut().zip(bytes.as_chunks::<2>().0) {
+        *pair = u16::from_le_bytes(*bytes);
     }
     for (plane, out) in out.as_chunks_mut::<32>().0.iter_mut().enumerate() {
-        for (out, word) in out.as_chunks_mut::<8>().0.iter_mut().zip(&words) {
-            *out = (word >> (6 - 2 * plane) & CODES).to_le_bytes();
+        for (out, pair) in out.as_chunks_mut::<2>().0.iter_mut().zip(&pairs) {
+            *out = (pair >> (6 - 2 * plane) & 0x0303).to_le_bytes();
         }
     }
 }
