@@ -5,7 +5,7 @@ use crate::emit_batch::emit_batch;
 use crate::emit_gemm::emit_gemm;
 use crate::emit_gemv::emit_gemv;
 use crate::{BatchPlan, Error, GemmPlan, Kind, Plan, Spec, lattice};
-use trilut_presets::{BatchName, Format, GemmName, Isa};
+use trilut_presets::{BatchName, Format, GemmName, Isa, ParseError};
 
 /// A legal kernel of any kind.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -141,7 +141,12 @@ impl std::str::FromStr for Named {
         match name.split('_').next() {
             Some("batch") => Self::try_from(name.parse::<BatchName>()?),
             Some("gemm") => Self::try_from(name.parse::<GemmName>()?),
-            _ => Self::try_from(name.parse::<Spec>()?),
+            Some("gemv") => Self::try_from(name.parse::<Spec>()?),
+            _ => {
+                let rule = "gemv_format_algorithm_micro_isa[_fixed], batch_format_algorithm_micro_isa \
+                            or gemm_algorithm_micro_isa";
+                Err(ParseError::new("kernel name", name, rule).into())
+            }
         }
     }
 }

@@ -49,7 +49,8 @@ pub struct ParseError {
 }
 
 impl ParseError {
-    pub(crate) fn new(what: &'static str, given: &str, rule: impl Into<String>) -> Self {
+    /// `given` is no `what`, because of `rule`.
+    pub fn new(what: &'static str, given: &str, rule: impl Into<String>) -> Self {
         Self { what, given: given.to_owned(), rule: rule.into() }
     }
 }

@@ -102,7 +102,12 @@ fn text(args: &Args) -> Result<String, Failure> {
         return lattice_names(args);
     }
     let set = set(args)?;
-    let members = set.members(None)?;
+    let members = set.members(None).map_err(|error| match &args.preset {
+        Some(file) if matches!(error, trilut_codegen::Error::Preset { .. }) => Failure::from(error)
+            .context(format!("{} names no kernel for these layers", file.display()))
+            .hint(format!("trilut presets show {}", file.display())),
+        _ => Failure::from(error),
+    })?;
     let library = args.library.clone().unwrap_or_default();
     Ok(match args.emit {
         Emit::List => members.iter().map(|member| format!("{member}\n")).collect(),

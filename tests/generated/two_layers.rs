@@ -71,7 +71,7 @@ fn gemv_i2s_dot_r1u1_scalar_k256(call: &mut ::trilut::kernels::Gemv<'_>) {
     }
 }
 
-# [cfg (target_arch = "x86_64")]
+#[cfg(target_arch = "x86_64")]
 /// Exact `out = T q` for M x 256, format `i2_s`, isa `avx2`.
 ///
 /// Weights: rows of 128-weight blocks, 32 bytes each, four planes of 2-bit codes t + 1.
@@ -173,7 +173,7 @@ fn gemv_i2s_maddx4_r1u1_avx2_k256(call: &mut ::trilut::kernels::Gemv<'_>) {
     }
 }
 
-# [cfg (target_arch = "aarch64")]
+#[cfg(target_arch = "aarch64")]
 /// Exact `out = T q` for M x 256, format `i2_s`, isa `neon`.
 ///
 /// Weights: rows of 128-weight blocks, 32 bytes each, four planes of 2-bit codes t + 1.

@@ -328,7 +328,7 @@ fn small_batches_are_tuned_on_what_decoding_reads() {
 #[test]
 fn prompts_take_over_where_they_are_faster() {
     let prompt = ShapeUse { phase: Phase::Prefill, ..layer(96, 128) };
-    for (even, from) in [(1, 4), (9, 10), (17, 18), (32, 33), (100, 33)] {
+    for (even, from) in [(1, 4), (9, 10), (17, 18), (32, 34), (48, 49), (100, 49)] {
         let kernels = ["r1t4", "r2t8"].map(fake::exact_gemm).into_iter();
         let kernels = kernels.chain([fake::exact_batch("r1t8")]).collect();
         let times = &[("r1t4", 100.0), ("r2t8", 80.0), ("r1t8", 10.0)];
