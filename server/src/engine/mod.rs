@@ -37,7 +37,8 @@ pub struct EngineOptions {
     pub slots: usize,
     /// Requests that may wait for a slot.
     pub queue: usize,
-    /// Prompt tokens read in one step, by all prompts together: what a long prompt delays others by.
+    /// Prompt tokens read in one step, by all prompts together: what a long prompt delays others by. Tokens of
+    /// answers that take part are counted among them, but a quarter is always left.
     pub prompt_rows: usize,
     /// The most tokens guessed by prompt lookup in one step of an answer; 0 guesses none.
     pub speculate: usize,

@@ -171,7 +171,10 @@ impl<'m> Scheduler<'m> {
             spans.push(Span { slot: index, rows: begin..rows.len(), wanted });
         }
 
-        let mut budget = self.shared.options.prompt_rows;
+        // Rows of answers come out of it: one more than a tile holds would cost a part of another. Some are
+        // left for prompts however many answers there are.
+        let most = self.shared.options.prompt_rows;
+        let mut budget = most.saturating_sub(rows.len()).max(most.div_ceil(4));
         for index in self.readers() {
             let slot = &mut self.slots[index];
             let (position, Some(answer)) = (slot.cached.len(), &mut slot.answer) else { continue };
