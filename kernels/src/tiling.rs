@@ -22,6 +22,14 @@ impl Tiling {
         };
         let mut kernels: Vec<_> = cpu.gemm_candidates().filter(fits).collect();
         kernels.sort_by_key(|k| k.tokens());
+        // Of one width the last: the lattice has larger register tiles behind smaller ones.
+        kernels.dedup_by(|later, kept| {
+            let same = later.tokens() == kept.tokens();
+            if same {
+                *kept = *later;
+            }
+            same
+        });
         kernels.push(kernel);
         Self { kernels }
     }
@@ -49,7 +57,8 @@ impl Tiling {
             return (n > 0).then_some(most);
         }
         let narrowest = *self.kernels.iter().find(|kernel| kernel.tokens() >= n)?;
-        // A narrower tile and what is left after it may take fewer places than one tile for all.
+        // A narrower tile and what is left after it may take fewer places than one tile for all: the fewest
+        // where each width is a multiple of the one before, as those of the lattice are.
         let next = self.kernels.iter().map(|k| k.tokens()).filter(|&tokens| tokens < n).max();
         let shorter = next.filter(|&next| next + self.places(n - next) < narrowest.tokens());
         match shorter {
@@ -84,11 +93,9 @@ mod tests {
                     assert_eq!(kernel.kernel().name.isa, isa);
                 }
                 assert_eq!(next, n);
-                // The rest leaves fewer places empty than the narrowest kernel has, or what only a wider
-                // one would fill.
-                let widths: Vec<usize> = tiling.kernels.iter().map(|k| k.tokens()).collect();
-                let single = widths.iter().find(|&&width| width >= n % chosen.tokens());
-                assert!(tiling.places(n % chosen.tokens()) <= *single.expect("the chosen one"));
+                // No places are left empty that the narrowest kernel could do without.
+                let narrowest = tiling.kernels[0].tokens();
+                assert_eq!(tiling.places(n), n.next_multiple_of(narrowest), "{n} by {chosen:?}");
             }
         }
     }

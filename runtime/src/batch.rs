@@ -3,12 +3,10 @@
 //! Every text is what a [`Session`](crate::Session) of its own would give, bit for bit: results of a
 //! forward pass depend on their own sequence alone, and random numbers on seed and position.
 
+use crate::session::PREFILL_BLOCK;
 use crate::tokenizer::TokenStream;
 use crate::{Error, Finish, GenerateOptions, Model, Row, Sampler, State};
 use std::ops::ControlFlow;
-
-/// Tokens of a prompt that are read at a time.
-const BLOCK: usize = 512;
 
 /// The text made of one prompt.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -162,7 +160,7 @@ fn begin<'m>(
         })
         .collect();
     let mut finish = None;
-    for block in rows.chunks(BLOCK) {
+    for block in rows.chunks(PREFILL_BLOCK) {
         let logits = model.forward(state, block)?;
         if !logits.is_empty() {
             finish = choose(model, &mut running, logits, options)?;

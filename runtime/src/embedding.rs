@@ -1,10 +1,8 @@
 //! Texts as vectors: the last hidden states of a model, pooled into one and scaled to length 1.
 
 use crate::gguf::{Gguf, GgufError};
+use crate::session::PREFILL_BLOCK;
 use crate::{Error, Model, Row, State};
-
-/// Tokens that are read at a time.
-const BLOCK: usize = 512;
 
 /// How the states of a text's tokens become one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -106,7 +104,7 @@ impl Embedder {
         self.state.truncate(0, 0);
         // In f64 and in the order of the tokens: the same sums on any machine.
         let mut sums = vec![0f64; self.model.config().hidden];
-        for block in rows.chunks(BLOCK) {
+        for block in rows.chunks(PREFILL_BLOCK) {
             let states = self.model.forward_hidden(&mut self.state, block)?;
             for state in states.chunks_exact(sums.len()) {
                 sums.iter_mut().zip(state).for_each(|(sum, value)| *sum += f64::from(*value));

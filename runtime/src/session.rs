@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 /// Tokens that a prompt is read in at a time: enough that unpacking a panel of weights costs little beside
 /// multiplying it, few enough that scratch space stays small.
-const PREFILL_BLOCK: usize = 256;
+pub(crate) const PREFILL_BLOCK: usize = 256;
 
 /// How a text is continued.
 #[derive(Debug, Clone, PartialEq)]

@@ -294,7 +294,7 @@ fn every_way_to_finish_is_named() {
 
 #[test]
 fn a_long_prompt_can_be_broken_off_and_names_in_it_are_text() {
-    // Longer than the demo model's context: a prompt is read in blocks of 512 tokens.
+    // Longer than the demo model's context: a prompt is read in blocks of 256 tokens.
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("tiny.gguf");
     let spec = ModelSpec {

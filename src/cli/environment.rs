@@ -25,7 +25,7 @@ pub(crate) const API_KEY: &str = "TRILUT_API_KEY";
 
 /// Every variable; `trilut doctor` lists them with their values.
 pub(crate) const VARIABLES: &[Variable] = &[
-    Variable { name: "TRILUT_ISA", meaning: "caps the instruction set at one of those above" },
+    Variable { name: "TRILUT_ISA", meaning: "caps the instruction set: one that runs here" },
     Variable { name: "TRILUT_THREADS", meaning: "number of threads when -t is not given" },
     Variable { name: "TRILUT_PRESETS", meaning: "preset files and directories, before the cache" },
     Variable { name: API_KEY, meaning: "the key that `serve` asks for" },

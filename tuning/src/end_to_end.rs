@@ -189,14 +189,16 @@ pub fn without(
 /// A record with the default in place of its pick.
 fn defaulted(record: &Record, format: Option<Format>, hash: u64) -> Record {
     let mut record = record.clone();
+    // Where prompts take over was measured with the pick.
+    record.from = record.from.filter(|_| record.kernel == record.default_kernel);
     record.kernel.clone_from(&record.default_kernel);
     record.format = format.unwrap_or(record.format);
     record.hash = hash;
     record.tile = Tile::default_for(record.phase);
     record.median_ns = record.default_ns;
     record.samples = vec![record.default_ns];
-    // They were of the pick.
-    (record.confidence, record.from) = (None, None);
+    // It was the pick's.
+    record.confidence = None;
     if let Some(evidence) = &mut record.evidence {
         (evidence.interval, evidence.wins, evidence.regret) = (None, None, None);
     }

@@ -16,11 +16,16 @@ use trilut_presets::{Plan, Tile};
 /// Fewer tokens than this are multiplied one by one where layers have no small-batch kernel.
 const LEAST_TOKENS: usize = 8;
 
-/// Tokens from which on a batch is run as a prompt where nothing was measured: more than two calls of a
-/// small-batch kernel take, where all layers have one. `trilut tune` found 14 (AVX2, base 3) to 49 tokens
-/// (AVX-512).
+/// Tokens from which on a batch is run as a prompt where nothing was measured, and all layers have small-batch
+/// kernels: with AVX-512 `trilut tune` found these faster up to 48 tokens, the most that it tries, with AVX2 up to 13
+/// (base 3) or 25 (I2_S), with AVX-VNNI up to 27 or 45.
 pub(crate) fn least_prompt(choices: &[Choice]) -> usize {
+    let is_avx512 = |choice: &Choice| {
+        let kernel = choice.batch.kernel.map(|kernel| kernel.kernel().name.isa);
+        matches!(kernel, Some(Isa::Avx512 | Isa::Avx512Vbmi))
+    };
     match choices.iter().all(|choice| choice.batch.kernel.is_some()) {
+        true if choices.iter().all(is_avx512) => MOST_SMALL_BATCH + 1,
         true => 2 * MOST_BATCH_TOKENS + 1,
         false => LEAST_TOKENS,
     }
