@@ -4,6 +4,7 @@
 //! The results are those of each query head by itself, bit for bit: a score is the
 //! [dot product](super::reduce::dot), and a weighted sum adds row after row.
 
+use super::lanes::HalfLanes;
 use super::{Lanes, instantiate, padded};
 use half::f16;
 
@@ -39,6 +40,7 @@ instantiate! {
 /// What keys and values are stored as.
 trait Element: Copy + Default {
     fn widen<L: Lanes>(x: &[Self; 16]) -> L;
+    fn widen_half<H: HalfLanes>(x: &[Self; 8]) -> H;
 }
 
 impl Element for f16 {
@@ -46,12 +48,22 @@ impl Element for f16 {
     fn widen<L: Lanes>(x: &[Self; 16]) -> L {
         L::widen(x)
     }
+
+    #[inline(always)]
+    fn widen_half<H: HalfLanes>(x: &[Self; 8]) -> H {
+        H::widen(x)
+    }
 }
 
 impl Element for f32 {
     #[inline(always)]
     fn widen<L: Lanes>(x: &[Self; 16]) -> L {
         L::load(x)
+    }
+
+    #[inline(always)]
+    fn widen_half<H: HalfLanes>(x: &[Self; 8]) -> H {
+        H::load(x)
     }
 }
 
@@ -90,26 +102,26 @@ fn scores_body<L: Lanes, E: Element>(
     let whole = width.is_multiple_of(16);
     while heads - done >= 4 && whole {
         let (queries, out) = (&queries[done * width..], &mut out[done * stride..]);
-        scores::<L, E, 4, 4, 1>(keys, queries, width, false, out, stride);
+        scores::<L, E, 4, 4, 2>(keys, queries, width, false, out, stride);
         done += 4;
     }
     while heads - done >= 2 && whole {
         let (queries, out) = (&queries[done * width..], &mut out[done * stride..]);
-        scores::<L, E, 2, 8, 2>(keys, queries, width, false, out, stride);
+        scores::<L, E, 2, 8, 4>(keys, queries, width, false, out, stride);
         done += 2;
     }
     for done in done..heads {
         let (queries, out) = (&queries[done * width..], &mut out[done * stride..]);
         if whole {
-            scores::<L, E, 1, 16, 4>(keys, queries, width, false, out, stride);
+            scores::<L, E, 1, 16, 8>(keys, queries, width, false, out, stride);
         } else {
-            scores::<L, E, 1, 16, 4>(keys, queries, width, true, out, stride);
+            scores::<L, E, 1, 16, 8>(keys, queries, width, true, out, stride);
         }
     }
 }
 
 /// The scores of the first `H` heads, `P` keys at a time; where registers are short, they are computed
-/// `S` keys at a time. `H * P` is 16. `tail` says whether rows are not whole chunks.
+/// `S` keys at a time, by half of the lanes. `H * P` is 16. `tail` says whether rows are not whole chunks.
 #[inline(always)]
 fn scores<L: Lanes, E: Element, const H: usize, const P: usize, const S: usize>(
     keys: &[E],
@@ -131,10 +143,11 @@ fn scores<L: Lanes, E: Element, const H: usize, const P: usize, const S: usize>(
             let mut sums = [L::splat(0.0); 16];
             for first in (0..P).step_by(S) {
                 let keys = &keys[(at + first) * width..];
-                let products = products::<L, E, H, S>(keys, queries, width, tail);
+                let low = half_products::<L, E, H, S>(keys, queries, width, tail, 0);
+                let high = half_products::<L, E, H, S>(keys, queries, width, tail, 1);
                 for h in 0..H {
                     for p in 0..S {
-                        sums[h * P + first + p] = products[h][p];
+                        sums[h * P + first + p] = L::join(low[h][p], high[h][p]);
                     }
                 }
             }
@@ -188,6 +201,51 @@ fn products<L: Lanes, E: Element, const H: usize, const S: usize>(
             let x = L::load(&padded(&queries[h * width..][whole * 16..width]));
             for p in 0..S {
                 let key: L = E::widen(&padded(&keys[p * width..][whole * 16..width]));
+                sums[h][p] = sums[h][p].add(key.mul(x));
+            }
+        }
+    }
+    sums
+}
+
+/// Lanes 0..8 (`half` 0) or 8..16 (1) of [`products`].
+#[inline(always)]
+fn half_products<L: Lanes, E: Element, const H: usize, const S: usize>(
+    keys: &[E],
+    queries: &[f32],
+    width: usize,
+    tail: bool,
+    half: usize,
+) -> [[L::Half; S]; H] {
+    let whole = width / 16;
+    let (mut key_rows, mut query_rows) = ([&[][..]; S], [&[][..]; H]);
+    for p in 0..S {
+        // One check of the length here instead of one in every step.
+        key_rows[p] = &keys[p * width..][..width].as_chunks::<16>().0[..whole];
+    }
+    for h in 0..H {
+        query_rows[h] = &queries[h * width..][..width].as_chunks::<16>().0[..whole];
+    }
+    let mut sums = [[L::Half::zero(); S]; H];
+    for c in 0..whole {
+        let mut wide = [L::Half::zero(); S];
+        for p in 0..S {
+            wide[p] = E::widen_half(&key_rows[p][c].as_chunks().0[half]);
+        }
+        for h in 0..H {
+            let x = L::Half::load(&query_rows[h][c].as_chunks().0[half]);
+            for p in 0..S {
+                sums[h][p] = sums[h][p].add(wide[p].mul(x));
+            }
+        }
+    }
+    if tail {
+        for h in 0..H {
+            let chunk = padded(&queries[h * width..][whole * 16..width]);
+            let x = L::Half::load(&chunk.as_chunks().0[half]);
+            for p in 0..S {
+                let chunk: [E; 16] = padded(&keys[p * width..][whole * 16..width]);
+                let key: L::Half = E::widen_half(&chunk.as_chunks().0[half]);
                 sums[h][p] = sums[h][p].add(key.mul(x));
             }
         }

@@ -24,6 +24,11 @@ use half::f16;
 pub(crate) trait Lanes: Copy {
     /// Whether there are registers for more than sixteen of these.
     const WIDE: bool;
+    /// Eight of the lanes: where registers are short, a loop takes first one half of its chunks, then the
+    /// other, and has room for twice as many sums.
+    type Half: HalfLanes;
+    /// Lanes 0..8 and 8..16.
+    fn join(low: Self::Half, high: Self::Half) -> Self;
     /// The same value in every lane.
     fn splat(value: f32) -> Self;
     /// Lane `i` from `x[i]`.
@@ -81,6 +86,20 @@ pub(crate) trait Lanes: Copy {
     fn sums(vectors: &[Self; 16]) -> Self;
     /// The largest lane; folded like [`Lanes::sum`].
     fn largest(self) -> f32;
+}
+
+/// Eight f32 values that are computed on side by side: half of some [`Lanes`].
+pub(crate) trait HalfLanes: Copy {
+    /// +0 in every lane.
+    fn zero() -> Self;
+    /// Lane `i` from `x[i]`.
+    fn load(x: &[f32; 8]) -> Self;
+    /// Lane `i` from `x[i]`, which is exact.
+    fn widen(x: &[f16; 8]) -> Self;
+    /// Lane-wise sum.
+    fn add(self, other: Self) -> Self;
+    /// Lane-wise product.
+    fn mul(self, other: Self) -> Self;
 }
 
 /// Adding this to |x| < 2^22 rounds x to the nearest even integer and leaves it in the low bits.
@@ -180,8 +199,59 @@ impl Array {
     }
 }
 
+/// Half of an [`Array`].
+#[derive(Clone, Copy)]
+pub(crate) struct HalfArray([f32; 8]);
+
+impl HalfLanes for HalfArray {
+    #[inline(always)]
+    fn zero() -> Self {
+        Self([0.0; 8])
+    }
+
+    #[inline(always)]
+    fn load(x: &[f32; 8]) -> Self {
+        Self(*x)
+    }
+
+    #[inline(always)]
+    fn widen(x: &[f16; 8]) -> Self {
+        let mut out = [0.0; 8];
+        for (lane, x) in out.iter_mut().zip(x) {
+            *lane = wide(*x);
+        }
+        Self(out)
+    }
+
+    #[inline(always)]
+    fn add(mut self, other: Self) -> Self {
+        for (lane, other) in self.0.iter_mut().zip(other.0) {
+            *lane += other;
+        }
+        self
+    }
+
+    #[inline(always)]
+    fn mul(mut self, other: Self) -> Self {
+        for (lane, other) in self.0.iter_mut().zip(other.0) {
+            *lane *= other;
+        }
+        self
+    }
+}
+
 impl Lanes for Array {
     const WIDE: bool = false;
+
+    type Half = HalfArray;
+
+    #[inline(always)]
+    fn join(low: HalfArray, high: HalfArray) -> Self {
+        let mut lanes = [0.0; 16];
+        lanes[..8].copy_from_slice(&low.0);
+        lanes[8..].copy_from_slice(&high.0);
+        Self(lanes)
+    }
 
     #[inline(always)]
     fn splat(value: f32) -> Self {

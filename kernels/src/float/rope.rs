@@ -113,7 +113,9 @@ fn turn_body<L: Lanes>(cos: &[f32], sin: &[f32], low: &mut [f32], high: &mut [f3
     assert!(sin.len() == n && low.len() == n && high.len() == n);
     for at in (0..n).step_by(16) {
         let end = n.min(at + 16);
-        let [cos, sin, a, b] = [cos, sin, &*low, &*high].map(|x| L::load(&padded(&x[at..end])));
+        // No closure: it would not have the target features, and its loads would be calls.
+        let (cos, sin) = (L::load(&padded(&cos[at..end])), L::load(&padded(&sin[at..end])));
+        let (a, b) = (L::load(&padded(&low[at..end])), L::load(&padded(&high[at..end])));
         let mut chunk = [0.0; 16];
         a.mul(cos).sub(b.mul(sin)).store(&mut chunk);
         low[at..end].copy_from_slice(&chunk[..end - at]);

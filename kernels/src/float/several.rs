@@ -97,18 +97,25 @@ fn check(units: usize, weights: usize, xs: &[&[f32]], outs: &[&mut [f32]]) {
     assert!(k.is_multiple_of(weights) && units == m * (k / weights), "rows of the vectors' length");
 }
 
-/// All vectors: tiles of four, then of two, then one.
+/// All vectors: tiles of four, then of two, then one, with as many rows at a time as the registers have room
+/// for sums.
 #[inline(always)]
 fn tiles<L: Lanes, R: Rows<L>>(rows: R, xs: &[&[f32]], outs: &mut [&mut [f32]]) {
     let (fours, xs) = xs.as_chunks::<4>();
     let (four_outs, outs) = outs.as_chunks_mut::<4>();
     for (xs, outs) in fours.iter().zip(four_outs) {
-        tile::<L, R, 2, 4>(rows, *xs, outs);
+        match L::WIDE {
+            true => tile::<L, R, 2, 4>(rows, *xs, outs),
+            false => tile::<L, R, 1, 4>(rows, *xs, outs),
+        }
     }
     let (twos, xs) = xs.as_chunks::<2>();
     let (two_outs, outs) = outs.as_chunks_mut::<2>();
     for (xs, outs) in twos.iter().zip(two_outs) {
-        tile::<L, R, 4, 2>(rows, *xs, outs);
+        match L::WIDE {
+            true => tile::<L, R, 4, 2>(rows, *xs, outs),
+            false => tile::<L, R, 2, 2>(rows, *xs, outs),
+        }
     }
     let (ones, _) = xs.as_chunks::<1>();
     let (one_outs, _) = outs.as_chunks_mut::<1>();
@@ -220,7 +227,11 @@ impl<L: Lanes, B: Block<L, CHUNKS, BYTES>, const CHUNKS: usize, const BYTES: usi
             // In groups, inside which the compiler knows the place of a chunk.
             for group in (0..CHUNKS).step_by(GROUP) {
                 for chunk in group..group + GROUP.min(CHUNKS) {
-                    let x = xs.map(|x| L::load(&x[i][chunk]));
+                    // No closure: it would not have the target features, and its loads would be calls.
+                    let mut x = [L::splat(0.0); T];
+                    for (x, xs) in x.iter_mut().zip(&xs) {
+                        *x = L::load(&xs[i][chunk]);
+                    }
                     for (r, unpacked) in unpacked.iter().enumerate() {
                         let w = B::weights(unpacked, chunk);
                         for (sums, x) in sums.iter_mut().zip(x) {

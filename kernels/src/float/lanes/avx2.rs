@@ -1,6 +1,6 @@
 //! The lanes as two 256-bit registers: AVX2 and F16C.
 
-use super::{CodesQ6, Lanes, part};
+use super::{CodesQ6, HalfLanes, Lanes, part};
 use crate::{Isa, Supported};
 use half::f16;
 use std::arch::x86_64::*;
@@ -18,8 +18,51 @@ pub(crate) fn has_avx2(isa: Supported) -> bool {
 #[derive(Clone, Copy)]
 pub(crate) struct Ymm(__m256, __m256);
 
+/// Half of the lanes as a 256-bit register; private to the same instances.
+#[derive(Clone, Copy)]
+pub(crate) struct HalfYmm(pub(super) __m256);
+
+impl HalfLanes for HalfYmm {
+    #[inline(always)]
+    fn zero() -> Self {
+        // SAFETY: AVX2 was proven, see `Ymm`.
+        Self(unsafe { _mm256_setzero_ps() })
+    }
+
+    #[inline(always)]
+    fn load(x: &[f32; 8]) -> Self {
+        // SAFETY: AVX2 was proven, see `Ymm`; the load is of all 8 elements.
+        Self(unsafe { _mm256_loadu_ps(x.as_ptr()) })
+    }
+
+    #[inline(always)]
+    fn widen(x: &[f16; 8]) -> Self {
+        // SAFETY: F16C was proven, see `Ymm`; the load is of all 8 elements.
+        Self(unsafe { _mm256_cvtph_ps(_mm_loadu_si128(x.as_ptr().cast())) })
+    }
+
+    #[inline(always)]
+    fn add(self, other: Self) -> Self {
+        // SAFETY: AVX2 was proven, see `Ymm`.
+        Self(unsafe { _mm256_add_ps(self.0, other.0) })
+    }
+
+    #[inline(always)]
+    fn mul(self, other: Self) -> Self {
+        // SAFETY: AVX2 was proven, see `Ymm`.
+        Self(unsafe { _mm256_mul_ps(self.0, other.0) })
+    }
+}
+
 impl Lanes for Ymm {
     const WIDE: bool = false;
+
+    type Half = HalfYmm;
+
+    #[inline(always)]
+    fn join(low: HalfYmm, high: HalfYmm) -> Self {
+        Self(low.0, high.0)
+    }
 
     #[inline(always)]
     fn splat(value: f32) -> Self {

@@ -1,6 +1,6 @@
 //! The lanes as one 512-bit register: AVX-512 F, BW and VL.
 
-use super::avx2::{largest_of_eight, sum_of_eight};
+use super::avx2::{HalfYmm, largest_of_eight, sum_of_eight};
 use super::{Lanes, part, scales_q6};
 use crate::{Isa, Supported};
 use half::f16;
@@ -57,6 +57,17 @@ impl Zmm {
 
 impl Lanes for Zmm {
     const WIDE: bool = true;
+
+    type Half = HalfYmm;
+
+    #[inline(always)]
+    fn join(low: HalfYmm, high: HalfYmm) -> Self {
+        // SAFETY: AVX-512 was proven, see the type.
+        unsafe {
+            let low = _mm512_castpd256_pd512(_mm256_castps_pd(low.0));
+            Self(_mm512_castpd_ps(_mm512_insertf64x4::<1>(low, _mm256_castps_pd(high.0))))
+        }
+    }
 
     #[inline(always)]
     fn splat(value: f32) -> Self {

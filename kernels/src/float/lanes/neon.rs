@@ -1,6 +1,6 @@
 //! The lanes as four 128-bit registers: NEON.
 
-use super::{Array, CodesQ6, Lanes, wide};
+use super::{Array, CodesQ6, HalfLanes, Lanes, wide};
 use crate::{Isa, Supported};
 use half::f16;
 use std::arch::aarch64::*;
@@ -78,8 +78,53 @@ fn narrow_eight(low: float32x4_t, high: float32x4_t) -> uint16x8_t {
     halves
 }
 
+/// Half of the lanes as two 128-bit registers; private to the same instances.
+#[derive(Clone, Copy)]
+pub(crate) struct HalfQuads([float32x4_t; 2]);
+
+impl HalfLanes for HalfQuads {
+    #[inline(always)]
+    fn zero() -> Self {
+        // SAFETY: NEON was proven, see `Quads`.
+        Self([unsafe { vdupq_n_f32(0.0) }; 2])
+    }
+
+    #[inline(always)]
+    fn load(x: &[f32; 8]) -> Self {
+        let (quads, _) = x.as_chunks::<4>();
+        // SAFETY: NEON was proven, see `Quads`; each load is of all 4 elements of an array.
+        Self(from_fn(|i| unsafe { vld1q_f32(quads[i].as_ptr()) }))
+    }
+
+    #[inline(always)]
+    fn widen(x: &[f16; 8]) -> Self {
+        // SAFETY: NEON was proven, see `Quads`; the load is of all 8 elements.
+        Self(widen_eight(unsafe { vld1q_u16(x.as_ptr().cast()) }))
+    }
+
+    #[inline(always)]
+    fn add(self, other: Self) -> Self {
+        // SAFETY: NEON was proven, see `Quads`.
+        Self(from_fn(|i| unsafe { vaddq_f32(self.0[i], other.0[i]) }))
+    }
+
+    #[inline(always)]
+    fn mul(self, other: Self) -> Self {
+        // SAFETY: NEON was proven, see `Quads`.
+        Self(from_fn(|i| unsafe { vmulq_f32(self.0[i], other.0[i]) }))
+    }
+}
+
 impl Lanes for Quads {
     const WIDE: bool = false;
+
+    type Half = HalfQuads;
+
+    #[inline(always)]
+    fn join(low: HalfQuads, high: HalfQuads) -> Self {
+        let ([a, b], [c, d]) = (low.0, high.0);
+        Self([a, b, c, d])
+    }
 
     #[inline(always)]
     fn splat(value: f32) -> Self {
