@@ -166,6 +166,8 @@ fn codegen_speaks_of_models_presets_and_several_kernels() {
     assert!(unusable.contains("broken.toml is not usable") && unusable.contains("hint: "));
     sandbox.fails(1, &["codegen", "--shape", "8x8", "--preset", broken]);
     sandbox.fails(3, &["codegen", "--shape", "8x8", "--check", broken]);
+    let missing = sandbox.fails(1, &["codegen", "--shape", "8x8", "--check", "/nowhere"]);
+    assert!(missing.contains("cannot read /nowhere") && missing.contains("hint: "), "{missing}");
     let twice = ["codegen", "--shape", "8x8", "--shape", "8x8"];
     assert!(sandbox.fails(2, &twice).contains("listed twice"));
     let none = ["codegen", "--shape", "8x8", "--preset", text(&preset)];
@@ -258,11 +260,23 @@ fn bad_options_are_refused() {
     let sandbox = Sandbox::new();
     assert!(sandbox.fails(2, &["run", "x", "--temp=-1"]).contains("temperature"));
     assert!(sandbox.fails(2, &["run", "x", "-t", "0"]).contains("--threads is `0`"));
-    assert!(sandbox.fails(1, &["run", "x", "-c", "100000"]).contains("context"));
-    for (name, value) in [("TRILUT_ISA", "sse9"), ("TRILUT_THREADS", "many")] {
+    // Numbers that only the model shows to be too large.
+    for args in [
+        &["run", "x", "-c", "100000"][..],
+        &["run", "x", "-c", "0"],
+        &["perplexity", "-f", "README.md", "-c", "3"],
+        &["bench", "--layers", "99"],
+        &["dummy", "--model", "demo", "--layers", "99", "-o", text(&sandbox.path("none"))],
+    ] {
+        assert!(sandbox.fails(2, args).contains("\nhint: "), "{args:?}");
+    }
+    let other = if cfg!(target_arch = "aarch64") { "avx2" } else { "neon" };
+    for (name, value) in [("TRILUT_ISA", "sse9"), ("TRILUT_ISA", other), ("TRILUT_THREADS", "many")]
+    {
         let output = sandbox.command(&["doctor"]).env(name, value).output().unwrap();
         assert_eq!(output.status.code(), Some(2));
         assert!(stderr(&output).contains(name) && stderr(&output).contains(value));
+        assert!(stderr(&output).contains("\nhint: "), "{}", stderr(&output));
     }
 }
 
@@ -407,7 +421,7 @@ fn bench_speaks_llama_bench() {
         assert!(table.contains(name), "{table}");
     }
     let error = sandbox.fails(2, &["bench", "-p", "16", "-d", "100000"]);
-    assert!(error.contains("pp16 @ d100000 does not fit"), "{error}");
+    assert!(error.contains("pp16 @ d100000 does not fit") && error.contains("hint: "), "{error}");
 }
 
 #[test]

@@ -197,6 +197,15 @@ fn engines_that_fail_are_explained() {
     let error = sandbox.fails(1, &plain, &[]);
     assert!(error.contains("Permission denied") && error.contains("chmod +x"), "{error}");
 
+    // Text that a shell would run, by its bare name, which is not looked up on the PATH.
+    let here = sandbox.path("");
+    std::fs::write(here.join("cat"), "touch ran\n").unwrap();
+    std::fs::set_permissions(here.join("cat"), Permissions::from_mode(0o755)).unwrap();
+    let output = sandbox.bench("cat", &[]).current_dir(&here).output().unwrap();
+    assert_eq!(output.status.code(), Some(1));
+    assert!(stderr(&output).contains("./cat is no program"), "{}", stderr(&output));
+    assert!(!here.join("ran").exists());
+
     for (name, body, says) in [
         ("exits", "echo 'error: cannot open model' >&2; exit 4", "ended with exit code 4"),
         ("exits2", "echo 'error: cannot open model' >&2; exit 4", "said: error: cannot open model"),

@@ -167,6 +167,7 @@ impl DummyError {
         match self {
             Self::Model { source, .. } => source.hint(),
             Self::Tiled(_) => Some("choose i2_s, and run it in another format".to_owned()),
+            Self::Layers { .. } => Some("leave out --layers for all of them".to_owned()),
             _ => None,
         }
     }

@@ -200,6 +200,8 @@ impl Error {
             Self::WeightScale { .. } => {
                 "the file is corrupt, or its tensors come from different conversions: convert the model anew"
             }
+            Self::Context { .. } => "leave out --ctx for the model's own context",
+            Self::Layers { .. } => "leave out --layers to run all of them",
             Self::ContextFull { .. } => "shorten the prompt, or raise the context with --ctx",
             Self::CacheSize { .. } => "lower the context with --ctx",
             Self::Threads { .. } => "leave out --threads to use every core",

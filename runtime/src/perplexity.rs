@@ -88,7 +88,8 @@ impl PerplexityError {
                 Some(format!("give a longer text, or shorter chunks, such as {shorter}"))
             }
             Self::Model(error) => error.hint(),
-            Self::Context { .. } | Self::Cancelled => None,
+            Self::Context { .. } => Some("leave the length out for the usual one".to_owned()),
+            Self::Cancelled => None,
         }
     }
 }

@@ -243,8 +243,11 @@ fn model_file(name: &str) -> Result<ModelSpec, Failure> {
             .because(format!("legal: a .toml file, {}", names().collect::<Vec<_>>().join(", ")))
             .hint(format!("trilut codegen --model {near} --emit list")));
     }
-    let text = std::fs::read_to_string(name)
-        .map_err(|error| Failure::of(&error).context(format!("cannot read {name}")))?;
+    let text = std::fs::read_to_string(name).map_err(|error| {
+        Failure::of(&error)
+            .context(format!("cannot read {name}"))
+            .hint("trilut codegen --model bitnet-2b-4t --emit list")
+    })?;
     ModelSpec::from_toml(&text).map_err(|error| {
         Failure::of(&error)
             .context(format!("{name} is not usable"))
@@ -254,8 +257,11 @@ fn model_file(name: &str) -> Result<ModelSpec, Failure> {
 
 /// Fails when the file does not hold exactly `text`, naming the first line that differs.
 fn check(path: &Path, text: &str) -> Result<(), Failure> {
-    let file = std::fs::read_to_string(path)
-        .map_err(|error| Failure::of(&error).context(format!("cannot read {}", path.display())))?;
+    let file = std::fs::read_to_string(path).map_err(|error| {
+        Failure::of(&error)
+            .context(format!("cannot read {}", path.display()))
+            .hint("the same command without --check generates what it is compared with")
+    })?;
     if file == text {
         return Ok(());
     }

@@ -1,6 +1,7 @@
 //! The environment variables that trilut reads.
 
 use super::failure::Failure;
+use std::env::consts::ARCH;
 use trilut_presets::Isa;
 
 /// A variable, with what it does.
@@ -25,7 +26,7 @@ pub(crate) const API_KEY: &str = "TRILUT_API_KEY";
 
 /// Every variable; `trilut doctor` lists them with their values.
 pub(crate) const VARIABLES: &[Variable] = &[
-    Variable { name: "TRILUT_ISA", meaning: "caps the instruction set: one that runs here" },
+    Variable { name: "TRILUT_ISA", meaning: "caps the instruction set" },
     Variable { name: "TRILUT_THREADS", meaning: "number of threads when -t is not given" },
     Variable { name: "TRILUT_PRESETS", meaning: "preset files and directories, before the cache" },
     Variable { name: API_KEY, meaning: "the key that `serve` asks for" },
@@ -41,9 +42,25 @@ pub(crate) fn value(name: &str) -> Option<String> {
 /// Refuses values that would silently do nothing.
 pub(crate) fn check() -> Result<(), Failure> {
     if let Some(text) = value("TRILUT_ISA") {
-        text.parse::<Isa>().map_err(|error| Failure::usage(error).context("TRILUT_ISA"))?;
+        let isa = text.parse::<Isa>().map_err(|error| isa_refused(error).context("TRILUT_ISA"))?;
+        // The cap would leave the portable kernels alone.
+        if let Some(other) = foreign(isa) {
+            let what = format!("TRILUT_ISA is `{isa}`, which is for {other}");
+            return Err(isa_refused(what).because(format!("this program is for {ARCH}")));
+        }
     }
     threads(None).map(drop)
+}
+
+fn isa_refused(what: impl std::fmt::Display) -> Failure {
+    let here = Isa::ALL.iter().filter(|isa| **isa != Isa::Emulated && foreign(**isa).is_none());
+    let names: Vec<&str> = here.map(|isa| isa.name()).collect();
+    Failure::usage(what).hint(format!("give {}, or leave it out", names.join(", ")))
+}
+
+/// The architecture that an ISA needs, if it is not this program's.
+fn foreign(isa: Isa) -> Option<&'static str> {
+    isa.target_arch().filter(|arch| *arch != ARCH)
 }
 
 /// The most threads that are accepted.

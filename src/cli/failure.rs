@@ -1,8 +1,9 @@
 //! What is printed when something fails: what, why, and the command to run.
 
-use std::error::Error;
 use std::fmt::Display;
 use std::process::ExitCode;
+use trilut_runtime::dummy::DummyError;
+use trilut_runtime::{Error, PerplexityError};
 
 /// A failure on its way to the user.
 #[derive(Debug)]
@@ -37,7 +38,7 @@ impl Failure {
     }
 
     /// An error with everything that caused it.
-    pub(crate) fn of(error: &dyn Error) -> Self {
+    pub(crate) fn of(error: &dyn std::error::Error) -> Self {
         let mut chain = vec![error.to_string()];
         let mut source = error.source();
         while let Some(error) = source {
@@ -118,24 +119,26 @@ impl From<std::io::Error> for Failure {
     }
 }
 
-/// Errors of the workspace that know what to do about themselves.
+/// Errors of the workspace that know what to do about themselves, and which of them are wrong usage:
+/// numbers that only a model shows to be out of range.
 macro_rules! hinted {
-    ($($error:ty),*) => {$(
+    ($($error:ty $(where $usage:pat)?),*) => {$(
         impl From<$error> for Failure {
             fn from(error: $error) -> Self {
-                let hint = error.hint();
-                Self { hint, ..Self::of(&error) }
+                let usage: &[bool] = &[$(matches!(error, $usage))?];
+                let code = if usage.contains(&true) { 2 } else { 1 };
+                Self { hint: error.hint(), code, ..Self::of(&error) }
             }
         }
     )*};
 }
 
 hinted!(
-    trilut_runtime::Error,
-    trilut_runtime::PerplexityError,
+    Error where Error::Context { .. } | Error::Layers { .. },
+    PerplexityError where PerplexityError::Context { .. },
     trilut_runtime::chat::ChatError,
     trilut_runtime::convert::ConvertError,
-    trilut_runtime::dummy::DummyError,
+    DummyError where DummyError::Layers { .. },
     trilut_runtime::gguf::GgufError,
     trilut_presets::preset::PresetError,
     trilut_server::ServeError,

@@ -350,7 +350,9 @@ pub(crate) fn read_text(path: &Path) -> Result<String, Failure> {
         std::fs::read(path)
     };
     let cannot = || format!("cannot read {}", path.display());
-    let bytes = bytes.map_err(|error| Failure::of(&error).context(cannot()))?;
+    let bytes = bytes.map_err(|error| {
+        Failure::of(&error).context(cannot()).hint("give a text file, or `-` for standard input")
+    })?;
     String::from_utf8(bytes).map_err(|error| {
         Failure::of(&error).context(cannot()).hint("texts must be UTF-8; iconv converts others")
     })

@@ -14,6 +14,15 @@ use std::time::Duration;
 /// builds.
 const PERPLEXITY: [&str; 2] = ["llama-perplexity", "perplexity"];
 
+/// The path of a program. A bare name is a file that is here before it is one of the `PATH`.
+pub(super) fn program(path: impl Into<PathBuf>) -> PathBuf {
+    let path = path.into();
+    if path.parent() == Some(Path::new("")) && path.is_file() {
+        return Path::new(".").join(path);
+    }
+    path
+}
+
 /// Another engine.
 #[derive(Debug, Clone)]
 pub(super) struct Baseline {
@@ -34,10 +43,10 @@ impl Baseline {
     /// Splits `[NAME=]PATH`; a name must be that of a described engine.
     pub(super) fn named(text: &str) -> Result<(Option<Engine>, PathBuf), Failure> {
         let Some((name, path)) = text.split_once('=').filter(|_| !Path::new(text).exists()) else {
-            return Ok((None, PathBuf::from(text)));
+            return Ok((None, program(text)));
         };
         match engine::find(name) {
-            Some(engine) => Ok((Some(engine), PathBuf::from(path))),
+            Some(engine) => Ok((Some(engine), program(path))),
             None => {
                 let known: Vec<String> =
                     engine::all().into_iter().map(|engine| engine.name).collect();

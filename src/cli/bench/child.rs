@@ -6,6 +6,7 @@
 use super::super::failure::{Failure, printable};
 use super::super::interrupt;
 use super::meter::{Meter, Timeline, resident_bytes};
+use std::fs::File;
 use std::io::Read;
 use std::path::Path;
 use std::process::{Child, Command, ExitStatus, Stdio};
@@ -39,13 +40,19 @@ type Chunk = (Instant, Vec<u8>);
 /// Runs a program until it succeeds.
 ///
 /// # Errors
-/// When it cannot be started, fails, or takes longer than `timeout`, and when the user interrupts.
+/// When it is no program or cannot be started, fails, or takes longer than `timeout`, and when the user
+/// interrupts.
 pub(super) fn run(
     program: &Path,
     args: &[String],
     timeout: Duration,
     meter: &Meter,
 ) -> Result<Finished, Failure> {
+    if is_plain_text(program) {
+        return Err(Failure::new(format!("{} is no program", program.display()))
+            .because("it is text without a `#!` line")
+            .hint("give the path of a llama-bench program"));
+    }
     let mut command = Command::new(program);
     command.args(args).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
     isolate(&mut command);
@@ -97,6 +104,17 @@ pub(super) fn by_hand(program: &Path, args: &[String]) -> String {
     // Only a zero byte cannot be quoted, which no argument holds.
     let quoted = words.map(|word| shlex::try_quote(&word).map_or(word.clone(), |q| q.into_owned()));
     quoted.collect::<Vec<_>>().join(" ")
+}
+
+/// Whether a file is text that names no interpreter: a shell would be made to run it.
+fn is_plain_text(program: &Path) -> bool {
+    // Others, such as pipes, would be waited for.
+    if !program.is_file() {
+        return false;
+    }
+    let mut head = Vec::new();
+    let read = File::open(program).and_then(|file| file.take(512).read_to_end(&mut head));
+    read.is_ok() && !head.starts_with(b"#!") && !head.contains(&0)
 }
 
 fn cannot_start(program: &Path, error: &std::io::Error) -> Failure {

@@ -131,7 +131,8 @@ impl Test {
                 "{} does not fit into the model's context of {}",
                 self.name(),
                 model.context()
-            )));
+            ))
+            .hint("lower -p, -n or -d"));
         }
         Ok(match self.work {
             Work::Together { sequences, .. } => {

@@ -5,7 +5,7 @@ use super::super::failure::Failure;
 use super::super::model::Source;
 use super::super::output::{out, outln};
 use super::agreement::{self, Agreement, Check};
-use super::baseline::Baseline;
+use super::baseline::{self, Baseline};
 use super::comparison::{Comparison, Engines};
 use super::meter::Meter;
 use super::ratio::{self, Assertion, Judged};
@@ -90,7 +90,8 @@ impl Options {
             let bench_args = words(bench_args[index], usual.map(|engine| &engine.bench_args))?;
             let perplexity_args =
                 words(perplexity_args[index], usual.map(|engine| &engine.perplexity_args))?;
-            let (perplexity, timeout) = (programs[index].cloned(), self.baseline_timeout);
+            let perplexity = programs[index].map(baseline::program);
+            let timeout = self.baseline_timeout;
             Ok(Baseline {
                 program,
                 perplexity,
