@@ -15,6 +15,10 @@ const TAIL: f64 = 0.025 / (DOUBLINGS + 1) as f64;
 /// Pairs below which no such interval exists.
 pub const MIN_PAIRS: usize = 8;
 
+/// The least gain that is worth a change. Candidates that are nearer to each other than this are taken for
+/// equal, and the choice among equals is the same each time: else two runs would pick differently for nothing.
+pub const WORTH: f64 = 0.01;
+
 /// What the pairs showed.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Confirmation {
@@ -46,6 +50,11 @@ impl Confirmation {
     /// Whether the gain is outside the noise.
     pub fn is_gain(&self) -> bool {
         self.winner.len() >= MIN_PAIRS && self.high < 1.0
+    }
+
+    /// Whether the gain is outside the noise and worth a change: [`WORTH`] at least.
+    pub fn is_worth(&self) -> bool {
+        self.is_gain() && self.ratio <= 1.0 - WORTH
     }
 
     /// Half the width of the interval.

@@ -79,12 +79,13 @@ pub fn gate(
                 Side::Default => default.push(time(side)?),
             }
         }
-        if tuned.len() < next {
+        let is_cut_off = tuned.len() >= LEAST_PAIRS && is_late();
+        if tuned.len() < next && !is_cut_off {
             continue;
         }
         let check = Confirmation::of_interval(tuned.clone(), default.clone(), 0.025);
         let is_decided = check.high < 1.0 || check.low > 1.0;
-        if is_decided || tuned.len() >= MOST_PAIRS || is_late() {
+        if is_decided || tuned.len() >= MOST_PAIRS || is_cut_off {
             return Some(Verdict {
                 ratio: check.ratio,
                 interval: [check.low, check.high],
@@ -205,9 +206,9 @@ fn defaulted(record: &Record, format: Option<Format>, hash: u64) -> Record {
     record
 }
 
-/// The time that a gate should have of a run's limit: a quarter, at most half a minute.
+/// The time that a gate should have of a run's limit: a third, at most half a minute.
 pub fn share_of(limit: Duration) -> Duration {
-    (limit / 4).min(Duration::from_secs(30))
+    (limit / 3).min(Duration::from_secs(30))
 }
 
 #[cfg(test)]

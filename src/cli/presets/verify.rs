@@ -39,7 +39,7 @@ pub(super) fn model(
         let deadline = Instant::now() + COMPARISON;
         let mix = Mix { prompt: 1.0, generated: 1.0 };
         let gate = Gate { here, gguf, layers: &shapes, threads, deadline, mix };
-        for (phase, verdict) in gate.compare(preset)? {
+        for (phase, verdict) in gate.compare(preset, &[Phase::Prefill, Phase::Decode])? {
             // Where there are no picks the two are the same.
             if end_to_end::picks(preset, &shapes, phase, threads).next().is_none() {
                 continue;

@@ -35,15 +35,23 @@ impl Gate<'_> {
     /// The preset with the default in each phase in which the model is not faster beyond the noise; what
     /// became of each phase is told on stderr.
     pub(crate) fn check(&self, preset: &Preset, path: &Path) -> Result<Preset, Failure> {
-        let is_picked =
-            |phase| end_to_end::picks(preset, self.layers, phase, self.threads).next().is_some();
+        let picks = |phase| end_to_end::picks(preset, self.layers, phase, self.threads);
+        let is_picked = |phase| picks(phase).next().is_some();
         let mut checked = preset.clone();
-        if ![Phase::Prefill, Phase::Decode].into_iter().any(is_picked) {
+        // What decoding picks, prompts are read from: they change with its formats as well.
+        let is_repacked = picks(Phase::Decode).any(|record| {
+            let default = self.default_kernel(&record.default_kernel);
+            default.and_then(|(format, _)| format) != Some(record.format)
+        });
+        let changes = |phase: &Phase| is_picked(*phase) || is_repacked && *phase == Phase::Prefill;
+        let phases: Vec<Phase> =
+            [Phase::Prefill, Phase::Decode].into_iter().filter(changes).collect();
+        if phases.is_empty() {
             return Ok(checked);
         }
         let line = progress::line();
         line.set_message("comparing the whole model, tuned and by default");
-        let verdicts = self.compare(preset)?;
+        let verdicts = self.compare(preset, &phases)?;
         line.finish_and_clear();
         let drop = |preset: &Preset, phase| {
             eprintln!("note: {} keeps the default kernels for {phase}", path.display());
@@ -59,8 +67,8 @@ impl Gate<'_> {
                 }
             }
         }
-        // What decoding picks, prompts are read from: the two are judged together as well.
-        let [(_, prefill), (_, decode)] = &verdicts;
+        // Where one costs the other, the two are judged together as well.
+        let [(_, prefill), (_, decode)] = &verdicts[..] else { return Ok(checked) };
         let tokens = (PROMPT, TOKENS);
         let gain = self.mix.gain((prefill, tokens.0), (decode, tokens.1));
         if is_picked(Phase::Decode) && decode.is_kept && prefill.ratio > 1.0 && gain <= 0.0 {
@@ -74,8 +82,12 @@ impl Gate<'_> {
         Ok(checked)
     }
 
-    /// Both models, fully loaded, in each phase.
-    pub(crate) fn compare(&self, preset: &Preset) -> Result<[(Phase, Verdict); 2], Failure> {
+    /// Both models, fully loaded, in each of the phases.
+    pub(crate) fn compare(
+        &self,
+        preset: &Preset,
+        phases: &[Phase],
+    ) -> Result<Vec<(Phase, Verdict)>, Failure> {
         let models = [self.load(&self.here.plan_of(preset))?, self.load(&Plan::default())?];
         let [mut tuned, mut default] = [models[0].session()?, models[1].session()?];
         let mut judge = |phase: Phase, parts: u32| -> Result<(Phase, Verdict), Failure> {
@@ -100,8 +112,9 @@ impl Gate<'_> {
                 None => Ok((phase, verdict.ok_or_else(Failure::interrupted)?)),
             }
         };
-        // The first phase gets half of the time.
-        Ok([judge(Phase::Prefill, 2)?, judge(Phase::Decode, 1)?])
+        // Each phase gets an equal part of the time that those before it leave.
+        let parts = (1..=phases.len() as u32).rev();
+        phases.iter().zip(parts).map(|(phase, parts)| judge(*phase, parts)).collect()
     }
 
     fn load(&self, plan: &Plan) -> Result<Model, Failure> {

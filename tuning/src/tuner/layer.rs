@@ -4,7 +4,7 @@ use super::verdict::{self, Verdict};
 use super::{Time, Watch, note};
 use crate::bench::{Lab, Runner, Stage};
 use crate::cold;
-use crate::confirm::{Confirmation, confirm};
+use crate::confirm::{Confirmation, WORTH, confirm};
 use crate::effort::{self, PAIRS, Vary, stages};
 use crate::estimate::{self, Bound};
 use crate::exactness::Gate;
@@ -17,7 +17,7 @@ use crate::second_opinion::{self, Opinion};
 use crate::{AnyKernel, Candidate};
 use crate::{runoff, space};
 use std::collections::BTreeSet;
-use trilut_kernels::{Format, Isa, Layout};
+use trilut_kernels::{Format, Isa, Layout, Tile};
 use trilut_presets::preset::Effort;
 
 /// A rival this close behind the leader meets it in pairs.
@@ -112,6 +112,7 @@ pub(super) fn tune_layer(
     let mut tried = BTreeSet::new();
     let mut trials: Vec<Trial> = Vec::new();
     let mut lanes: Vec<Lane> = Vec::new();
+    let ranks: Vec<&str> = kernels.iter().map(AnyKernel::name).collect();
     let mut finalists: Vec<Candidate> = kernels.into_iter().map(Candidate::untuned).collect();
     for (stage, end) in stages(request, &layer) {
         // What a late stage cannot do in its time, it leaves out.
@@ -157,8 +158,8 @@ pub(super) fn tune_layer(
         return Ok(None);
     };
     let best_ns = lanes[0].median();
-    let mut fastest = lanes[0].clone();
-    if fastest.median() >= base.median() {
+    let mut fastest = first_of_equals(&lanes, &ranks);
+    if best_ns >= base.median() * (1.0 - WORTH) {
         fastest = base.clone();
     }
     let mut defended = None;
@@ -174,7 +175,7 @@ pub(super) fn tune_layer(
                 time.at(0.95),
                 &mut || watch.turn(Turn::Sample(time.at(0.95))),
             );
-            if check.is_some_and(|check| !check.is_gain()) {
+            if check.is_some_and(|check| !check.is_worth()) {
                 defended = Some(format!("{} is no faster beyond the noise", fastest.candidate));
                 fastest = holder.clone();
             }
@@ -189,7 +190,7 @@ pub(super) fn tune_layer(
         false => None,
     };
     let opinion = match &confirmation {
-        Some(check) if is_real && request.effort >= Effort::Patient && check.is_gain() => {
+        Some(check) if is_real && request.effort >= Effort::Patient && check.is_worth() => {
             ask_again(&mut *runner, &fastest.candidate, &default, &time, watch, notes)
         }
         _ => None,
@@ -253,6 +254,23 @@ pub(super) fn tune_layer(
     }))
 }
 
+/// Of the candidates that are as good as the fastest, the one that comes first in an order which no
+/// measurement decides: by the estimate of its kernel, the usual bounds before others, small ones before
+/// large ones.
+fn first_of_equals(lanes: &[Lane], ranks: &[&str]) -> Lane {
+    let (fastest, bound) = (&lanes[0], lanes[0].median() / (1.0 - WORTH));
+    let place = |candidate: &Candidate| {
+        let usual = Candidate::untuned(candidate.kernel).tile;
+        let Tile { prefetch, rows_per_task } = candidate.tile;
+        let rank = ranks.iter().position(|name| *name == candidate.name());
+        (rank.unwrap_or(ranks.len()), candidate.tile != usual, prefetch, rows_per_task)
+    };
+    // One that left early knows too little of itself.
+    let least = fastest.samples.len().div_ceil(2);
+    let equals = lanes.iter().filter(|l| l.samples.len() >= least && l.median() <= bound);
+    equals.min_by_key(|lane| place(&lane.candidate)).unwrap_or(fastest).clone()
+}
+
 /// The leader after it has met the finalists that are close.
 fn meet_rivals(
     runner: &mut dyn Runner,
@@ -274,7 +292,7 @@ fn meet_rivals(
             runoff::pairs(runner, &rival.candidate, &leader.candidate, PAIRS, end, &mut || {
                 watch.turn(Turn::Sample(end))
             });
-        if let Some(check) = check.filter(Confirmation::is_gain) {
+        if let Some(check) = check.filter(Confirmation::is_worth) {
             leader = rival.clone();
             leader.samples = check.winner;
         }

@@ -23,7 +23,7 @@ pub(super) struct Verdict {
     pub(super) reason: String,
 }
 
-/// Lets the fastest candidate replace the default only when its gain is outside the noise.
+/// Lets the fastest candidate replace the default only when its gain is outside the noise and worth it.
 pub(super) fn decide(
     mut fastest: Lane,
     mut default: Lane,
@@ -47,7 +47,7 @@ pub(super) fn decide(
                 check.high,
                 check.winner.len()
             );
-            match (check.is_gain(), opinion.is_some_and(Opinion::contradicts)) {
+            match (check.is_worth(), opinion.is_some_and(Opinion::contradicts)) {
                 (true, false) => (true, format!("{} took {range}", fastest.candidate)),
                 (true, true) => (
                     false,
@@ -56,13 +56,10 @@ pub(super) fn decide(
                         fastest.candidate
                     ),
                 ),
-                (false, _) => (
-                    false,
-                    format!(
-                        "the default stays: {} took {range}, inside the noise",
-                        fastest.candidate
-                    ),
-                ),
+                (false, _) => {
+                    let why = if check.is_gain() { "too little" } else { "inside the noise" };
+                    (false, format!("the default stays: {} took {range}, {why}", fastest.candidate))
+                }
             }
         }
         None => {
