@@ -75,6 +75,9 @@ enum Command {
 /// Parses the command line, does what it asks, and turns the outcome into an exit code.
 pub(crate) fn main() -> ExitCode {
     let cli = Cli::parse_from(std::env::args_os().map(run::known_spelling));
+    if let Some(Command::Serve(_)) = cli.command {
+        serve::share_heap();
+    }
     interrupt::install();
     let outcome = environment::check().and_then(|()| match cli.command {
         None => start::start(),
