@@ -52,9 +52,9 @@ pub(crate) struct Args {
 /// threads, so every heap grows on its own to the most that was ever needed there, for minutes under load.
 pub(crate) fn share_heap() {
     #[cfg(all(target_os = "linux", target_env = "gnu"))]
-    // SAFETY: sets a parameter of the allocator; refused, it stays what it was.
-    unsafe {
-        libc::mallopt(libc::M_ARENA_MAX, 1);
+    if std::env::var_os("MALLOC_ARENA_MAX").is_none() {
+        // SAFETY: sets a parameter of the allocator; refused, it stays what it was.
+        unsafe { libc::mallopt(libc::M_ARENA_MAX, 1) };
     }
 }
 

@@ -147,6 +147,7 @@ pub(crate) fn tune(args: Args) -> Result<(), Failure> {
     let mut log = Log::open(&path, &task)?;
     let mut is_done = true;
     for (index, &threads) in threads.iter().enumerate() {
+        let begin = Instant::now();
         let prior = Prior { finalists_only: index > 0, ..log.prior(threads) };
         let is_resumed = prior.incumbents.is_some();
         let request = Request { threads, prior, ..base.clone() };
@@ -184,7 +185,8 @@ pub(crate) fn tune(args: Args) -> Result<(), Failure> {
             finish(outcome)?;
         }
         if let Some(gguf) = gguf {
-            let deadline = Instant::now() + for_gate;
+            // A search that ended early leaves the gate no more than its share.
+            let deadline = (begin + limit).min(Instant::now() + for_gate);
             let layers = &base.shapes;
             let gate = gate::Gate { here: &here, gguf, layers, threads, deadline, mix: args.mix };
             let checked = gate.check(&preset, &path)?;

@@ -106,28 +106,7 @@ pub fn tune_in(
         stopped = Some(Stopped::Cancelled);
     }
 
-    // A busy moment may be over: what it disturbed is measured once more, in the time that is left, and
-    // the calmer race is believed.
-    let disturbed = |report: &&mut ShapeReport| {
-        request.effort > Effort::Estimate && report.noise.warning().is_some()
-    };
-    let mut again: Vec<&mut ShapeReport> = reports.iter_mut().filter(disturbed).collect();
-    while let Some(report) = again.pop() {
-        let now = lab.now();
-        if now >= deadline || observer.should_stop() {
-            break;
-        }
-        let budget = (deadline - now) / (again.len() + 1) as u32;
-        let (time, fraction) = (Time { begin: now, budget }, (1.0, 0.0));
-        let mut watch = Watch { observer, time, fraction, best: f64::INFINITY, cancelled: false };
-        let index = request.shapes.iter().position(|l| *l == report.layer).unwrap_or(0);
-        let retried = tune_layer(lab, request, index, report.layer, &mut watch, &mut notes)?;
-        if let Some(mut retried) = retried.filter(|r| r.noise.is_calmer_than(&report.noise)) {
-            retried.record.from = report.record.from;
-            observer.event(&Event::Done(&retried));
-            *report = retried;
-        }
-    }
+    again(lab, request, &mut reports, deadline, observer, &mut notes)?;
 
     if let Some(error) = too_large.filter(|_| reports.is_empty() && stopped.is_none()) {
         return Err(error);
@@ -153,6 +132,62 @@ pub fn tune_in(
         notes,
         took: lab.now().saturating_sub(begin),
     })
+}
+
+/// A busy moment may be over: what it disturbed is measured once more, in the time that is left, and the calmer
+/// race is believed. Where decoding then reads another format, the small batches that were tuned for the earlier
+/// one are tuned anew, or left out.
+fn again(
+    lab: &mut dyn Lab,
+    request: &mut Request,
+    reports: &mut Vec<ShapeReport>,
+    deadline: Duration,
+    observer: &mut dyn Observer,
+    notes: &mut Vec<String>,
+) -> Result<(), TuneError> {
+    let place = |request: &Request, layer| request.shapes.iter().position(|l| *l == layer);
+    let is_disturbed = |report: &&ShapeReport| {
+        request.effort > Effort::Estimate && report.noise.warning().is_some()
+    };
+    // The first one, which others depend on, is at the end.
+    let mut left: Vec<ShapeUse> =
+        reports.iter().filter(is_disturbed).map(|report| report.layer).rev().collect();
+    while let Some(layer) = left.pop() {
+        let now = lab.now();
+        if now >= deadline || observer.should_stop() {
+            break;
+        }
+        let budget = (deadline - now) / (left.len() + 1) as u32;
+        let (time, fraction) = (Time { begin: now, budget }, (1.0, 0.0));
+        let mut watch = Watch { observer, time, fraction, best: f64::INFINITY, cancelled: false };
+        let index = place(request, layer).unwrap_or(0);
+        let Some(mut report) = tune_layer(lab, request, index, layer, &mut watch, notes)? else {
+            continue;
+        };
+        if let Some(at) = reports.iter().position(|earlier| earlier.layer == layer) {
+            if !report.noise.is_calmer_than(&reports[at].noise) {
+                continue;
+            }
+            report.record.from = reports.remove(at).record.from;
+        }
+        observer.event(&Event::Done(&report));
+        let read = report.winner.candidate.kernel.format();
+        reports.push(report);
+        let Some(format) = read.filter(|_| layer.phase == Phase::Decode) else { continue };
+        request.decoded.push((layer.shape, format));
+        let is_stale = |report: &ShapeReport| {
+            let own = report.layer;
+            (own.phase, own.shape) == (Phase::SmallBatch, layer.shape)
+                && report.record.format != format
+        };
+        if let Some(at) = reports.iter().position(is_stale) {
+            let stale = reports.remove(at).layer;
+            left.retain(|layer| *layer != stale);
+            left.push(stale);
+        }
+    }
+    reports.sort_by_key(|report| place(request, report.layer));
+    Ok(())
 }
 
 /// A layer's share of the run.

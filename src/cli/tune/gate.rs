@@ -5,6 +5,7 @@ use crate::cli::interrupt;
 use crate::cli::output::count;
 use crate::cli::planning::Here;
 use crate::cli::progress;
+use std::cell::Cell;
 use std::path::Path;
 use std::time::{Duration, Instant};
 use trilut_presets::{Format, Phase, Plan, Preset};
@@ -94,18 +95,23 @@ impl Gate<'_> {
             let time_left = self.deadline.saturating_duration_since(Instant::now());
             let deadline = Instant::now() + time_left / parts;
             let mut failed = None;
+            // A pair that would end too late is not begun.
+            let pair = Cell::new(Duration::ZERO);
             let verdict = end_to_end::gate(
                 &mut |side| {
                     let session = if side == Side::Tuned { &mut tuned } else { &mut default };
                     match time(session, phase) {
-                        Ok(time) => (!interrupt::asked()).then_some(time.as_nanos() as f64),
+                        Ok(time) => {
+                            pair.set(pair.get().max(2 * time));
+                            (!interrupt::asked()).then_some(time.as_nanos() as f64)
+                        }
                         Err(error) => {
                             failed = Some(error);
                             None
                         }
                     }
                 },
-                || Instant::now() >= deadline,
+                || Instant::now() + pair.get() >= deadline,
             );
             match failed {
                 Some(error) => Err(error),

@@ -145,6 +145,23 @@ fn equal_candidates_leave_the_default() {
 }
 
 #[test]
+fn candidates_within_a_percent_are_equals_of_which_the_same_one_is_picked() {
+    let pick = |times| {
+        let kernels = lab(Script::default()).kernels;
+        let mut lab = FakeLab::new(kernels, Script { times, ..Script::default() });
+        let outcome = run(&mut lab, &request(Effort::Measure), &mut Notes::default());
+        fake::micro(&outcome.shapes[0].winner.candidate).to_owned()
+    };
+    let one = pick(&[("r1u1", 100.0), ("r2u1", 80.0), ("r4u1", 80.5), ("r8u1", 300.0)]);
+    let other = pick(&[("r1u1", 100.0), ("r2u1", 80.5), ("r4u1", 80.0), ("r8u1", 300.0)]);
+    assert_eq!(one, other);
+    // Beyond that the fastest is, and a gain of less is none.
+    assert_eq!(pick(&[("r1u1", 100.0), ("r2u1", 80.0), ("r4u1", 82.0), ("r8u1", 300.0)]), "r2u1");
+    assert_eq!(pick(&[("r1u1", 100.0), ("r2u1", 82.0), ("r4u1", 80.0), ("r8u1", 300.0)]), "r4u1");
+    assert_eq!(pick(&[("r1u1", 100.0), ("r2u1", 99.5), ("r4u1", 99.5), ("r8u1", 99.5)]), "r1u1");
+}
+
+#[test]
 fn drift_is_noted_and_does_not_choose() {
     let mut lab = lab(Script { drift: 0.01, ..Script::default() });
     let outcome = run(&mut lab, &request(Effort::Measure), &mut Notes::default());
@@ -323,6 +340,32 @@ fn small_batches_are_tuned_on_what_decoding_reads() {
     assert_eq!((record.format, &record.formats[..]), (Format::I2S, &[Format::I2S][..]));
     let text = outcome.preset.to_text();
     assert_eq!(Preset::parse(&text, "tuned").unwrap(), outcome.preset);
+}
+
+#[test]
+fn small_batches_are_tuned_anew_when_decoding_turns_to_another_format() {
+    let times = &[("r1u1", 100.0), ("r1t8", 400.0)];
+    let kernels = vec![fake::exact("r1u1"), fake::exact_batch("r1t8")];
+    let mut lab = FakeLab::new(kernels, Script { times, ..Script::default() });
+    let decode = layer(64, 128);
+    let batch = ShapeUse { phase: Phase::SmallBatch, ..decode };
+    let formats = vec![Format::Tl1, Format::I2S];
+    let request = Request { shapes: vec![decode, batch], formats, ..request(Effort::Measure) };
+    let mut reports = run(&mut lab, &request, &mut Notes::default()).shapes;
+    // As if a busy moment had made decoding pick another one.
+    reports[0].noise.drift = 0.5;
+    reports[1].record.format = Format::Tl1;
+    let (mut notes, limit) = (Notes::default(), lab.now() + Duration::from_secs(60));
+    again(&mut lab, &mut request.clone(), &mut reports, limit, &mut notes, &mut vec![]).unwrap();
+    assert_eq!(notes.done, 2);
+    let formats = reports.iter().map(|report| (report.layer, report.record.format));
+    assert!(formats.eq([(decode, Format::I2S), (batch, Format::I2S)]));
+    // Without the time for it, it is left out.
+    reports[0].noise.drift = 0.5;
+    reports[1].record.format = Format::Tl1;
+    let limit = lab.now() + Duration::from_millis(1);
+    again(&mut lab, &mut request.clone(), &mut reports, limit, &mut notes, &mut vec![]).unwrap();
+    assert!(reports.iter().map(|report| report.layer).eq([decode]));
 }
 
 #[test]
