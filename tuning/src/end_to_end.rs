@@ -206,9 +206,9 @@ fn defaulted(record: &Record, format: Option<Format>, hash: u64) -> Record {
     record
 }
 
-/// The time that a gate should have of a run's limit: a third, at most half a minute.
+/// The time that a gate should have of a run's limit: two fifths, at most half a minute.
 pub fn share_of(limit: Duration) -> Duration {
-    (limit / 3).min(Duration::from_secs(30))
+    (limit * 2 / 5).min(Duration::from_secs(30))
 }
 
 #[cfg(test)]

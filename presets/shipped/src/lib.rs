@@ -4,7 +4,10 @@
 //! [`SHIPPED`] to `trilut_presets::ladder`.
 
 /// `(name, TOML text)` of every shipped preset, sorted by name.
-pub const SHIPPED: &[(&str, &str)] = &[("x86_64/zen5", include_str!("../../x86_64/zen5.toml"))];
+pub const SHIPPED: &[(&str, &str)] = &[
+    ("x86_64/zen3", include_str!("../../x86_64/zen3.toml")),
+    ("x86_64/zen5", include_str!("../../x86_64/zen5.toml")),
+];
 
 #[cfg(test)]
 mod tests {
