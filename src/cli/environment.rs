@@ -1,4 +1,4 @@
-//! The environment variables that trilut reads.
+//! The environment variables of trilut itself.
 
 use super::failure::Failure;
 use std::env::consts::ARCH;

@@ -186,7 +186,8 @@ pub(crate) fn tune(args: Args) -> Result<(), Failure> {
         }
         if let Some(gguf) = gguf {
             // A search that ended early leaves the gate no more than its share.
-            let deadline = (begin + limit).min(Instant::now() + for_gate);
+            let end = Instant::now() + for_gate;
+            let deadline = begin.checked_add(limit).map_or(end, |limit| limit.min(end));
             let layers = &base.shapes;
             let gate = gate::Gate { here: &here, gguf, layers, threads, deadline, mix: args.mix };
             let checked = gate.check(&preset, &path)?;

@@ -2,7 +2,7 @@
 //!
 //! A race picks the best of many noisy medians, which flatters the winner. Here the two run in turn,
 //! A B B A, and each pair gives one ratio: drift hits both of a pair alike. The gain counts only when the
-//! whole 95 % interval of the median ratio lies below 1.
+//! whole 95 % interval of the median ratio lies below 1, and is taken when it is worth a change ([`WORTH`]).
 
 use crate::bench::Runner;
 use crate::candidate::Candidate;

@@ -208,7 +208,7 @@ fn defaulted(record: &Record, format: Option<Format>, hash: u64) -> Record {
 
 /// The time that a gate should have of a run's limit: two fifths, at most half a minute.
 pub fn share_of(limit: Duration) -> Duration {
-    (limit * 2 / 5).min(Duration::from_secs(30))
+    (limit / 5 * 2).min(Duration::from_secs(30))
 }
 
 #[cfg(test)]

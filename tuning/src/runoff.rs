@@ -2,7 +2,7 @@
 //!
 //! The best of many noisy medians is often not the fastest but the luckiest. Here the leader of a race and
 //! a rival take turns, A B B A, and the rival takes over only when the whole interval of the ratio says
-//! that it is faster.
+//! that it is faster, and by enough to be worth a change.
 
 use crate::bench::Runner;
 use crate::candidate::Candidate;

@@ -102,11 +102,11 @@ pub fn tune_in(
         }
         observer.event(&Event::Progress(1.0 - left / total));
     }
-    if stopped.is_none() && observer.should_stop() && reports.len() < shapes {
-        stopped = Some(Stopped::Cancelled);
-    }
-
     again(lab, request, &mut reports, deadline, observer, &mut notes)?;
+    if stopped.is_none() && reports.len() < shapes && too_large.is_none() {
+        let is_cancelled = observer.should_stop();
+        stopped = Some(if is_cancelled { Stopped::Cancelled } else { Stopped::TimeLimit });
+    }
 
     if let Some(error) = too_large.filter(|_| reports.is_empty() && stopped.is_none()) {
         return Err(error);
@@ -136,7 +136,7 @@ pub fn tune_in(
 
 /// A busy moment may be over: what it disturbed is measured once more, in the time that is left, and the calmer
 /// race is believed. Where decoding then reads another format, the small batches that were tuned for the earlier
-/// one are tuned anew, or left out.
+/// one are tuned anew, or left out; where they hand over to prompts is then not known any more.
 fn again(
     lab: &mut dyn Lab,
     request: &mut Request,
@@ -157,12 +157,21 @@ fn again(
         if now >= deadline || observer.should_stop() {
             break;
         }
-        let budget = (deadline - now) / (left.len() + 1) as u32;
+        // Decoding may bring a small batch in.
+        let more = u32::from(layer.phase == Phase::Decode);
+        let budget = (deadline - now) / (left.len() as u32 + 1 + more);
         let (time, fraction) = (Time { begin: now, budget }, (1.0, 0.0));
         let mut watch = Watch { observer, time, fraction, best: f64::INFINITY, cancelled: false };
         let index = place(request, layer).unwrap_or(0);
-        let Some(mut report) = tune_layer(lab, request, index, layer, &mut watch, notes)? else {
-            continue;
+        let mut report = match tune_layer(lab, request, index, layer, &mut watch, notes) {
+            Ok(Some(report)) => report,
+            Ok(None) => continue,
+            // What there is stays.
+            Err(error @ TuneError::Memory { .. }) => {
+                note(observer, notes, error.to_string());
+                continue;
+            }
+            Err(error) => return Err(error),
         };
         if let Some(at) = reports.iter().position(|earlier| earlier.layer == layer) {
             if !report.noise.is_calmer_than(&reports[at].noise) {
@@ -184,6 +193,12 @@ fn again(
             let stale = reports.remove(at).layer;
             left.retain(|layer| *layer != stale);
             left.push(stale);
+            let is_stack = |own: &ShapeUse| {
+                own.phase == Phase::Prefill
+                    && own.shape.k == layer.shape.k
+                    && own.shape.m >= layer.shape.m
+            };
+            reports.iter_mut().filter(|r| is_stack(&r.layer)).for_each(|r| r.record.from = None);
         }
     }
     reports.sort_by_key(|report| place(request, report.layer));

@@ -385,6 +385,35 @@ mod tests {
         if weights.is_empty() { vec![0.0; width] } else { (0..width).map(column).collect() }
     }
 
+    instantiate! {
+        fn by_halves(x: &[f32], halves: &[f16], out: &mut [f32]) = by_halves_body;
+    }
+
+    /// `x * halves + x` by half of the lanes.
+    #[inline(always)]
+    fn by_halves_body<L: Lanes>(x: &[f32], halves: &[f16], out: &mut [f32]) {
+        let (x, halves) = (x.as_chunks().0, halves.as_chunks().0);
+        let low = L::Half::load(&x[0]);
+        let high = L::Half::load(&x[1]);
+        let low = L::Half::widen(&halves[0]).mul(low).add(low);
+        let high = L::Half::widen(&halves[1]).mul(high).add(high);
+        let zero = L::join(L::Half::zero(), L::Half::zero());
+        zero.add(L::join(low, high)).store(out.first_chunk_mut().unwrap());
+    }
+
+    #[test]
+    fn halves_of_the_lanes_join_to_all_of_them() {
+        let x = values(16, 1);
+        let halves: Vec<f16> = values(16, 2).into_iter().map(f16::from_f32).collect();
+        let wanted: Vec<f32> = x.iter().zip(&halves).map(|(x, h)| h.to_f32() * x + x).collect();
+        same_on_every_isa(|isa| {
+            let mut out = vec![7.0; 16];
+            by_halves(isa, &x, &halves, &mut out);
+            assert_eq!(out, wanted);
+            out
+        });
+    }
+
     #[test]
     fn each_head_is_as_by_itself_on_every_isa() {
         for width in [1, 16, 30, 64, 100, 128] {

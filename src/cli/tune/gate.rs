@@ -95,14 +95,14 @@ impl Gate<'_> {
             let time_left = self.deadline.saturating_duration_since(Instant::now());
             let deadline = Instant::now() + time_left / parts;
             let mut failed = None;
-            // A pair that would end too late is not begun.
+            // Beyond the fewest pairs, none is begun that would end too late.
             let pair = Cell::new(Duration::ZERO);
             let verdict = end_to_end::gate(
                 &mut |side| {
                     let session = if side == Side::Tuned { &mut tuned } else { &mut default };
                     match time(session, phase) {
                         Ok(time) => {
-                            pair.set(pair.get().max(2 * time));
+                            pair.set(2 * time);
                             (!interrupt::asked()).then_some(time.as_nanos() as f64)
                         }
                         Err(error) => {

@@ -157,10 +157,16 @@ pub(super) fn tune_layer(
     let Some(base) = lanes.iter().find(|l| l.candidate.is(&default)).cloned() else {
         return Ok(None);
     };
-    let best_ns = lanes[0].median();
-    let mut fastest = first_of_equals(&lanes, &ranks);
+    // One that left early knows too little of itself to lead; the default never leaves.
+    let least = base.samples.len().div_ceil(2);
+    let leader = lanes.iter().find(|lane| lane.samples.len() >= least).unwrap_or(&base);
+    let best_ns = leader.median();
+    let mut fastest = first_of_equals(leader, &lanes, least, &ranks);
     if best_ns >= base.median() * (1.0 - WORTH) {
-        fastest = base.clone();
+        // An earlier pick does not fall for a race alone: it meets the default in pairs.
+        let earlier = incumbent.filter(|_| request.effort > Effort::Estimate);
+        let holder = lanes.iter().find(|l| earlier.is_some_and(|e| e.is(&l.candidate)));
+        fastest = holder.unwrap_or(&base).clone();
     }
     let mut defended = None;
     if !fastest.candidate.is(&default) {
@@ -176,7 +182,7 @@ pub(super) fn tune_layer(
                 &mut || watch.turn(Turn::Sample(time.at(0.95))),
             );
             if check.is_some_and(|check| !check.is_worth()) {
-                defended = Some(format!("{} is no faster beyond the noise", fastest.candidate));
+                defended = Some(format!("{} is not faster enough", fastest.candidate));
                 fastest = holder.clone();
             }
         }
@@ -254,21 +260,20 @@ pub(super) fn tune_layer(
     }))
 }
 
-/// Of the candidates that are as good as the fastest, the one that comes first in an order which no
-/// measurement decides: by the estimate of its kernel, the usual bounds before others, small ones before
-/// large ones.
-fn first_of_equals(lanes: &[Lane], ranks: &[&str]) -> Lane {
-    let (fastest, bound) = (&lanes[0], lanes[0].median() / (1.0 - WORTH));
+/// Of the candidates that are as good as the leader, the one that comes first in an order which no
+/// measurement decides: by the rank of its kernel, those without one last, the usual bounds before others,
+/// small ones before large ones. Each must have given so many samples at least.
+fn first_of_equals(leader: &Lane, lanes: &[Lane], least: usize, ranks: &[&str]) -> Lane {
+    let bound = leader.median() / (1.0 - WORTH);
     let place = |candidate: &Candidate| {
         let usual = Candidate::untuned(candidate.kernel).tile;
         let Tile { prefetch, rows_per_task } = candidate.tile;
         let rank = ranks.iter().position(|name| *name == candidate.name());
-        (rank.unwrap_or(ranks.len()), candidate.tile != usual, prefetch, rows_per_task)
+        let rank = rank.unwrap_or(ranks.len());
+        (rank, candidate.tile != usual, prefetch, rows_per_task, candidate.name())
     };
-    // One that left early knows too little of itself.
-    let least = fastest.samples.len().div_ceil(2);
     let equals = lanes.iter().filter(|l| l.samples.len() >= least && l.median() <= bound);
-    equals.min_by_key(|lane| place(&lane.candidate)).unwrap_or(fastest).clone()
+    equals.min_by_key(|lane| place(&lane.candidate)).unwrap_or(leader).clone()
 }
 
 /// The leader after it has met the finalists that are close.

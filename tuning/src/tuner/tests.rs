@@ -140,7 +140,12 @@ fn equal_candidates_leave_the_default() {
     let kernels = lab(Script::default()).kernels;
     let mut lab = FakeLab::new(kernels, Script { times, ..Script::default() });
     let outcome = run(&mut lab, &request(Effort::Measure), &mut Notes::default());
-    assert!(outcome.shapes.iter().all(|r| r.reason == "nothing was faster than the default"));
+    assert!(
+        outcome
+            .shapes
+            .iter()
+            .all(|r| r.reason == "nothing was faster than the default by a percent")
+    );
     assert!(outcome.preset.records().iter().all(|r| r.confidence.is_none()));
 }
 

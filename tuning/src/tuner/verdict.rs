@@ -31,7 +31,7 @@ pub(super) fn decide(
     opinion: Option<&Opinion>,
 ) -> Verdict {
     if fastest.candidate.is(&default.candidate) {
-        let reason = "nothing was faster than the default".to_owned();
+        let reason = "nothing was faster than the default by a percent".to_owned();
         return Verdict { winner: fastest, default, reason };
     }
     let percent = |share: f64| format!("{:.1} %", share * 100.0);

@@ -18,38 +18,41 @@ pub(crate) fn has_avx2(isa: Supported) -> bool {
 #[derive(Clone, Copy)]
 pub(crate) struct Ymm(__m256, __m256);
 
-/// Half of the lanes as a 256-bit register; private to the same instances.
+/// Half of the lanes as a 256-bit register.
+///
+/// Private to the instances for [`Ymm`] and for 512-bit lanes: the ISAs of both include AVX2 and F16C, see
+/// [`has_avx2`].
 #[derive(Clone, Copy)]
 pub(crate) struct HalfYmm(pub(super) __m256);
 
 impl HalfLanes for HalfYmm {
     #[inline(always)]
     fn zero() -> Self {
-        // SAFETY: AVX2 was proven, see `Ymm`.
+        // SAFETY: AVX2 was proven, see the type.
         Self(unsafe { _mm256_setzero_ps() })
     }
 
     #[inline(always)]
     fn load(x: &[f32; 8]) -> Self {
-        // SAFETY: AVX2 was proven, see `Ymm`; the load is of all 8 elements.
+        // SAFETY: AVX2 was proven, see the type; the load is of all 8 elements.
         Self(unsafe { _mm256_loadu_ps(x.as_ptr()) })
     }
 
     #[inline(always)]
     fn widen(x: &[f16; 8]) -> Self {
-        // SAFETY: F16C was proven, see `Ymm`; the load is of all 8 elements.
+        // SAFETY: F16C was proven, see the type; the load is of all 8 elements.
         Self(unsafe { _mm256_cvtph_ps(_mm_loadu_si128(x.as_ptr().cast())) })
     }
 
     #[inline(always)]
     fn add(self, other: Self) -> Self {
-        // SAFETY: AVX2 was proven, see `Ymm`.
+        // SAFETY: AVX2 was proven, see the type.
         Self(unsafe { _mm256_add_ps(self.0, other.0) })
     }
 
     #[inline(always)]
     fn mul(self, other: Self) -> Self {
-        // SAFETY: AVX2 was proven, see `Ymm`.
+        // SAFETY: AVX2 was proven, see the type.
         Self(unsafe { _mm256_mul_ps(self.0, other.0) })
     }
 }

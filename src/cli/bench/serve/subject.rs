@@ -4,6 +4,7 @@
 use super::super::super::failure::Failure;
 use super::super::super::model::Source;
 use super::super::super::run::Engine as Loading;
+use super::super::super::serve::share_heap;
 use super::client::{Client, Heard};
 use serde_json::Value;
 use std::sync::Arc;
@@ -53,6 +54,8 @@ impl Subject {
         // What is at work at the end is not waited for.
         let limits = Limits { grace: std::time::Duration::ZERO, ..Limits::default() };
         let options = ServerOptions { engine: options, limits, ..ServerOptions::default() };
+        // As `trilut serve` does, as far as threads are not there already.
+        share_heap();
         let server = Server::bind(served, "127.0.0.1", 0, options)?;
         let (address, engine) = (format!("http://{}", server.address()), server.engine());
         let end = Arc::new(AtomicBool::new(false));
