@@ -75,8 +75,8 @@ pub struct Request {
 }
 
 impl Request {
-    /// The upper end of what [`Effort::Estimate`] takes for a model.
-    pub const ESTIMATE_LIMIT: Duration = Duration::from_secs(2);
+    /// The upper end of what [`Effort::Estimate`] takes for a model: two seconds with what a command does besides.
+    pub const ESTIMATE_LIMIT: Duration = Duration::from_millis(1800);
 
     /// The time limit with the effort taken into account.
     pub fn limit(&self) -> Duration {
