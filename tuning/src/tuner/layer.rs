@@ -157,11 +157,8 @@ pub(super) fn tune_layer(
     let Some(base) = lanes.iter().find(|l| l.candidate.is(&default)).cloned() else {
         return Ok(None);
     };
-    // One that left early knows too little of itself to lead; the default never leaves.
-    let least = base.samples.len().div_ceil(2);
-    let leader = lanes.iter().find(|lane| lane.samples.len() >= least).unwrap_or(&base);
-    let best_ns = leader.median();
-    let mut fastest = first_of_equals(leader, &lanes, least, &ranks);
+    let best_ns = lanes[0].median();
+    let mut fastest = first_of_equals(&lanes, &ranks);
     if best_ns >= base.median() * (1.0 - WORTH) {
         // An earlier pick does not fall for a race alone: it meets the default in pairs.
         let earlier = incumbent.filter(|_| request.effort > Effort::Estimate);
@@ -262,9 +259,9 @@ pub(super) fn tune_layer(
 
 /// Of the candidates that are as good as the leader, the one that comes first in an order which no
 /// measurement decides: by the rank of its kernel, those without one last, the usual bounds before others,
-/// small ones before large ones. Each must have given so many samples at least.
-fn first_of_equals(leader: &Lane, lanes: &[Lane], least: usize, ranks: &[&str]) -> Lane {
-    let bound = leader.median() / (1.0 - WORTH);
+/// small ones before large ones.
+fn first_of_equals(lanes: &[Lane], ranks: &[&str]) -> Lane {
+    let (leader, bound) = (&lanes[0], lanes[0].median() / (1.0 - WORTH));
     let place = |candidate: &Candidate| {
         let usual = Candidate::untuned(candidate.kernel).tile;
         let Tile { prefetch, rows_per_task } = candidate.tile;
@@ -272,6 +269,8 @@ fn first_of_equals(leader: &Lane, lanes: &[Lane], least: usize, ranks: &[&str]) 
         let rank = rank.unwrap_or(ranks.len());
         (rank, candidate.tile != usual, prefetch, rows_per_task, candidate.name())
     };
+    // One that left early knows too little of itself.
+    let least = leader.samples.len().div_ceil(2);
     let equals = lanes.iter().filter(|l| l.samples.len() >= least && l.median() <= bound);
     equals.min_by_key(|lane| place(&lane.candidate)).unwrap_or(leader).clone()
 }
