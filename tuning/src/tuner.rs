@@ -157,8 +157,9 @@ fn again(
         if now >= deadline || observer.should_stop() {
             break;
         }
-        // Decoding may bring a small batch in.
-        let more = u32::from(layer.phase == Phase::Decode);
+        // Decoding may bring its small batches in.
+        let batches = ShapeUse { phase: Phase::SmallBatch, ..layer };
+        let more = u32::from(layer.phase == Phase::Decode && request.shapes.contains(&batches));
         let budget = (deadline - now) / (left.len() as u32 + 1 + more);
         let (time, fraction) = (Time { begin: now, budget }, (1.0, 0.0));
         let mut watch = Watch { observer, time, fraction, best: f64::INFINITY, cancelled: false };
