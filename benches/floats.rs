@@ -6,6 +6,9 @@
 use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
 use half::f16;
 use std::hint::black_box;
+use trilut::kernels::float::fixed_attention::{
+    Panels, Rows, key_panels, lay_out_keys_i16, products, weigh,
+};
 use trilut::kernels::float::{attention, norm};
 use trilut::kernels::quantise::quantise;
 use trilut::kernels::{Isa, Supported};
@@ -47,6 +50,40 @@ fn heads(c: &mut Criterion) {
     group.finish();
 }
 
+/// The same in integers: as one token does it, and as many do who share what is laid out.
+fn integers(c: &mut Criterion) {
+    let (heads, n, width) = ATTENTION;
+    for tokens in [1, 32] {
+        let rows = tokens * heads;
+        let integers = |n: usize| (0..n).map(|i| (i * 37 % 201) as i16 - 100).collect::<Vec<_>>();
+        let (keys, queries) = (integers(n * width), integers(rows * width));
+        let mut panels = vec![0; key_panels(n, width)];
+        let (mut scores, mut weights) = (wave(rows * n), vec![0; n]);
+        let scales = vec![1e-3; rows.max(n)];
+        let mut group = c.benchmark_group(format!("integers {rows} heads {n}x{width}"));
+        group.throughput(Throughput::Elements((rows * n * width) as u64));
+        for isa in isas() {
+            group.bench_function(BenchmarkId::new("panels", isa.isa()), |b| {
+                b.iter(|| lay_out_keys_i16(isa, &keys, width, black_box(&mut panels)));
+            });
+            group.bench_function(BenchmarkId::new("products", isa.isa()), |b| {
+                let rows = Rows { codes: &queries, stride: width, scales: &scales[..rows] };
+                let pairs = width / 2;
+                let panels = Panels { codes: &panels, pairs, scales: Some(&scales[..n]) };
+                b.iter(|| products(isa, rows, panels, black_box(&mut scores), n));
+            });
+            group.bench_function(BenchmarkId::new("weights", isa.isa()), |b| {
+                b.iter(|| {
+                    for row in scores.chunks_exact_mut(n) {
+                        black_box(weigh(isa, row, &scales[..n], &mut weights));
+                    }
+                });
+            });
+        }
+        group.finish();
+    }
+}
+
 fn norms(c: &mut Criterion) {
     let (x, weight) = (wave(K), vec![1.0; K]);
     let (mut out, mut q) = (vec![0.0; K], vec![0; K]);
@@ -62,5 +99,5 @@ fn norms(c: &mut Criterion) {
     group.finish();
 }
 
-criterion_group!(benches, heads, norms);
+criterion_group!(benches, heads, integers, norms);
 criterion_main!(benches);

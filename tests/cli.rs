@@ -433,7 +433,9 @@ fn the_cache_may_be_of_eight_bits() {
     };
     let plain = tell(&[]);
     assert_eq!(tell(&["--cache-type", "f16"]), plain);
-    assert!(tell(&["--cache-type", "q8_0"]).starts_with("Once upon a time"));
+    for kind in ["q16", "q8", "q8_0"] {
+        assert!(tell(&["--cache-type", kind]).starts_with("Once upon a time"));
+    }
     let small = ["--cache-type", "q8", "-c", "16", "--on-full", "shift"];
     assert!(tell(&small).starts_with("Once upon a time"));
     let bench = ["bench", "-p", "8", "-n", "2", "-r", "1", "-t", "1", "-o", "json"];
@@ -443,8 +445,9 @@ fn the_cache_may_be_of_eight_bits() {
         assert_eq!(rows[0]["type_k"], kind);
         rows[0]["cache_bytes"].as_u64().unwrap()
     };
-    assert!(bytes("q8_0") * 10 < bytes("f16") * 6);
-    assert!(sandbox.fails(2, &["run", "--cache-type", "q3", "hello"]).contains("q8_0"));
+    assert!(bytes("q8") * 10 < bytes("f16") * 6);
+    assert!(bytes("q16") * 10 < bytes("f16") * 11);
+    assert!(sandbox.fails(2, &["run", "--cache-type", "q3", "hello"]).contains("q16, q8"));
 }
 
 #[test]

@@ -1,31 +1,37 @@
-//! The key/value cache: what attention remembers of every position, as f16 or in eight bits.
+//! The key/value cache: what attention remembers of every position, as f16 or as integers.
+
+mod store;
+
+#[cfg(test)]
+pub(crate) use store::Codes;
+pub(crate) use store::{Fixed, StoreParts, Stored};
 
 use crate::Error;
 use crate::model::Config;
-use half::f16;
 use std::ops::Range;
 use std::sync::OnceLock;
-use trilut_kernels::Supported;
-use trilut_kernels::float::{elementwise, stored};
-use trilut_kernels::pool::Parts;
+use store::Store;
 use trilut_presets::Machine;
 
-/// What keys and values are stored as.
+/// What keys and values are stored as, and what attention computes in.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum CacheType {
-    /// Two bytes a value.
+    /// Two bytes a value; attention in f32.
     #[default]
     F16,
-    /// A byte a value, and an f16 scale for each 32 of a head.
+    /// Two bytes a value, and a scale for each row of a head; attention in integers.
+    Q16,
+    /// A byte a value, and a scale for each row of a head; attention in integers.
     Q8,
 }
 
 impl CacheType {
-    /// The name that llama.cpp has for it: `f16`, `q8_0`.
+    /// Its name: `f16`, `q16`, `q8`.
     pub const fn name(self) -> &'static str {
         match self {
             Self::F16 => "f16",
-            Self::Q8 => "q8_0",
+            Self::Q16 => "q16",
+            Self::Q8 => "q8",
         }
     }
 
@@ -33,7 +39,8 @@ impl CacheType {
     const fn bytes(self, width: usize) -> usize {
         match self {
             Self::F16 => 2 * width,
-            Self::Q8 => width + 2 * stored::scales_of(width),
+            Self::Q16 => 2 * width + size_of::<f32>(),
+            Self::Q8 => width + size_of::<f32>(),
         }
     }
 }
@@ -44,132 +51,10 @@ impl CacheType {
 /// attention reads them as one stream. Memory is committed by the system as positions are first used.
 #[derive(Debug)]
 pub struct Cache {
-    keys: Store,
-    values: Store,
+    store: Store,
     lengths: Vec<usize>,
     layout: Layout,
     of: CacheType,
-}
-
-/// All keys or all values. Integers, bits of f16 too: a vector of integer zeros comes from the system as
-/// untouched zero pages.
-#[derive(Debug)]
-enum Store {
-    F16(Vec<u16>),
-    Q8 { codes: Vec<i8>, scales: Vec<u16> },
-}
-
-impl Store {
-    /// Zeros for `rows` rows of a head, or nothing when the system refuses that much.
-    fn zeros(of: CacheType, rows: usize, width: usize) -> Option<Self> {
-        Some(match of {
-            CacheType::F16 => Self::F16(bytemuck::try_zeroed_vec(rows * width).ok()?),
-            CacheType::Q8 => Self::Q8 {
-                codes: bytemuck::try_zeroed_vec(rows * width).ok()?,
-                scales: bytemuck::try_zeroed_vec(rows * stored::scales_of(width)).ok()?,
-            },
-        })
-    }
-
-    /// Copies rows to where `to` rows lie before them.
-    fn copy(&mut self, from: Range<usize>, to: usize, width: usize) {
-        let times = |n: usize| (from.start * n..from.end * n, to * n);
-        match self {
-            Self::F16(all) => {
-                let (from, to) = times(width);
-                all.copy_within(from, to);
-            }
-            Self::Q8 { codes, scales } => {
-                let (from, to) = times(width);
-                codes.copy_within(from, to);
-                let (from, to) = times(stored::scales_of(width));
-                scales.copy_within(from, to);
-            }
-        }
-    }
-
-    fn parts(&mut self) -> StoreParts<'_> {
-        match self {
-            Self::F16(all) => StoreParts::F16(Parts::new(bytemuck::cast_slice_mut(all))),
-            Self::Q8 { codes, scales } => StoreParts::Q8 {
-                codes: Parts::new(codes),
-                scales: Parts::new(bytemuck::cast_slice_mut(scales)),
-            },
-        }
-    }
-}
-
-/// A [`Store`], lent to the workers of a region.
-pub(crate) enum StoreParts<'a> {
-    F16(Parts<'a, f16>),
-    Q8 { codes: Parts<'a, i8>, scales: Parts<'a, f16> },
-}
-
-impl StoreParts<'_> {
-    /// Some rows of `width`.
-    ///
-    /// # Safety
-    /// As [`Parts::get`].
-    pub(crate) unsafe fn get(&self, rows: Range<usize>, width: usize) -> Stored<'_> {
-        let times = |n: usize| rows.start * n..rows.end * n;
-        // SAFETY: the caller's promise.
-        unsafe {
-            match self {
-                Self::F16(all) => Stored::F16(all.get(times(width))),
-                Self::Q8 { codes, scales } => Stored::Q8 {
-                    codes: codes.get(times(width)),
-                    scales: scales.get(times(stored::scales_of(width))),
-                },
-            }
-        }
-    }
-
-    /// Stores a row.
-    ///
-    /// # Safety
-    /// As [`Parts::get_mut`].
-    pub(crate) unsafe fn set(&self, isa: Supported, row: usize, x: &[f32]) {
-        let times = |n: usize| row * n..(row + 1) * n;
-        // SAFETY: the caller's promise.
-        unsafe {
-            match self {
-                Self::F16(all) => elementwise::narrow_f16(isa, x, all.get_mut(times(x.len()))),
-                Self::Q8 { codes, scales } => {
-                    let scales = scales.get_mut(times(stored::scales_of(x.len())));
-                    stored::store_q8(isa, x, x.len(), codes.get_mut(times(x.len())), scales);
-                }
-            }
-        }
-    }
-}
-
-/// Rows of keys or of values of a head.
-#[derive(Debug, Clone, Copy)]
-pub(crate) enum Stored<'a> {
-    F16(&'a [f16]),
-    Q8 { codes: &'a [i8], scales: &'a [f16] },
-}
-
-impl<'a> Stored<'a> {
-    /// How many rows of `width` there are.
-    pub(crate) fn rows(self, width: usize) -> usize {
-        match self {
-            Self::F16(all) => all.len() / width,
-            Self::Q8 { codes, .. } => codes.len() / width,
-        }
-    }
-
-    /// Some of the rows as f32, which is exact.
-    pub(crate) fn widen(self, isa: Supported, rows: Range<usize>, width: usize, out: &mut [f32]) {
-        let times = |n: usize| rows.start * n..rows.end * n;
-        match self {
-            Self::F16(all) => elementwise::widen_f16(isa, &all[times(width)], out),
-            Self::Q8 { codes, scales } => {
-                let scales = &scales[times(stored::scales_of(width))];
-                stored::widen_q8(isa, &codes[times(width)], scales, width, out);
-            }
-        }
-    }
 }
 
 /// Where a head's positions lie.
@@ -214,10 +99,9 @@ impl Cache {
             context,
             head_dim: config.head_dim,
         };
-        let zeros = || Store::zeros(of, rows, config.head_dim);
-        let too_large = || Error::CacheSize { sequences, context };
-        let (keys, values) = (zeros().ok_or_else(too_large)?, zeros().ok_or_else(too_large)?);
-        Ok(Self { keys, values, lengths: vec![0; sequences], layout, of })
+        let store = Store::zeros(of, rows, config.head_dim)
+            .ok_or(Error::CacheSize { sequences, context })?;
+        Ok(Self { store, lengths: vec![0; sequences], layout, of })
     }
 
     /// The rows of the keys, or of the values, if the machine's memory holds both.
@@ -288,8 +172,7 @@ impl Cache {
             for head in 0..layout.kv_heads {
                 let source = layout.rows(from, layer, head, 0..len);
                 let target = layout.rows(to, layer, head, 0..len).start;
-                self.keys.copy(source.clone(), target, layout.head_dim);
-                self.values.copy(source, target, layout.head_dim);
+                self.store.copy(&source, target, layout.head_dim);
             }
         }
         self.lengths[to] = len;
@@ -300,9 +183,8 @@ impl Cache {
         self.lengths[sequence] = len;
     }
 
-    /// The layout, all keys and all values.
-    pub(crate) fn parts(&mut self) -> (Layout, StoreParts<'_>, StoreParts<'_>) {
-        let Self { keys, values, layout, .. } = self;
-        (*layout, keys.parts(), values.parts())
+    /// The layout, and all keys and values.
+    pub(crate) fn parts(&mut self) -> (Layout, StoreParts<'_>) {
+        (self.layout, self.store.parts())
     }
 }

@@ -15,7 +15,7 @@ use std::ops::ControlFlow;
 const LEAST_CHUNKS: usize = 2;
 
 /// The smallest chunk: the second half of it must hold a token to score.
-const LEAST_CONTEXT: usize = 4;
+pub const LEAST_CONTEXT: usize = 4;
 
 /// Tokens read at a time. Each scored one leaves a row of logits behind, as long as the vocabulary.
 const BLOCK: usize = 64;

@@ -374,42 +374,45 @@ fn guesses_change_no_text() {
 }
 
 #[test]
-fn a_cache_in_eight_bits_is_the_same_however_it_is_filled() {
-    let eight = |cap: Option<Isa>, threads| {
-        load(|o| {
-            o.cache = CacheType::Q8;
-            o.cpu = Some(Cpu::capped(cap));
-            o.threads = Some(threads);
-        })
-    };
-    let model = eight(None, 1);
-    let tokens = tokens(280, model.config().vocab, 3);
-    let expected = logits(&model, &tokens, 280);
-    assert!(expected != logits(&load(|_| ()), &tokens, 280), "f16 is another cache");
-    for (cap, threads, block) in [
-        (None, 1, 1),
-        (None, 2, 7),
-        (None, 3, 64),
-        (Some(Isa::Avx2), 2, 32),
-        (Some(Isa::Scalar), 1, 280),
-    ] {
-        let same = logits(&eight(cap, threads), &tokens, block) == expected;
-        assert!(same, "cap {cap:?}, {threads} threads, blocks of {block}");
+fn a_cache_of_integers_is_the_same_however_it_is_filled() {
+    for of in [CacheType::Q16, CacheType::Q8] {
+        let integers = |cap: Option<Isa>, threads| {
+            load(|o| {
+                o.cache = of;
+                o.cpu = Some(Cpu::capped(cap));
+                o.threads = Some(threads);
+            })
+        };
+        let model = integers(None, 1);
+        let tokens = tokens(280, model.config().vocab, 3);
+        let expected = logits(&model, &tokens, 280);
+        assert!(expected != logits(&load(|_| ()), &tokens, 280), "f16 is another cache");
+        for (cap, threads, block) in [
+            (None, 1, 1),
+            (None, 2, 7),
+            (None, 3, 64),
+            (Some(Isa::Avx2), 2, 32),
+            (Some(Isa::Scalar), 1, 280),
+        ] {
+            let same = logits(&integers(cap, threads), &tokens, block) == expected;
+            assert!(same, "{of:?}, cap {cap:?}, {threads} threads, blocks of {block}");
+        }
+
+        // A text that goes on from the copied beginning of another one, beside it.
+        let vocab = model.config().vocab;
+        let mut state = model.state(2).unwrap();
+        model.forward(&mut state, &rows(1, 0, &tokens[..270])).unwrap();
+        state.copy(1, 0, 260);
+        let both = [rows(0, 260, &tokens[260..]), rows(1, 270, &tokens[270..])].concat();
+        let bits: Vec<u32> =
+            model.forward(&mut state, &both).unwrap().iter().map(|x| x.to_bits()).collect();
+        assert!(bits[..20 * vocab] == expected[260 * vocab..]);
+        assert!(bits[20 * vocab..] == expected[270 * vocab..]);
+
+        // Half of the memory in eight bits, and states are of one model.
+        let most = if of == CacheType::Q8 { 6 } else { 11 };
+        assert!(model.cache_bytes() * 10 < load(|_| ()).cache_bytes() * most);
+        let error = load(|_| ()).forward(&mut state, &rows(0, 280, &[1])).unwrap_err();
+        assert!(error.to_string().contains("state"), "{error}");
     }
-
-    // A text that goes on from the copied beginning of another one, beside it.
-    let vocab = model.config().vocab;
-    let mut state = model.state(2).unwrap();
-    model.forward(&mut state, &rows(1, 0, &tokens[..270])).unwrap();
-    state.copy(1, 0, 260);
-    let both = [rows(0, 260, &tokens[260..]), rows(1, 270, &tokens[270..])].concat();
-    let bits: Vec<u32> =
-        model.forward(&mut state, &both).unwrap().iter().map(|x| x.to_bits()).collect();
-    assert!(bits[..20 * vocab] == expected[260 * vocab..]);
-    assert!(bits[20 * vocab..] == expected[270 * vocab..]);
-
-    // Half of the memory, and states are of one model.
-    assert!(model.cache_bytes() * 10 < load(|_| ()).cache_bytes() * 6);
-    let error = load(|_| ()).forward(&mut state, &rows(0, 280, &[1])).unwrap_err();
-    assert!(error.to_string().contains("state"), "{error}");
 }

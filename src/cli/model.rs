@@ -28,10 +28,12 @@ impl From<LoadMode> for Load {
 /// What keys and values are cached as.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
 pub(crate) enum CacheMode {
-    /// Two bytes a value.
+    /// Two bytes a value; attention in f32.
     F16,
-    /// A byte a value, and a scale for each 32: half of the memory, a little less exact.
-    #[value(name = "q8_0", alias = "q8")]
+    /// Two bytes a value; attention in integers: long texts are read faster, a little less exact.
+    Q16,
+    /// A byte a value: half of the memory; attention in integers, less exact again.
+    #[value(alias = "q8_0")]
     Q8,
 }
 
@@ -39,6 +41,7 @@ impl From<CacheMode> for CacheType {
     fn from(mode: CacheMode) -> Self {
         match mode {
             CacheMode::F16 => Self::F16,
+            CacheMode::Q16 => Self::Q16,
             CacheMode::Q8 => Self::Q8,
         }
     }

@@ -31,7 +31,9 @@ pub(crate) struct Args {
 }
 
 pub(crate) fn run(mut args: Args) -> Result<(), Failure> {
-    let chunk = *args.engine.context.get_or_insert(CHUNK);
+    let chunk = args.engine.context.unwrap_or(CHUNK);
+    // What no model can score is refused with the model's own limit.
+    args.engine.context = Some(chunk).filter(|chunk| *chunk >= perplexity::LEAST_CONTEXT);
     let text = read_text(&args.file)?;
     let model = args.engine.load(&Source::new(args.model).open()?)?;
     let bar = ProgressBar::new(0);

@@ -10,6 +10,7 @@ mod avx2;
 mod avx512;
 #[cfg(target_arch = "aarch64")]
 mod neon;
+mod sums;
 
 #[cfg(target_arch = "x86_64")]
 pub(crate) use avx2::{Ymm, has_avx2};
@@ -17,6 +18,7 @@ pub(crate) use avx2::{Ymm, has_avx2};
 pub(crate) use avx512::{Zmm, has_avx512};
 #[cfg(target_arch = "aarch64")]
 pub(crate) use neon::{Quads, has_neon};
+pub(crate) use sums::Sums;
 
 use half::f16;
 
@@ -27,6 +29,8 @@ pub(crate) trait Lanes: Copy {
     /// Eight of the lanes: where registers are short, a loop takes first one half of its chunks, then the
     /// other, and has room for twice as many sums.
     type Half: HalfLanes;
+    /// Sums of products of 16-bit integers, one for each lane.
+    type Sums: Sums;
     /// Lanes 0..8 and 8..16.
     fn join(low: Self::Half, high: Self::Half) -> Self;
     /// The same value in every lane.
@@ -51,6 +55,8 @@ pub(crate) trait Lanes: Copy {
     fn store(self, out: &mut [f32; 16]);
     /// `out[i]` from lane `i`, rounded to nearest even.
     fn narrow(self, out: &mut [f16; 16]);
+    /// `out[i]` from lane `i`, rounded to nearest even; lanes must be within -32767..=32767.
+    fn round_i16(self, out: &mut [i16; 16]);
     /// `out[i]` from lane `i`, rounded to nearest even; lanes must be within -127..=127.
     fn round_i8(self, out: &mut [i8; 16]);
     /// Lane-wise sum.
@@ -245,6 +251,8 @@ impl Lanes for Array {
 
     type Half = HalfArray;
 
+    type Sums = [i32; 16];
+
     #[inline(always)]
     fn join(low: HalfArray, high: HalfArray) -> Self {
         let mut lanes = [0.0; 16];
@@ -324,6 +332,13 @@ impl Lanes for Array {
     fn narrow(self, out: &mut [f16; 16]) {
         for (out, lane) in out.iter_mut().zip(self.0) {
             *out = f16::from_f32_const(lane);
+        }
+    }
+
+    #[inline(always)]
+    fn round_i16(self, out: &mut [i16; 16]) {
+        for (out, lane) in out.iter_mut().zip(self.0) {
+            *out = (lane + MAGIC).to_bits() as i16;
         }
     }
 

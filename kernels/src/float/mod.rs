@@ -20,7 +20,9 @@
 //! | [`softmax`] | exp with its sum, scaling with the largest value |
 //! | [`attention`] | scores of keys and weighted sums of values, for several query heads at once |
 //! | [`dequantise`] | exact sums of a prompt's tokens to floats, token by token |
-//! | [`stored`] | keys and values in eight bits, and back |
+//! | [`stored`] | keys, values and queries as integers |
+//! | [`fixed_attention`] | attention over keys and values that are integers, for the heads of many tokens |
+//! | [`fixed_rows`] | the same for a few heads |
 //! | [`elementwise`] | add, scale, relu²·up, f32 to f16 and back |
 //! | [`rope`] | rotary position tables and their application |
 
@@ -28,6 +30,8 @@ pub mod attention;
 pub mod blocks;
 pub mod dequantise;
 pub mod elementwise;
+pub mod fixed_attention;
+pub mod fixed_rows;
 mod lanes;
 pub mod matvec;
 pub mod norm;

@@ -1,100 +1,176 @@
-//! Keys and values as a cache stores them in eight bits: a row of `width` values is blocks of
-//! 32, the last one maybe shorter, each with a scale.
+//! Keys, values and queries as integers with a scale for each row, which is what a cache stores and what
+//! [attention in integers](super::fixed_attention) reads.
 //!
-//! A scale is an f16 and a code at most 127, so their product is an f32 without rounding: what is stored
-//! has one exact value, whatever reads it.
+//! An integer of a row with scale `s` stands for `s` times it. Sixteen bits hold a row of a head to about
+//! the precision of f16, and are used up to where sums of products still have room in 32 bits; eight bits
+//! take half of the memory.
 
+use super::reduce::sum_of_squares_body;
 use super::{Lanes, instantiate, padded};
-use half::f16;
 
-/// Values that share a scale.
-pub const BLOCK: usize = 32;
-
-/// Scales of a row.
-pub const fn scales_of(width: usize) -> usize {
-    width.div_ceil(BLOCK)
-}
+/// The largest 16-bit integer.
+const MOST_16: f32 = 32767.0;
+/// The largest length of a row of 16-bit integers as a vector, but for what rounding adds to it, at most
+/// half the root of the width. The product of two such rows, or a part of it, is at most the product of
+/// their lengths, which is below 2^31.
+const LENGTH_16: f32 = 46_000.0;
+/// The largest 8-bit integer.
+const MOST_8: f32 = 127.0;
+/// Below this a scale counts as 0: one over it would not be finite.
+const LEAST_SCALE: f32 = 1e-37;
 
 instantiate! {
-    /// Stores rows: the scale of a block is its largest magnitude / 127, rounded to f16, a code the value
-    /// over that scale, rounded to nearest even and held to -127..=127. The scale of a block that is not
-    /// finite, or beyond the range of f16, is not finite either.
+    /// Stores rows of `width` values: the scale of a row is the least with which its integers are at most
+    /// 32767 and its length at most 46000, an integer the value over the scale, rounded to nearest even.
+    /// Rows of `codes` may be longer and end with zeros then. The scale of a row that is not finite, or
+    /// beyond 1e19, is not finite either.
     ///
     /// # Panics
-    /// When `width` is 0, `x` is not whole rows of it, or `codes` or `scales` have another length.
-    pub fn store_q8(x: &[f32], width: usize, codes: &mut [i8], scales: &mut [f16]) = store_body;
+    /// When `width` is 0, `x` is not whole rows of it, or `codes` is not a row of at least as many for
+    /// each of `scales`.
+    pub fn store_i16(x: &[f32], width: usize, codes: &mut [i16], scales: &mut [f32]) = store_i16_body;
 
-    /// `out[i] = scale * codes[i]`, which is exact.
+    /// The same in eight bits: the scale of a row is its largest magnitude / 127.
     ///
     /// # Panics
-    /// When `width` is 0, `codes` are not whole rows of it, or `scales` or `out` have another length.
-    pub fn widen_q8(codes: &[i8], scales: &[f16], width: usize, out: &mut [f32]) = widen_body;
+    /// As [`store_i16`].
+    pub fn store_i8(x: &[f32], width: usize, codes: &mut [i8], scales: &mut [f32]) = store_i8_body;
 }
 
-#[inline(always)]
-fn store_body<L: Lanes>(x: &[f32], width: usize, codes: &mut [i8], scales: &mut [f16]) {
-    let per_row = scales_of(width);
-    assert!(x.len() == codes.len() && x.len() == x.len() / width * width);
-    assert_eq!(scales.len(), x.len() / width * per_row);
-    let rows = x.chunks_exact(width).zip(codes.chunks_exact_mut(width));
-    for ((x, codes), scales) in rows.zip(scales.chunks_exact_mut(per_row)) {
-        let blocks = x.chunks(BLOCK).zip(codes.chunks_mut(BLOCK));
-        for ((x, codes), scale) in blocks.zip(scales) {
-            let (mut largest, mut zeros) = (L::splat(0.0), L::splat(0.0));
-            for x in x.chunks(16) {
-                let x = L::load(&padded(x));
-                largest = x.abs().max(largest);
-                // A zero for finite values and NaN otherwise; a maximum passes over NaNs.
-                zeros = zeros.add(x.mul(L::splat(0.0)));
-            }
-            *scale = f16::from_f32_const(largest.largest() / 127.0 + zeros.sum());
-            let wide = scale.to_f32_const();
-            let inverse = L::splat(if wide == 0.0 { 0.0 } else { 1.0 / wide });
-            for (x, codes) in x.chunks(16).zip(codes.chunks_mut(16)) {
-                let mut last = [0; 16];
-                let scaled = L::load(&padded(x)).mul(inverse);
-                scaled.max(L::splat(-127.0)).min(L::splat(127.0)).round_i8(&mut last);
-                codes.copy_from_slice(&last[..codes.len()]);
-            }
-        }
+/// What a value is stored as.
+pub(super) trait Code: Copy + Default {
+    /// The largest one.
+    const MOST: f32;
+    /// The scale of a row with this largest magnitude and sum of squares.
+    fn scale(largest: f32, squares: f32) -> f32;
+    /// Lanes within ±[`Code::MOST`], rounded to nearest even.
+    fn round<L: Lanes>(x: L, out: &mut [Self; 16]);
+    /// In sixteen bits.
+    fn widen(self) -> i16;
+}
+
+impl Code for i16 {
+    const MOST: f32 = MOST_16;
+
+    #[inline(always)]
+    fn scale(largest: f32, squares: f32) -> f32 {
+        let (by_value, by_length) = (largest / MOST_16, squares.sqrt() / LENGTH_16);
+        if by_value > by_length { by_value } else { by_length }
+    }
+
+    #[inline(always)]
+    fn round<L: Lanes>(x: L, out: &mut [Self; 16]) {
+        x.round_i16(out);
+    }
+
+    #[inline(always)]
+    fn widen(self) -> i16 {
+        self
     }
 }
 
+impl Code for i8 {
+    const MOST: f32 = MOST_8;
+
+    #[inline(always)]
+    fn scale(largest: f32, _: f32) -> f32 {
+        largest / MOST_8
+    }
+
+    #[inline(always)]
+    fn round<L: Lanes>(x: L, out: &mut [Self; 16]) {
+        x.round_i8(out);
+    }
+
+    #[inline(always)]
+    fn widen(self) -> i16 {
+        i16::from(self)
+    }
+}
+
+/// Codes in sixteen bits.
 #[inline(always)]
-fn widen_body<L: Lanes>(codes: &[i8], scales: &[f16], width: usize, out: &mut [f32]) {
-    let per_row = scales_of(width);
-    assert!(codes.len() == out.len() && codes.len() == codes.len() / width * width);
-    assert_eq!(scales.len(), codes.len() / width * per_row);
-    // Rows of whole blocks are one run of them.
-    let row = if width.is_multiple_of(BLOCK) { codes.len().max(1) } else { width };
-    let per_row = scales_of(row);
-    let rows = codes.chunks_exact(row).zip(out.chunks_exact_mut(row));
-    for ((codes, out), scales) in rows.zip(scales.chunks_exact(per_row)) {
-        let (whole, codes) = codes.as_chunks::<16>();
-        let (whole_out, out) = out.as_chunks_mut::<16>();
-        for (i, (codes, out)) in whole.iter().zip(whole_out).enumerate() {
-            L::splat_f16(scales[i / 2]).mul(L::widen_i8(codes)).store(out);
+pub(super) fn widened<C: Code, const N: usize>(x: &[C; N]) -> [i16; N] {
+    let mut wide = [0; N];
+    for (wide, x) in wide.iter_mut().zip(x) {
+        *wide = x.widen();
+    }
+    wide
+}
+
+/// What values are multiplied with to be divided by a scale: 0 for one of 0.
+#[inline(always)]
+pub(super) fn inverse(scale: f32) -> f32 {
+    if scale < LEAST_SCALE { 0.0 } else { 1.0 / scale }
+}
+
+/// `x * inverse` as integers; what is not a number gives some integer.
+#[inline(always)]
+pub(super) fn round<L: Lanes, C: Code>(x: L, inverse: L, out: &mut [C; 16]) {
+    C::round(x.mul(inverse).max(L::splat(-C::MOST)).min(L::splat(C::MOST)), out);
+}
+
+#[inline(always)]
+fn store_i16_body<L: Lanes>(x: &[f32], width: usize, codes: &mut [i16], scales: &mut [f32]) {
+    store::<L, i16>(x, width, codes, scales);
+}
+
+#[inline(always)]
+fn store_i8_body<L: Lanes>(x: &[f32], width: usize, codes: &mut [i8], scales: &mut [f32]) {
+    store::<L, i8>(x, width, codes, scales);
+}
+
+#[inline(always)]
+fn store<L: Lanes, C: Code>(x: &[f32], width: usize, codes: &mut [C], scales: &mut [f32]) {
+    let rows = x.len() / width;
+    assert!(x.len() == rows * width && scales.len() == rows);
+    if rows == 0 {
+        return;
+    }
+    let stride = codes.len() / rows;
+    assert!(codes.len() == rows * stride && stride >= width);
+    let each = x.chunks_exact(width).zip(codes.chunks_exact_mut(stride));
+    for ((x, codes), scale) in each.zip(scales) {
+        let (mut largest, mut zeros) = (L::splat(0.0), L::splat(0.0));
+        for x in x.chunks(16) {
+            let x = L::load(&padded(x));
+            largest = x.abs().max(largest);
+            // A zero for finite values and NaN otherwise; a maximum passes over NaNs.
+            zeros = zeros.add(x.mul(L::splat(0.0)));
         }
-        if !codes.is_empty() {
-            let mut last = [0.0; 16];
-            L::splat_f16(scales[per_row - 1]).mul(L::widen_i8(&padded(codes))).store(&mut last);
-            out.copy_from_slice(&last[..out.len()]);
+        let squares = sum_of_squares_body::<L>(x);
+        *scale = C::scale(largest.largest(), squares) + zeros.sum();
+        let inverse = L::splat(inverse(*scale));
+        let (codes, rest) = codes.split_at_mut(width);
+        for (x, codes) in x.chunks(16).zip(codes.chunks_mut(16)) {
+            let mut last = [C::default(); 16];
+            round(L::load(&padded(x)), inverse, &mut last);
+            codes.copy_from_slice(&last[..codes.len()]);
         }
+        rest.fill(C::default());
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::Supported;
     use crate::float::tests::{isas, same_on_every_isa, values};
 
-    fn stored(isa: crate::Supported, x: &[f32], width: usize) -> (Vec<i8>, Vec<f16>, Vec<f32>) {
-        let mut codes = vec![99; x.len()];
-        let mut scales = vec![f16::ONE; x.len() / width * scales_of(width)];
-        store_q8(isa, x, width, &mut codes, &mut scales);
-        let mut out = vec![7.0; x.len()];
-        widen_q8(isa, &codes, &scales, width, &mut out);
-        (codes, scales, out)
+    /// Integers in sixteen bits, and in eight, each with their scales.
+    fn stored(isa: Supported, x: &[f32], width: usize) -> [(Vec<i16>, Vec<f32>); 2] {
+        let rows = x.len() / width;
+        let (mut words, mut bytes) = (vec![99; rows * (width + 3)], vec![99; x.len()]);
+        let mut scales = [vec![7.0; rows], vec![7.0; rows]];
+        store_i16(isa, x, width, &mut words, &mut scales[0]);
+        store_i8(isa, x, width, &mut bytes, &mut scales[1]);
+        let cut = |row: &[i16]| {
+            assert_eq!(row[width..], [0; 3]);
+            row[..width].to_vec()
+        };
+        let words = words.chunks_exact(width + 3).flat_map(cut).collect();
+        let [words_scales, bytes_scales] = scales;
+        [(words, words_scales), (bytes.into_iter().map(i16::from).collect(), bytes_scales)]
     }
 
     #[test]
@@ -103,41 +179,43 @@ mod tests {
             for n in [0, 1, 3, 8] {
                 let x = values(n * width, 3);
                 same_on_every_isa(|isa| {
-                    let (codes, scales, out) = stored(isa, &x, width);
-                    for (row, (x, out)) in
-                        x.chunks_exact(width).zip(out.chunks_exact(width)).enumerate()
-                    {
-                        for (block, (x, out)) in x.chunks(BLOCK).zip(out.chunks(BLOCK)).enumerate()
-                        {
-                            let scale = scales[row * scales_of(width) + block].to_f32();
-                            let largest = x.iter().fold(0f32, |m, x| m.max(x.abs()));
-                            assert!((scale * 127.0 - largest).abs() <= largest / 1024.0 + 1e-5);
-                            for (i, (x, out)) in x.iter().zip(out).enumerate() {
-                                assert!((x - out).abs() <= scale * 0.57 + 1e-7, "{x} {out}");
-                                let code = codes[row * width + block * BLOCK + i];
-                                assert_eq!(*out, scale * f32::from(code));
+                    let both = stored(isa, &x, width);
+                    for (codes, scales) in &both {
+                        let rows = x.chunks_exact(width).zip(codes.chunks_exact(width));
+                        for ((x, codes), scale) in rows.zip(scales) {
+                            for (x, code) in x.iter().zip(codes) {
+                                let near = scale * f32::from(*code);
+                                assert!((x - near).abs() <= scale * 0.51, "{x} {near}");
                             }
                         }
                     }
-                    let codes = codes.into_iter().map(f32::from);
-                    codes.chain(scales.into_iter().map(f32::from)).chain(out).collect()
+                    for row in both[0].0.chunks_exact(width) {
+                        let squares: i64 = row.iter().map(|&c| i64::from(c).pow(2)).sum();
+                        assert!(squares < 1 << 31);
+                    }
+                    let floats = |codes: Vec<i16>| codes.into_iter().map(f32::from);
+                    let [words, bytes] = both;
+                    floats(words.0).chain(floats(bytes.0)).chain(words.1).chain(bytes.1).collect()
                 });
             }
         }
     }
 
     #[test]
-    fn what_is_not_finite_stays_so() {
+    fn small_rows_are_zeros_and_what_is_not_finite_stays_so() {
         for isa in isas() {
-            let zeros = stored(isa, &[0.0; 40], 40);
-            assert_eq!(zeros.2, [0.0; 40]);
-            for bad in [f32::NAN, f32::INFINITY, f32::NEG_INFINITY, 1e9] {
+            for x in [0.0, f32::from_bits(1), 1e-38] {
+                for (codes, scales) in stored(isa, &[x; 40], 40) {
+                    assert!(codes.iter().all(|&code| f32::from(code) * scales[0] <= 1.01e-38));
+                }
+            }
+            for bad in [f32::NAN, f32::INFINITY, f32::NEG_INFINITY] {
                 for at in [0, 31, 39] {
-                    let mut x = [1.0; 40];
+                    let mut x = [1.0; 80];
                     x[at] = bad;
-                    let (_, _, out) = stored(isa, &x, 40);
-                    let block = at / BLOCK * BLOCK;
-                    assert!(out[block..].iter().take(BLOCK).all(|x| !x.is_finite()), "{bad} {at}");
+                    for (_, scales) in stored(isa, &x, 40) {
+                        assert!(!scales[0].is_finite() && scales[1].is_finite(), "{bad} {at}");
+                    }
                 }
             }
         }

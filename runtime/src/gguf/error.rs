@@ -210,6 +210,9 @@ impl GgufError {
     /// A helpful next step, where there is one.
     pub fn hint(&self) -> Option<String> {
         let text = match self {
+            Self::Open { source, .. } if source.kind() == std::io::ErrorKind::NotFound => {
+                "give the path of a model file, or none for the model inside the program"
+            }
             Self::Magic { begins } if begins.starts_with(b"vers") => {
                 "this is a Git LFS pointer, not the model: fetch the file itself"
             }

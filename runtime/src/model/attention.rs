@@ -37,16 +37,14 @@ pub(crate) struct Past<'a> {
     pub(crate) scale: f32,
     /// The position of the first of them.
     pub(crate) first: usize,
-    /// positions x width
-    pub(crate) keys: Stored<'a>,
-    /// positions x width
-    pub(crate) values: Stored<'a>,
+    /// positions x width, twice
+    pub(crate) stored: Stored<'a>,
 }
 
 impl Past<'_> {
     /// `out = softmax(scale * keys · q) · values` for each query head q in `queries`, over all positions:
     /// at least one. `scores` holds [`SCRATCH`] values for each head, `partial` as many as `queries`;
-    /// keys and values that are not f16 need `passage`.
+    /// keys and values that are integers need `passage`.
     /// Returns whether every score is finite, or leaves `out` unfinished: softmax would give one that is
     /// not (a key beyond the range of f16) a weight of 0 or 1, and nothing after it could tell.
     pub(crate) fn attend(
@@ -57,10 +55,9 @@ impl Past<'_> {
         passage: &mut PassageScratch,
         out: &mut [f32],
     ) -> bool {
-        let Self { isa, width, scale, first, keys, values } = self;
-        let (Stored::F16(keys), Stored::F16(values)) = (keys, values) else {
-            // Widened a few at a time, as for a passage.
-            let seen = first..first + keys.rows(width);
+        let Self { isa, width, scale, first, stored } = self;
+        let Stored::F16 { keys, values } = stored else {
+            let seen = first..first + stored.rows(width);
             return self.attend_each(&mut [Token { queries, out, seen }], passage);
         };
         let heads = queries.len() / width;
@@ -83,7 +80,7 @@ impl Past<'_> {
                 continue;
             }
             attention::weighted_sums_f16(isa, scores, &values[rows], width, partial);
-            merge(isa, totals, fresh, out, partial);
+            merge(isa, totals, fresh, out, partial, width);
         }
         divide(isa, totals, out);
         true
@@ -111,16 +108,19 @@ pub(super) fn exponentials(isa: Supported, scores: &mut [f32], scale: f32) -> Op
     Some([largest, softmax::exp_shifted(isa, scores, largest)])
 }
 
-/// Joins a chunk's totals and sums, one for each head, to those of the chunks before it.
+/// Joins a chunk's totals and sums, one for each head, to those of the chunks before it; from one head's
+/// `partial` sums to the next it is `stride`.
 pub(super) fn merge(
     isa: Supported,
     totals: &mut [Total],
     fresh: &[Total],
     out: &mut [f32],
     partial: &mut [f32],
+    stride: usize,
 ) {
     let width = out.len() / totals.len();
-    let sums = out.chunks_exact_mut(width).zip(partial.chunks_exact_mut(width));
+    let partial = partial.chunks_mut(stride).map(|partial| &mut partial[..width]);
+    let sums = out.chunks_exact_mut(width).zip(partial);
     for (([most, total], &[largest, sum]), (out, partial)) in totals.iter_mut().zip(fresh).zip(sums)
     {
         // Both sides are brought to the larger of the two maxima.
@@ -168,8 +168,7 @@ mod tests {
                 width,
                 scale: 0.3,
                 first: 0,
-                keys: Stored::F16(&keys),
-                values: Stored::F16(&values),
+                stored: Stored::F16 { keys: &keys, values: &values },
             };
             assert!(past.attend(&q, scores, partial, &mut PassageScratch::default(), &mut out));
 
@@ -211,8 +210,8 @@ mod tests {
                     let halves =
                         |f| (0..n * width).map(|i| f16::from_f32(wave(i, f))).collect::<Vec<_>>();
                     let (keys, values) = (halves(0.37), halves(1.3));
-                    let (keys, values) = (Stored::F16(&keys), Stored::F16(&values));
-                    let past = Past { isa, width, scale: 0.3, first: 100, keys, values };
+                    let stored = Stored::F16 { keys: &keys, values: &values };
+                    let past = Past { isa, width, scale: 0.3, first: 100, stored };
                     let run = |q: &[f32]| {
                         let mut out = vec![0.0; q.len()];
                         let mut scores = vec![0.0; q.len() / width * SCRATCH];
@@ -253,8 +252,8 @@ mod tests {
                 let mut keys = vec![f16::ONE; n * width];
                 keys[at * width + 5] = bad;
                 let q = vec![1.0; width];
-                let (keys, values) = (Stored::F16(&keys), Stored::F16(&values));
-                let past = Past { isa, width, scale: 0.1, first: 0, keys, values };
+                let stored = Stored::F16 { keys: &keys, values: &values };
+                let past = Past { isa, width, scale: 0.1, first: 0, stored };
                 assert!(!past.attend(
                     &q,
                     scores,

@@ -43,8 +43,7 @@ pub(crate) struct Forward<'a, 't> {
     pub(crate) isa: Supported,
     pub(crate) rows: &'a [Row],
     pub(crate) cache: Layout,
-    pub(crate) keys: StoreParts<'a>,
-    pub(crate) values: StoreParts<'a>,
+    pub(crate) stored: StoreParts<'a>,
     pub(crate) scratch: ScratchParts<'a>,
     pub(crate) trace: Option<&'a Mutex<&'t mut Trace>>,
     /// Whether the wanted rows go through the head; else the normed `h` is what is wanted.
@@ -123,8 +122,7 @@ impl Forward<'_, '_> {
             rope.rotate(self.isa, row.position, k);
             // SAFETY: its place in the cache, which no other token has: positions of a sequence differ.
             unsafe {
-                self.keys.set(self.isa, place, k);
-                self.values.set(self.isa, place, v);
+                self.stored.set(self.isa, place, k, v);
             }
         }
         worker.barrier();
@@ -203,9 +201,8 @@ impl Forward<'_, '_> {
         let scale = 1.0 / (width as f32).sqrt();
         let rows = self.cache.rows(sequence, layer, kv_head, positions);
         // SAFETY: the cache is complete.
-        let (keys, values) =
-            unsafe { (self.keys.get(rows.clone(), width), self.values.get(rows, width)) };
-        Past { isa: self.isa, width, scale, first, keys, values }
+        let stored = unsafe { self.stored.get(rows, width) };
+        Past { isa: self.isa, width, scale, first, stored }
     }
 
     /// h += ffn_down(activation(gate) * up) with gate, up of norm(h); the product, and what is added to h,
@@ -546,26 +543,30 @@ impl Forward<'_, '_> {
         let Some(trace) = self.trace.filter(|_| worker.index == 0) else { return };
         let mut trace = trace.lock().unwrap_or_else(|e| e.into_inner());
         let width = self.config.head_dim;
-        for (name, cache) in [("k", &self.keys), ("v", &self.values)] {
-            for row in self.rows {
-                let place = row.position..row.position + 1;
-                let (mut halves, mut floats) = (Vec::new(), Vec::new());
-                for head in 0..self.config.kv_heads {
-                    let rows = self.cache.rows(row.sequence, layer, head, place.clone());
-                    // SAFETY: the cache is complete.
-                    match unsafe { cache.get(rows, width) } {
-                        Stored::F16(stored) => halves.extend_from_slice(stored),
-                        stored => {
-                            let start = floats.len();
-                            floats.resize(start + width, 0.0);
-                            stored.widen(self.isa, 0..1, width, &mut floats[start..]);
-                        }
+        let [key, value] = ["k", "v"].map(|name| format!("blk.{layer}.{name}"));
+        for row in self.rows {
+            let place = row.position..row.position + 1;
+            let (mut halves, mut floats) = ([Vec::new(), Vec::new()], [Vec::new(), Vec::new()]);
+            for head in 0..self.config.kv_heads {
+                let rows = self.cache.rows(row.sequence, layer, head, place.clone());
+                // SAFETY: the cache is complete.
+                match unsafe { self.stored.get(rows, width) } {
+                    Stored::F16 { keys, values } => {
+                        halves[0].extend_from_slice(keys);
+                        halves[1].extend_from_slice(values);
+                    }
+                    Stored::Fixed { keys, values } => {
+                        floats[0].extend(keys.values(0, width));
+                        floats[1].extend(values.values(0, width));
                     }
                 }
-                let name = format!("blk.{layer}.{name}");
+            }
+            for (name, (halves, floats)) in
+                [&key, &value].into_iter().zip(halves.iter().zip(&floats))
+            {
                 match halves.is_empty() {
-                    true => trace.f32s(&name, &floats),
-                    false => trace.f16s(&name, &halves),
+                    true => trace.f32s(name, floats),
+                    false => trace.f16s(name, halves),
                 }
             }
         }

@@ -8,8 +8,10 @@
 
 mod attention;
 mod batch;
+mod buffer;
 mod config;
 mod family;
+mod fixed_passage;
 mod forward;
 mod groups;
 mod linear;
@@ -349,7 +351,7 @@ impl Model {
         let wanted = rows.iter().filter(|row| row.logits && head).count();
         scratch.resize(config, pool.threads(), rows.len(), wanted, weights.groups);
         let trace = trace.map(Mutex::new);
-        let (layout, keys, values) = cache.parts();
+        let (layout, stored) = cache.parts();
         let pass = Forward {
             config,
             weights,
@@ -358,8 +360,7 @@ impl Model {
             isa: cpu.best(),
             rows,
             cache: layout,
-            keys,
-            values,
+            stored,
             scratch: scratch.parts(config, rows.len()),
             trace: trace.as_ref(),
             head,

@@ -6,10 +6,11 @@
 
 use super::Row;
 use super::attention::{CHUNK, Past, Total, chunks, divide, exponentials, merge, parts};
-use bytemuck::cast_slice_mut;
+use super::buffer::Buffer;
+use super::fixed_passage::FixedScratch;
+use crate::cache::Stored;
 use std::ops::Range;
-use trilut_kernels::AlignedBytes;
-use trilut_kernels::float::attention;
+use trilut_kernels::float::{attention, elementwise};
 
 /// The most tokens of a passage.
 const MOST_TOKENS: usize = 32;
@@ -49,37 +50,29 @@ pub(crate) struct Token<'a> {
 
 impl Token<'_> {
     /// Those of some positions that it sees, if there are any.
-    fn sees(&self, positions: &Range<usize>) -> Option<Range<usize>> {
+    pub(super) fn sees(&self, positions: &Range<usize>) -> Option<Range<usize>> {
         let seen = self.seen.start.max(positions.start)..self.seen.end.min(positions.end);
         Some(seen).filter(|seen| !seen.is_empty())
     }
 }
 
-/// What a worker needs to attend; kept from one passage to the next. All begin at cache lines: loads that
-/// cross them would cost as much as the arithmetic.
+/// What a worker needs to attend; kept from one passage to the next.
 #[derive(Debug, Default)]
 pub(crate) struct PassageScratch {
     /// [`POSITIONS`] x width
-    wide: AlignedBytes,
+    wide: Buffer<f32>,
     /// tokens x heads x width
-    queries: AlignedBytes,
+    queries: Buffer<f32>,
     /// tokens x heads x [`CHUNK`]
-    scores: AlignedBytes,
+    scores: Buffer<f32>,
     /// tokens x heads x width: the weighted values of a chunk of positions
-    partial: AlignedBytes,
+    partial: Buffer<f32>,
     /// tokens x heads, of the chunks so far
     totals: Vec<Total>,
     /// tokens x heads, of a chunk
     fresh: Vec<Total>,
-}
-
-/// `len` values in a buffer that is kept.
-fn floats(buffer: &mut AlignedBytes, len: usize) -> &mut [f32] {
-    let bytes = len * size_of::<f32>();
-    if buffer.len() != bytes {
-        buffer.resize(bytes);
-    }
-    cast_slice_mut(buffer)
+    /// What attention in integers needs.
+    fixed: FixedScratch,
 }
 
 impl Past<'_> {
@@ -91,14 +84,20 @@ impl Past<'_> {
         tokens: &mut [Token<'_>],
         scratch: &mut PassageScratch,
     ) -> bool {
-        let Self { isa, width, scale, first, keys, values } = self;
+        let Self { isa, width, scale, first, stored } = self;
+        let (keys, values) = match stored {
+            Stored::F16 { keys, values } => (keys, values),
+            Stored::Fixed { keys, values } => {
+                return self.attend_fixed(keys, values, tokens, &mut scratch.fixed);
+            }
+        };
         let size = tokens[0].queries.len();
         let heads = size / width;
-        let PassageScratch { wide, queries, scores, partial, totals, fresh } = scratch;
-        let (wide, queries) =
-            (floats(wide, POSITIONS * width), floats(queries, tokens.len() * size));
-        let scores = floats(scores, tokens.len() * heads * CHUNK);
-        let partial = floats(partial, tokens.len() * size);
+        let PassageScratch { wide, queries, scores, partial, totals, fresh, .. } = scratch;
+        let wide = wide.resize(POSITIONS * width);
+        let queries = queries.resize(tokens.len() * size);
+        let scores = scores.resize(tokens.len() * heads * CHUNK);
+        let partial = partial.resize(tokens.len() * size);
         totals.resize(tokens.len() * heads, [0.0; 2]);
         fresh.resize(tokens.len() * heads, [0.0; 2]);
         for (token, queries) in tokens.iter().zip(queries.chunks_exact_mut(size)) {
@@ -107,13 +106,14 @@ impl Past<'_> {
         // What the last token sees first and the first one last, all see.
         let (begin, end) = (tokens[0].seen.start, tokens[tokens.len() - 1].seen.end);
         let (all_from, all_to) = (tokens[tokens.len() - 1].seen.start, tokens[0].seen.end);
+        let rows = |part: &Range<usize>| (part.start - first) * width..(part.end - first) * width;
         let by_all = |part: &Range<usize>| all_from <= part.start && part.end <= all_to;
         for chunk in chunks(begin..end) {
             // Scores lie where their position is in the chunk.
             let origin = chunk.start / CHUNK * CHUNK;
             for part in parts(chunk.clone(), POSITIONS) {
                 let wide = &mut wide[..part.len() * width];
-                keys.widen(isa, part.start - first..part.end - first, width, wide);
+                elementwise::widen_f16(isa, &keys[rows(&part)], wide);
                 if by_all(&part) {
                     let scores = &mut scores[part.start - origin..];
                     attention::scores_f32(isa, wide, queries, width, scores, CHUNK);
@@ -139,7 +139,7 @@ impl Past<'_> {
             partial.fill(0.0);
             for part in parts(chunk.clone(), POSITIONS) {
                 let wide = &mut wide[..part.len() * width];
-                values.widen(isa, part.start - first..part.end - first, width, wide);
+                elementwise::widen_f16(isa, &values[rows(&part)], wide);
                 if by_all(&part) {
                     let weights = &scores[part.start - origin..];
                     attention::add_weighted_f32(isa, weights, CHUNK, wide, width, partial);
@@ -161,7 +161,7 @@ impl Past<'_> {
                         token.out.copy_from_slice(partial);
                         totals.copy_from_slice(fresh);
                     }
-                    Some(_) => merge(isa, totals, fresh, token.out, partial),
+                    Some(_) => merge(isa, totals, fresh, token.out, partial, width),
                     None => {}
                 }
             }
@@ -176,11 +176,9 @@ impl Past<'_> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::cache::Stored;
     use crate::model::attention::SCRATCH;
     use half::f16;
     use trilut_kernels::Cpu;
-    use trilut_kernels::float::stored;
 
     fn row(sequence: usize, position: usize) -> Row {
         Row { sequence, position, token: 0, logits: false }
@@ -243,8 +241,8 @@ mod tests {
                 let past = |seen: Range<usize>| {
                     let rows = seen.start * width..seen.end * width;
                     let (keys, values) = (&keys[rows.clone()], &values[rows]);
-                    let (keys, values) = (Stored::F16(keys), Stored::F16(values));
-                    Past { isa, width, scale: 0.3, first: seen.start, keys, values }
+                    let stored = Stored::F16 { keys, values };
+                    Past { isa, width, scale: 0.3, first: seen.start, stored }
                 };
                 let all = seen(0).start..seen(tokens - 1).end;
                 assert!(past(all).attend_each(&mut passage, &mut scratch));
@@ -263,50 +261,6 @@ mod tests {
     }
 
     #[test]
-    fn eight_bits_are_attended_to_as_their_exact_values() {
-        let isa = Cpu::detect().best();
-        let wave =
-            |n: usize, f: f32| -> Vec<f32> { (0..n).map(|i| (i as f32 * f).sin() * 2.0).collect() };
-        for (width, heads, n) in [(32, 4, 5), (50, 3, 300), (128, 2, 700)] {
-            let queries = wave(heads * width, 0.7);
-            // Values of which both ways of storing lose nothing: small integers, one of them 127.
-            let whole = |f| -> Vec<f32> {
-                let mut x: Vec<f32> =
-                    wave(n * width, f).iter().map(|x| (x * 40.0).round()).collect();
-                x.chunks_mut(width).flat_map(|row| row.chunks_mut(32)).for_each(|b| b[0] = 127.0);
-                x
-            };
-            let (keys, values) = (whole(0.37), whole(1.3));
-            let halves = |x: &[f32]| x.iter().map(|x| f16::from_f32(*x)).collect::<Vec<_>>();
-            let eighths = |x: &[f32]| {
-                let mut codes = vec![0; x.len()];
-                let mut scales = vec![f16::ZERO; n * stored::scales_of(width)];
-                stored::store_q8(isa, x, width, &mut codes, &mut scales);
-                (codes, scales)
-            };
-            let run = |keys: Stored<'_>, values: Stored<'_>| {
-                let past = Past { isa, width, scale: 0.003, first: 0, keys, values };
-                let (mut scores, mut partial) =
-                    (vec![0.0; heads * SCRATCH], vec![0.0; heads * width]);
-                let mut out = vec![0.0; heads * width];
-                let other = &mut PassageScratch::default();
-                assert!(past.attend(&queries, &mut scores, &mut partial, other, &mut out));
-                out
-            };
-            let (half_keys, half_values) = (halves(&keys), halves(&values));
-            let (key_codes, key_scales) = eighths(&keys);
-            let (value_codes, value_scales) = eighths(&values);
-            assert_eq!(
-                run(Stored::F16(&half_keys), Stored::F16(&half_values)),
-                run(
-                    Stored::Q8 { codes: &key_codes, scales: &key_scales },
-                    Stored::Q8 { codes: &value_codes, scales: &value_scales },
-                )
-            );
-        }
-    }
-
-    #[test]
     fn only_keys_that_are_seen_must_be_finite() {
         let isa = Cpu::detect().best();
         let (width, n) = (32, 300);
@@ -321,8 +275,8 @@ mod tests {
                     Token { queries: &queries[..width], out: &mut first, seen: begin..n - 2 },
                     Token { queries: &queries[width..], out: &mut second, seen: begin..n - 1 },
                 ];
-                let (keys, values) = (Stored::F16(&keys), Stored::F16(values));
-                let past = Past { isa, width, scale: 0.1, first: 0, keys, values };
+                let stored = Stored::F16 { keys: &keys, values };
+                let past = Past { isa, width, scale: 0.1, first: 0, stored };
                 let finite = past.attend_each(&mut tokens, &mut PassageScratch::default());
                 assert_eq!(finite, at == n - 1 || at < begin);
             }

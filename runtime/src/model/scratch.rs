@@ -2,6 +2,7 @@
 //! a region.
 
 use super::attention;
+use super::buffer::Buffer;
 use super::config::Config;
 use super::forward::BLOCK_ROWS;
 use super::passage::PassageScratch;
@@ -13,11 +14,11 @@ use trilut_kernels::{Activations, MOST_SMALL_BATCH, TokenTile};
 #[derive(Debug, Default)]
 pub(crate) struct Scratch {
     /// n x hidden: the residual stream
-    pub(crate) h: Vec<f32>,
+    pub(crate) h: Buffer<f32>,
     /// n x hidden: what is to be normed before it joins the residual stream, in models that do that
-    delta: Vec<f32>,
+    delta: Buffer<f32>,
     /// n x max(ffn, 2 q_len + 2 kv_len): what attention computes, then what the feed-forward network does
-    work: Vec<f32>,
+    work: Buffer<f32>,
     /// max(n, threads): the quantised input of the linear layer at hand, by token, or, for a single
     /// token, by worker
     pub(crate) inputs: Vec<Input>,
@@ -28,7 +29,7 @@ pub(crate) struct Scratch {
     /// by worker
     pub(crate) own: Vec<Own>,
     /// logits wanted x vocab
-    pub(crate) logits: Vec<f32>,
+    pub(crate) logits: Buffer<f32>,
 }
 
 /// A quantised activation.
@@ -44,21 +45,21 @@ pub(crate) struct Input {
 #[derive(Debug, Default)]
 pub(crate) struct Own {
     /// A normed token.
-    pub(crate) normed: Vec<f32>,
+    pub(crate) normed: Buffer<f32>,
     /// A token that is normed again.
-    pub(crate) again: Vec<f32>,
+    pub(crate) again: Buffer<f32>,
     /// Sums of the rows of one or two linear layers.
-    pub(crate) sums: Vec<i32>,
+    pub(crate) sums: Buffer<i32>,
     /// Sums of a group of inputs, where there are such.
     pub(crate) group_sums: Vec<i32>,
     /// Their floats, where they are added to something.
-    pub(crate) floats: Vec<f32>,
+    pub(crate) floats: Buffer<f32>,
     /// What running a stack of linear layers needs.
     pub(crate) stack: StackScratch,
     /// Attention scores of a chunk of positions, for the heads of a task.
-    pub(crate) scores: Vec<f32>,
+    pub(crate) scores: Buffer<f32>,
     /// The weighted values of a chunk of positions, for the same heads.
-    pub(crate) partial: Vec<f32>,
+    pub(crate) partial: Buffer<f32>,
     /// What attention of a passage needs.
     pub(crate) passage: PassageScratch,
 }
@@ -88,9 +89,9 @@ impl Scratch {
             (&mut self.delta, if config.family.post_norms { config.hidden } else { 0 }),
             (&mut self.work, config.ffn.max(2 * (config.q_len() + config.kv_len()))),
         ] {
-            buffer.resize(n * width, 0.0);
+            buffer.resize(n * width);
         }
-        self.logits.resize(logits * config.vocab, 0.0);
+        self.logits.resize(logits * config.vocab);
         if self.inputs.len() < n.max(threads) {
             self.inputs.resize_with(n.max(threads), Input::default);
         }
@@ -103,15 +104,15 @@ impl Scratch {
         self.own.resize_with(threads, Own::default);
         for own in &mut self.own {
             let widest = config.ffn.max(config.q_len()).max(config.hidden);
-            own.normed.resize(widest, 0.0);
-            own.again.resize(widest, 0.0);
+            own.normed.resize(widest);
+            own.again.resize(widest);
             // Gate and up of one token, or a block of rows of each of several.
             let block = BLOCK_ROWS * n.min(MOST_SMALL_BATCH);
-            own.sums.resize(2 * widest.max(block), 0);
-            own.floats.resize(widest, 0.0);
+            own.sums.resize(2 * widest.max(block));
+            own.floats.resize(widest);
             let shared = config.heads / config.kv_heads;
-            own.scores.resize(shared * attention::SCRATCH, 0.0);
-            own.partial.resize(shared * config.head_dim, 0.0);
+            own.scores.resize(shared * attention::SCRATCH);
+            own.partial.resize(shared * config.head_dim);
         }
     }
 

@@ -22,7 +22,8 @@ use trilut_presets::Machine;
 #[command(next_help_heading = "Comparison with other engines")]
 pub(super) struct Options {
     /// Bench programs of other engines that speak llama-bench's JSON, separated by commas, each taking
-    /// turns with ours. With NAME, one of benches/engines.toml, come its usual arguments.
+    /// turns with ours. A bare name is a file in this directory before it is a program of the PATH. With
+    /// NAME, one of benches/engines.toml, come its usual arguments.
     #[arg(long, value_name = "[NAME=]PATH", value_delimiter = ',')]
     baseline: Vec<String>,
     /// Model files of the baselines: one for all, or one for each; ours without it.

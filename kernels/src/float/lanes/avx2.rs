@@ -1,5 +1,6 @@
 //! The lanes as two 256-bit registers: AVX2 and F16C.
 
+use super::sums::SumsYmm;
 use super::{CodesQ6, HalfLanes, Lanes, part};
 use crate::{Isa, Supported};
 use half::f16;
@@ -57,10 +58,26 @@ impl HalfLanes for HalfYmm {
     }
 }
 
+impl Ymm {
+    /// The lanes as 16-bit integers.
+    #[inline(always)]
+    fn rounded(self) -> __m256i {
+        // SAFETY: AVX2 was proven, see the type. Conversion rounds to nearest even, the mode that Rust
+        // code always runs in.
+        unsafe {
+            let (low, high) = (_mm256_cvtps_epi32(self.0), _mm256_cvtps_epi32(self.1));
+            // Packing works within 128-bit halves; the permutation restores the order.
+            _mm256_permute4x64_epi64::<0xD8>(_mm256_packs_epi32(low, high))
+        }
+    }
+}
+
 impl Lanes for Ymm {
     const WIDE: bool = false;
 
     type Half = HalfYmm;
+
+    type Sums = SumsYmm;
 
     #[inline(always)]
     fn join(low: HalfYmm, high: HalfYmm) -> Self {
@@ -111,13 +128,16 @@ impl Lanes for Ymm {
     }
 
     #[inline(always)]
+    fn round_i16(self, out: &mut [i16; 16]) {
+        // SAFETY: AVX2 was proven, see the type; the store is of all 16 elements.
+        unsafe { _mm256_storeu_si256(out.as_mut_ptr().cast(), self.rounded()) };
+    }
+
+    #[inline(always)]
     fn round_i8(self, out: &mut [i8; 16]) {
-        // SAFETY: AVX2 was proven, see the type; the store is of 16 bytes. Conversion rounds to
-        // nearest even, the mode that Rust code always runs in.
+        let words = self.rounded();
+        // SAFETY: AVX2 was proven, see the type; the store is of 16 bytes.
         unsafe {
-            let (low, high) = (_mm256_cvtps_epi32(self.0), _mm256_cvtps_epi32(self.1));
-            // Packing works within 128-bit halves; the permutation restores the order.
-            let words = _mm256_permute4x64_epi64::<0xD8>(_mm256_packs_epi32(low, high));
             let bytes = _mm_packs_epi16(
                 _mm256_castsi256_si128(words),
                 _mm256_extracti128_si256::<1>(words),

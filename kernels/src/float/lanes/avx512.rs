@@ -1,6 +1,7 @@
 //! The lanes as one 512-bit register: AVX-512 F, BW and VL.
 
 use super::avx2::{HalfYmm, largest_of_eight, sum_of_eight};
+use super::sums::SumsZmm;
 use super::{Lanes, part, scales_q6};
 use crate::{Isa, Supported};
 use half::f16;
@@ -59,6 +60,8 @@ impl Lanes for Zmm {
     const WIDE: bool = true;
 
     type Half = HalfYmm;
+
+    type Sums = SumsZmm;
 
     #[inline(always)]
     fn join(low: HalfYmm, high: HalfYmm) -> Self {
@@ -155,6 +158,16 @@ impl Lanes for Zmm {
         unsafe {
             let halves = _mm512_cvtps_ph::<_MM_FROUND_TO_NEAREST_INT>(self.0);
             _mm256_storeu_si256(out.as_mut_ptr().cast(), halves);
+        }
+    }
+
+    #[inline(always)]
+    fn round_i16(self, out: &mut [i16; 16]) {
+        // SAFETY: AVX-512 was proven, see the type; the store is of the 16 elements. Conversion rounds to
+        // nearest even, the mode that Rust code always runs in.
+        unsafe {
+            let words = _mm512_cvtepi32_epi16(_mm512_cvtps_epi32(self.0));
+            _mm256_storeu_si256(out.as_mut_ptr().cast(), words);
         }
     }
 

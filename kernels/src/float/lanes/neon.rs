@@ -1,5 +1,6 @@
 //! The lanes as four 128-bit registers: NEON.
 
+use super::sums::SumsQuads;
 use super::{Array, CodesQ6, HalfLanes, Lanes, wide};
 use crate::{Isa, Supported};
 use half::f16;
@@ -120,6 +121,8 @@ impl Lanes for Quads {
 
     type Half = HalfQuads;
 
+    type Sums = SumsQuads;
+
     #[inline(always)]
     fn join(low: HalfQuads, high: HalfQuads) -> Self {
         let ([a, b], [c, d]) = (low.0, high.0);
@@ -201,6 +204,18 @@ impl Lanes for Quads {
         for (out, pair) in out.as_chunks_mut::<8>().0.iter_mut().zip(self.0.as_chunks::<2>().0) {
             // SAFETY: NEON was proven, see the type; the store is of all 8 elements of an array.
             unsafe { vst1q_u16(out.as_mut_ptr().cast(), narrow_eight(pair[0], pair[1])) };
+        }
+    }
+
+    #[inline(always)]
+    fn round_i16(self, out: &mut [i16; 16]) {
+        for (out, quads) in out.as_chunks_mut::<8>().0.iter_mut().zip(self.0.as_chunks::<2>().0) {
+            // SAFETY: NEON was proven, see the type; the store is of all 8 elements. Conversion rounds to
+            // nearest even.
+            unsafe {
+                let [low, high] = quads.map(|quad| vmovn_s32(vcvtnq_s32_f32(quad)));
+                vst1q_s16(out.as_mut_ptr(), vcombine_s16(low, high));
+            }
         }
     }
 

@@ -1,0 +1,356 @@
+//! Sixteen sums of products of 16-bit integers, spelled for each ISA. They are exact, so their order is
+//! free.
+
+/// Sixteen sums in 32 bits that are added to side by side.
+pub(crate) trait Sums: Copy {
+    /// 32 integers: two for each sum.
+    type Pairs: Copy;
+    /// 0 everywhere.
+    fn zero() -> Self;
+    /// Integers `2 i` and `2 i + 1` for sum `i`.
+    fn load(x: &[i16; 32]) -> Self::Pairs;
+    /// Integer `i` of each for sum `i`.
+    fn join(first: &[i16; 16], second: &[i16; 16]) -> Self::Pairs;
+    /// Adds `pair[0] * with[2 i] + pair[1] * with[2 i + 1]` to sum `i`, whose value must stay within 32
+    /// bits.
+    fn add_products(self, pair: &[i16; 2], with: Self::Pairs) -> Self;
+    /// Adds `a[2 i] * b[2 i] + a[2 i + 1] * b[2 i + 1]` to sum `i`.
+    fn add_each(self, a: Self::Pairs, b: Self::Pairs) -> Self;
+    /// These sums.
+    fn of(sums: &[i32; 16]) -> Self;
+    /// The sums.
+    fn get(self) -> [i32; 16];
+    /// The sum of all of them.
+    fn total(self) -> i32;
+}
+
+impl Sums for [i32; 16] {
+    type Pairs = [i16; 32];
+
+    #[inline(always)]
+    fn zero() -> Self {
+        [0; 16]
+    }
+
+    #[inline(always)]
+    fn load(x: &[i16; 32]) -> [i16; 32] {
+        *x
+    }
+
+    #[inline(always)]
+    fn join(first: &[i16; 16], second: &[i16; 16]) -> [i16; 32] {
+        let mut pairs = [0; 32];
+        for lane in 0..16 {
+            pairs[2 * lane] = first[lane];
+            pairs[2 * lane + 1] = second[lane];
+        }
+        pairs
+    }
+
+    #[inline(always)]
+    fn add_products(mut self, pair: &[i16; 2], with: [i16; 32]) -> Self {
+        let [a, b] = [i32::from(pair[0]), i32::from(pair[1])];
+        for (sum, with) in self.iter_mut().zip(with.as_chunks::<2>().0) {
+            *sum += a * i32::from(with[0]) + b * i32::from(with[1]);
+        }
+        self
+    }
+
+    #[inline(always)]
+    fn add_each(mut self, a: [i16; 32], b: [i16; 32]) -> Self {
+        let each = a.as_chunks::<2>().0.iter().zip(b.as_chunks::<2>().0);
+        for (sum, (a, b)) in self.iter_mut().zip(each) {
+            *sum += i32::from(a[0]) * i32::from(b[0]) + i32::from(a[1]) * i32::from(b[1]);
+        }
+        self
+    }
+
+    #[inline(always)]
+    fn of(sums: &[i32; 16]) -> Self {
+        *sums
+    }
+
+    #[inline(always)]
+    fn get(self) -> [i32; 16] {
+        self
+    }
+
+    #[inline(always)]
+    fn total(self) -> i32 {
+        self.iter().sum()
+    }
+}
+
+#[cfg(target_arch = "x86_64")]
+pub(super) use x86::{SumsYmm, SumsZmm};
+
+#[cfg(target_arch = "x86_64")]
+mod x86 {
+    use super::Sums;
+    use std::arch::x86_64::*;
+
+    /// Both integers of a pair as one.
+    #[inline(always)]
+    fn joined(pair: &[i16; 2]) -> i32 {
+        // SAFETY: a pair has the size of an i32, each of whose bit patterns is valid.
+        unsafe { pair.as_ptr().cast::<i32>().read_unaligned() }
+    }
+
+    /// Integers of two rows in turn.
+    ///
+    /// # Safety
+    /// The CPU must have AVX2.
+    #[inline(always)]
+    unsafe fn joined_rows(first: &[i16; 16], second: &[i16; 16]) -> (__m256i, __m256i) {
+        // SAFETY: AVX2 by the contract; the loads are of all 16 elements.
+        unsafe {
+            let first = _mm256_loadu_si256(first.as_ptr().cast());
+            let second = _mm256_loadu_si256(second.as_ptr().cast());
+            // Unpacking works within 128-bit halves; the permutation restores the order.
+            let low = _mm256_unpacklo_epi16(first, second);
+            let high = _mm256_unpackhi_epi16(first, second);
+            (
+                _mm256_permute2x128_si256::<0x20>(low, high),
+                _mm256_permute2x128_si256::<0x31>(low, high),
+            )
+        }
+    }
+
+    /// The sums as two 256-bit registers.
+    ///
+    /// Private to instances for [`Ymm`](super::super::Ymm): AVX2 was proven.
+    #[derive(Clone, Copy)]
+    pub(crate) struct SumsYmm(__m256i, __m256i);
+
+    impl Sums for SumsYmm {
+        type Pairs = (__m256i, __m256i);
+
+        #[inline(always)]
+        fn zero() -> Self {
+            // SAFETY: AVX2 was proven, see the type.
+            let zero = unsafe { _mm256_setzero_si256() };
+            Self(zero, zero)
+        }
+
+        #[inline(always)]
+        fn load(x: &[i16; 32]) -> Self::Pairs {
+            let at = x.as_ptr().cast::<__m256i>();
+            // SAFETY: AVX2 was proven, see the type; both loads are within the 32 elements.
+            unsafe { (_mm256_loadu_si256(at), _mm256_loadu_si256(at.add(1))) }
+        }
+
+        #[inline(always)]
+        fn join(first: &[i16; 16], second: &[i16; 16]) -> Self::Pairs {
+            // SAFETY: AVX2 was proven, see the type; the loads are of all 16 elements.
+            unsafe { joined_rows(first, second) }
+        }
+
+        #[inline(always)]
+        fn add_products(self, pair: &[i16; 2], with: Self::Pairs) -> Self {
+            // SAFETY: AVX2 was proven, see the type.
+            unsafe {
+                let pair = _mm256_set1_epi32(joined(pair));
+                Self(
+                    _mm256_add_epi32(self.0, _mm256_madd_epi16(pair, with.0)),
+                    _mm256_add_epi32(self.1, _mm256_madd_epi16(pair, with.1)),
+                )
+            }
+        }
+
+        #[inline(always)]
+        fn add_each(self, a: Self::Pairs, b: Self::Pairs) -> Self {
+            // SAFETY: AVX2 was proven, see the type.
+            unsafe {
+                Self(
+                    _mm256_add_epi32(self.0, _mm256_madd_epi16(a.0, b.0)),
+                    _mm256_add_epi32(self.1, _mm256_madd_epi16(a.1, b.1)),
+                )
+            }
+        }
+
+        #[inline(always)]
+        fn of(sums: &[i32; 16]) -> Self {
+            let at = sums.as_ptr().cast::<__m256i>();
+            // SAFETY: AVX2 was proven, see the type; both loads are within the 16 elements.
+            unsafe { Self(_mm256_loadu_si256(at), _mm256_loadu_si256(at.add(1))) }
+        }
+
+        #[inline(always)]
+        fn total(self) -> i32 {
+            // SAFETY: AVX2 was proven, see the type.
+            unsafe {
+                let eight = _mm256_add_epi32(self.0, self.1);
+                let four = _mm_add_epi32(
+                    _mm256_castsi256_si128(eight),
+                    _mm256_extracti128_si256::<1>(eight),
+                );
+                let two = _mm_add_epi32(four, _mm_shuffle_epi32::<0b01_00_11_10>(four));
+                let one = _mm_add_epi32(two, _mm_shuffle_epi32::<0b10_11_00_01>(two));
+                _mm_cvtsi128_si32(one)
+            }
+        }
+
+        #[inline(always)]
+        fn get(self) -> [i32; 16] {
+            let mut sums = [0; 16];
+            let at = sums.as_mut_ptr().cast::<__m256i>();
+            // SAFETY: AVX2 was proven, see the type; both stores are within the 16 elements.
+            unsafe {
+                _mm256_storeu_si256(at, self.0);
+                _mm256_storeu_si256(at.add(1), self.1);
+            }
+            sums
+        }
+    }
+
+    /// The sums as one 512-bit register.
+    ///
+    /// Private to instances for [`Zmm`](super::super::Zmm): AVX-512 F and BW were proven.
+    #[derive(Clone, Copy)]
+    pub(crate) struct SumsZmm(__m512i);
+
+    impl Sums for SumsZmm {
+        type Pairs = __m512i;
+
+        #[inline(always)]
+        fn zero() -> Self {
+            // SAFETY: AVX-512 was proven, see the type.
+            Self(unsafe { _mm512_setzero_si512() })
+        }
+
+        #[inline(always)]
+        fn load(x: &[i16; 32]) -> __m512i {
+            // SAFETY: AVX-512 was proven, see the type; the load is of the 32 elements.
+            unsafe { _mm512_loadu_si512(x.as_ptr().cast()) }
+        }
+
+        #[inline(always)]
+        fn join(first: &[i16; 16], second: &[i16; 16]) -> __m512i {
+            // SAFETY: AVX-512, and so AVX2, was proven, see the type.
+            unsafe {
+                let (low, high) = joined_rows(first, second);
+                _mm512_inserti64x4::<1>(_mm512_castsi256_si512(low), high)
+            }
+        }
+
+        #[inline(always)]
+        fn add_products(self, pair: &[i16; 2], with: __m512i) -> Self {
+            // SAFETY: AVX-512 was proven, see the type.
+            unsafe {
+                let pair = _mm512_set1_epi32(joined(pair));
+                Self(_mm512_add_epi32(self.0, _mm512_madd_epi16(pair, with)))
+            }
+        }
+
+        #[inline(always)]
+        fn add_each(self, a: __m512i, b: __m512i) -> Self {
+            // SAFETY: AVX-512 was proven, see the type.
+            Self(unsafe { _mm512_add_epi32(self.0, _mm512_madd_epi16(a, b)) })
+        }
+
+        #[inline(always)]
+        fn of(sums: &[i32; 16]) -> Self {
+            // SAFETY: AVX-512 was proven, see the type; the load is of the 16 elements.
+            Self(unsafe { _mm512_loadu_si512(sums.as_ptr().cast()) })
+        }
+
+        #[inline(always)]
+        fn total(self) -> i32 {
+            // SAFETY: AVX-512 was proven, see the type.
+            unsafe { _mm512_reduce_add_epi32(self.0) }
+        }
+
+        #[inline(always)]
+        fn get(self) -> [i32; 16] {
+            let mut sums = [0; 16];
+            // SAFETY: AVX-512 was proven, see the type; the store is of the 16 elements.
+            unsafe { _mm512_storeu_si512(sums.as_mut_ptr().cast(), self.0) };
+            sums
+        }
+    }
+}
+
+#[cfg(target_arch = "aarch64")]
+pub(super) use aarch64::SumsQuads;
+
+#[cfg(target_arch = "aarch64")]
+mod aarch64 {
+    use super::Sums;
+    use std::arch::aarch64::*;
+    use std::array::from_fn;
+
+    /// The sums as four 128-bit registers.
+    ///
+    /// Private to instances for [`Quads`](super::super::Quads): NEON was proven.
+    #[derive(Clone, Copy)]
+    pub(crate) struct SumsQuads([int32x4_t; 4]);
+
+    impl Sums for SumsQuads {
+        /// The first integer of each of four sums, and the second.
+        type Pairs = [int16x4x2_t; 4];
+
+        #[inline(always)]
+        fn zero() -> Self {
+            // SAFETY: NEON was proven, see the type.
+            Self([unsafe { vdupq_n_s32(0) }; 4])
+        }
+
+        #[inline(always)]
+        fn load(x: &[i16; 32]) -> Self::Pairs {
+            let (eights, _) = x.as_chunks::<8>();
+            // SAFETY: NEON was proven, see the type; each load is of all 8 elements of an array.
+            from_fn(|i| unsafe { vld2_s16(eights[i].as_ptr()) })
+        }
+
+        #[inline(always)]
+        fn join(first: &[i16; 16], second: &[i16; 16]) -> Self::Pairs {
+            let ((first, _), (second, _)) = (first.as_chunks::<4>(), second.as_chunks::<4>());
+            // SAFETY: NEON was proven, see the type; each load is of all 4 elements of an array.
+            from_fn(|i| unsafe {
+                int16x4x2_t(vld1_s16(first[i].as_ptr()), vld1_s16(second[i].as_ptr()))
+            })
+        }
+
+        #[inline(always)]
+        fn add_products(self, pair: &[i16; 2], with: Self::Pairs) -> Self {
+            // SAFETY: NEON was proven, see the type.
+            Self(from_fn(|i| unsafe {
+                let sum = vmlal_n_s16(self.0[i], with[i].0, pair[0]);
+                vmlal_n_s16(sum, with[i].1, pair[1])
+            }))
+        }
+
+        #[inline(always)]
+        fn add_each(self, a: Self::Pairs, b: Self::Pairs) -> Self {
+            // SAFETY: NEON was proven, see the type.
+            Self(from_fn(|i| unsafe {
+                let sum = vmlal_s16(self.0[i], a[i].0, b[i].0);
+                vmlal_s16(sum, a[i].1, b[i].1)
+            }))
+        }
+
+        #[inline(always)]
+        fn of(sums: &[i32; 16]) -> Self {
+            let (quads, _) = sums.as_chunks::<4>();
+            // SAFETY: NEON was proven, see the type; each load is of all 4 elements of an array.
+            Self(from_fn(|i| unsafe { vld1q_s32(quads[i].as_ptr()) }))
+        }
+
+        #[inline(always)]
+        fn total(self) -> i32 {
+            let [a, b, c, d] = self.0;
+            // SAFETY: NEON was proven, see the type.
+            unsafe { vaddvq_s32(vaddq_s32(vaddq_s32(a, b), vaddq_s32(c, d))) }
+        }
+
+        #[inline(always)]
+        fn get(self) -> [i32; 16] {
+            let mut sums = [0; 16];
+            for (out, quad) in sums.as_chunks_mut::<4>().0.iter_mut().zip(self.0) {
+                // SAFETY: NEON was proven, see the type; the store is of 4 elements.
+                unsafe { vst1q_s32(out.as_mut_ptr(), quad) };
+            }
+            sums
+        }
+    }
+}
