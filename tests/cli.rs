@@ -425,7 +425,7 @@ fn bench_speaks_llama_bench() {
 }
 
 #[test]
-fn the_cache_may_be_of_eight_bits() {
+fn the_cache_may_be_of_integers() {
     let sandbox = Sandbox::new();
     let tell = |more: &[&str]| {
         let story = ["run", "Once upon a time", "-n", "20", "--temp", "0", "-t", "1"];
@@ -434,7 +434,8 @@ fn the_cache_may_be_of_eight_bits() {
     let plain = tell(&[]);
     assert_eq!(tell(&["--cache-type", "f16"]), plain);
     for kind in ["q16", "q8", "q8_0"] {
-        assert!(tell(&["--cache-type", kind]).starts_with("Once upon a time"));
+        // The model is sure enough of these words.
+        assert_eq!(tell(&["--cache-type", kind]), plain, "{kind}");
     }
     let small = ["--cache-type", "q8", "-c", "16", "--on-full", "shift"];
     assert!(tell(&small).starts_with("Once upon a time"));

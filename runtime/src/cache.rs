@@ -11,6 +11,7 @@ use crate::model::Config;
 use std::ops::Range;
 use std::sync::OnceLock;
 use store::Store;
+use trilut_kernels::float::stored::MOST_WIDTH;
 use trilut_presets::Machine;
 
 /// What keys and values are stored as, and what attention computes in.
@@ -85,7 +86,8 @@ impl Cache {
     /// An empty cache for `sequences` sequences of up to `context` positions.
     ///
     /// # Errors
-    /// When it is larger than the machine's memory, or the system refuses that much.
+    /// When it is larger than the machine's memory, or the system refuses that much; or when heads are too
+    /// wide for integers.
     pub fn new(
         config: &Config,
         sequences: usize,
@@ -111,6 +113,13 @@ impl Cache {
         context: usize,
         of: CacheType,
     ) -> Result<usize, Error> {
+        if of != CacheType::F16 && config.head_dim > MOST_WIDTH {
+            return Err(Error::Config {
+                key: "attention.key_length",
+                value: config.head_dim.to_string(),
+                rule: "must be at most 65536 for a cache of integers",
+            });
+        }
         static MEMORY: OnceLock<u64> = OnceLock::new();
         // 0 where it cannot be found out; then only the address space is a limit.
         let memory = match *MEMORY.get_or_init(|| Machine::detect().memory_bytes) {

@@ -30,7 +30,8 @@ impl From<LoadMode> for Load {
 pub(crate) enum CacheMode {
     /// Two bytes a value; attention in f32.
     F16,
-    /// Two bytes a value; attention in integers: long texts are read faster, a little less exact.
+    /// Two bytes a value; attention in integers, which is faster on AVX2 behind long texts, a little less
+    /// exact.
     Q16,
     /// A byte a value: half of the memory; attention in integers, less exact again.
     #[value(alias = "q8_0")]

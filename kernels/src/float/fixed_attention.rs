@@ -9,7 +9,7 @@
 
 use super::lanes::Sums;
 use super::softmax::exp_lanes;
-use super::stored::{Code, inverse, round, widened};
+use super::stored::{Code, round, widened};
 use super::{Lanes, instantiate, padded};
 use crate::transpose::transposed;
 
@@ -23,13 +23,16 @@ pub(super) const STEP: usize = 2 * LANES;
 /// for each position: times 32767 the sum is below 2^31.
 const MOST_WEIGHT: f32 = 65_400.0;
 
+/// Below this a common scale counts as 0: one over it would not be finite.
+const LEAST_COMMON: f32 = 1e-37;
+
 /// The most positions of a chunk: rounding adds at most 128 to the sum of their weights.
 pub const MOST_POSITIONS: usize = 256;
 
 /// Rows of integers, each with a scale.
 #[derive(Debug, Clone, Copy)]
 pub struct Rows<'a> {
-    /// rows x stride; what lies behind a row's pairs is not read
+    /// rows x stride
     pub codes: &'a [i16],
     /// From one row to the next.
     pub stride: usize,
@@ -88,7 +91,8 @@ instantiate! {
     pub fn lay_out_values_i8(values: &[i8], width: usize, panels: &mut [i16]) = values_i8_body;
 
     /// `out[r * stride + l]` = the sum of the products of row `r` and lane `l`, a lane of all panels,
-    /// times the scale of the row, times that of the lane. Every sum must stay within 32 bits.
+    /// times the scale of the row, times that of the lane. Every sum must stay within 32 bits. Without pairs
+    /// nothing is written.
     ///
     /// # Panics
     /// When a row, a scale or `out` is too short.
@@ -96,7 +100,8 @@ instantiate! {
 
     /// Turns scores into the weights of values that have the scales `scales`: `exp(score - largest) *
     /// scale` over a common scale, rounded to nearest even. Returns the largest score, the sum of the
-    /// exponentials, and the common scale; `None` when a score or a weight is not finite.
+    /// exponentials, and the common scale; `None` when a score or a weight is not finite. The scores have no
+    /// meaning afterwards.
     ///
     /// # Panics
     /// When there are more than [`MOST_POSITIONS`] scores, or `scales` or `weights` has another length.
@@ -301,7 +306,7 @@ fn weigh_body<L: Lanes>(
     }
     let (by_sum, by_value) = (weight / MOST_WEIGHT, most / i16::MOST);
     let common = if by_sum > by_value { by_sum } else { by_value };
-    let inverse = L::splat(inverse(common));
+    let inverse = L::splat(if common < LEAST_COMMON { 0.0 } else { 1.0 / common });
     for (x, weights) in score_chunks.iter().zip(weight_chunks) {
         round(L::load(x), inverse, weights);
     }

@@ -8,29 +8,38 @@
 use super::reduce::sum_of_squares_body;
 use super::{Lanes, instantiate, padded};
 
+/// The largest width of rows for which sums of products are known to have room.
+pub const MOST_WIDTH: usize = 1 << 16;
+
 /// The largest 16-bit integer.
 const MOST_16: f32 = 32767.0;
 /// The largest length of a row of 16-bit integers as a vector, but for what rounding adds to it, at most
 /// half the root of the width. The product of two such rows, or a part of it, is at most the product of
 /// their lengths, which is below 2^31.
 const LENGTH_16: f32 = 46_000.0;
+const _: () = {
+    let half_root = (1 << 8) / 2;
+    assert!((LENGTH_16 as i64 + half_root).pow(2) < 1 << 31);
+    assert!((LENGTH_16 as i64 + half_root) * (MOST_8 as i64) * (1 << 8) < 1 << 31);
+};
 /// The largest 8-bit integer.
 const MOST_8: f32 = 127.0;
-/// Below this a scale counts as 0: one over it would not be finite.
-const LEAST_SCALE: f32 = 1e-37;
+/// Rows with a scale below this are zeros: the squares of smaller ones would not be normal numbers.
+const LEAST_SCALE: f32 = 1e-22;
 
 instantiate! {
     /// Stores rows of `width` values: the scale of a row is the least with which its integers are at most
     /// 32767 and its length at most 46000, an integer the value over the scale, rounded to nearest even.
     /// Rows of `codes` may be longer and end with zeros then. The scale of a row that is not finite, or
-    /// beyond 1e19, is not finite either.
+    /// beyond 1e19, is not finite either; its integers are zeros, as are those of a row below 1e-18.
     ///
     /// # Panics
     /// When `width` is 0, `x` is not whole rows of it, or `codes` is not a row of at least as many for
     /// each of `scales`.
     pub fn store_i16(x: &[f32], width: usize, codes: &mut [i16], scales: &mut [f32]) = store_i16_body;
 
-    /// The same in eight bits: the scale of a row is its largest magnitude / 127.
+    /// The same in eight bits: the scale of a row is its largest magnitude / 127, which is not finite when
+    /// a value is not.
     ///
     /// # Panics
     /// As [`store_i16`].
@@ -98,13 +107,7 @@ pub(super) fn widened<C: Code, const N: usize>(x: &[C; N]) -> [i16; N] {
     wide
 }
 
-/// What values are multiplied with to be divided by a scale: 0 for one of 0.
-#[inline(always)]
-pub(super) fn inverse(scale: f32) -> f32 {
-    if scale < LEAST_SCALE { 0.0 } else { 1.0 / scale }
-}
-
-/// `x * inverse` as integers; what is not a number gives some integer.
+/// `x * inverse` as integers, held to what there are.
 #[inline(always)]
 pub(super) fn round<L: Lanes, C: Code>(x: L, inverse: L, out: &mut [C; 16]) {
     C::round(x.mul(inverse).max(L::splat(-C::MOST)).min(L::splat(C::MOST)), out);
@@ -140,7 +143,11 @@ fn store<L: Lanes, C: Code>(x: &[f32], width: usize, codes: &mut [C], scales: &m
         }
         let squares = sum_of_squares_body::<L>(x);
         *scale = C::scale(largest.largest(), squares) + zeros.sum();
-        let inverse = L::splat(inverse(*scale));
+        if !scale.is_finite() || *scale < LEAST_SCALE {
+            codes.fill(C::default());
+            continue;
+        }
+        let inverse = L::splat(1.0 / *scale);
         let (codes, rest) = codes.split_at_mut(width);
         for (x, codes) in x.chunks(16).zip(codes.chunks_mut(16)) {
             let mut last = [C::default(); 16];
@@ -180,7 +187,13 @@ mod tests {
                 let x = values(n * width, 3);
                 same_on_every_isa(|isa| {
                     let both = stored(isa, &x, width);
-                    for (codes, scales) in &both {
+                    for ((codes, scales), most) in both.iter().zip([32767, 127]) {
+                        for row in codes.chunks_exact(width) {
+                            let largest = row.iter().map(|&code| i32::from(code).abs()).max();
+                            let squares: f64 = row.iter().map(|&c| f64::from(c).powi(2)).sum();
+                            // No finer scale has room.
+                            assert!(largest >= Some(most - 1) || squares.sqrt() > 45_900.0);
+                        }
                         let rows = x.chunks_exact(width).zip(codes.chunks_exact(width));
                         for ((x, codes), scale) in rows.zip(scales) {
                             for (x, code) in x.iter().zip(codes) {
@@ -204,16 +217,21 @@ mod tests {
     #[test]
     fn small_rows_are_zeros_and_what_is_not_finite_stays_so() {
         for isa in isas() {
-            for x in [0.0, f32::from_bits(1), 1e-38] {
-                for (codes, scales) in stored(isa, &[x; 40], 40) {
-                    assert!(codes.iter().all(|&code| f32::from(code) * scales[0] <= 1.01e-38));
+            for x in [0.0, f32::from_bits(1), 1e-38, 1e-30, 1e-25, 1e-21] {
+                for (codes, _) in stored(isa, &[x; 128], 128) {
+                    assert_eq!(codes, [0; 128]);
                 }
+            }
+            for (codes, _) in stored(isa, &[1e-17; 128], 128) {
+                let squares: i64 = codes.iter().map(|&c| i64::from(c).pow(2)).sum();
+                assert!(squares > 0 && squares < 1 << 31);
             }
             for bad in [f32::NAN, f32::INFINITY, f32::NEG_INFINITY] {
                 for at in [0, 31, 39] {
                     let mut x = [1.0; 80];
                     x[at] = bad;
-                    for (_, scales) in stored(isa, &x, 40) {
+                    for (codes, scales) in stored(isa, &x, 40) {
+                        assert_eq!(codes[..40], [0; 40]);
                         assert!(!scales[0].is_finite() && scales[1].is_finite(), "{bad} {at}");
                     }
                 }

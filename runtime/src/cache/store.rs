@@ -111,23 +111,40 @@ pub(crate) struct IntegerParts<'a, T> {
 }
 
 impl<T> IntegerParts<'_, T> {
+    /// Some rows of keys and of values.
+    ///
     /// # Safety
     /// As [`Parts::get`].
-    unsafe fn get(&self, rows: Range<usize>, width: usize) -> (&[T], &[f32]) {
-        // SAFETY: the caller's promise.
-        unsafe {
-            (self.codes.get(rows.start * width..rows.end * width), self.scales.get(rows.clone()))
-        }
+    unsafe fn both<'a>(
+        both: &'a [Self; 2],
+        rows: &Range<usize>,
+        width: usize,
+        codes: fn(&'a [T]) -> Codes<'a>,
+    ) -> Stored<'a> {
+        let place = rows.start * width..rows.end * width;
+        let [keys, values] = both.each_ref().map(|all| {
+            // SAFETY: the caller's promise.
+            let (some, scales) =
+                unsafe { (all.codes.get(place.clone()), all.scales.get(rows.clone())) };
+            Fixed { codes: codes(some), scales }
+        });
+        Stored::Fixed { keys, values }
     }
 
+    /// Stores a key and a value.
+    ///
     /// # Safety
     /// As [`Parts::get_mut`].
-    #[expect(clippy::mut_from_ref, reason = "disjoint rows, by the contract")]
-    unsafe fn get_mut(&self, row: usize, width: usize) -> (&mut [T], &mut [f32]) {
-        // SAFETY: the caller's promise.
-        unsafe {
-            let codes = self.codes.get_mut(row * width..(row + 1) * width);
-            (codes, self.scales.get_mut(row..row + 1))
+    unsafe fn set(
+        both: &[Self; 2],
+        row: usize,
+        rows: [&[f32]; 2],
+        store: impl Fn(&[f32], &mut [T], &mut [f32]),
+    ) {
+        for (all, x) in both.iter().zip(rows) {
+            let place = row * x.len()..(row + 1) * x.len();
+            // SAFETY: the caller's promise.
+            unsafe { store(x, all.codes.get_mut(place), all.scales.get_mut(row..row + 1)) };
         }
     }
 }
@@ -146,22 +163,8 @@ impl StoreParts<'_> {
                     let [keys, values] = both.each_ref().map(|all| all.get(place.clone()));
                     Stored::F16 { keys, values }
                 }
-                Self::Q16(both) => {
-                    let each = both.each_ref().map(|all| {
-                        let (codes, scales) = all.get(rows.clone(), width);
-                        Fixed { codes: Codes::I16(codes), scales }
-                    });
-                    let [keys, values] = each;
-                    Stored::Fixed { keys, values }
-                }
-                Self::Q8(both) => {
-                    let each = both.each_ref().map(|all| {
-                        let (codes, scales) = all.get(rows.clone(), width);
-                        Fixed { codes: Codes::I8(codes), scales }
-                    });
-                    let [keys, values] = each;
-                    Stored::Fixed { keys, values }
-                }
+                Self::Q16(both) => IntegerParts::both(both, &rows, width, Codes::I16),
+                Self::Q8(both) => IntegerParts::both(both, &rows, width, Codes::I8),
             }
         }
     }
@@ -182,17 +185,13 @@ impl StoreParts<'_> {
                     }
                 }
                 Self::Q16(both) => {
-                    for (all, x) in both.iter().zip([key, value]) {
-                        let (codes, scales) = all.get_mut(row, width);
+                    IntegerParts::set(both, row, [key, value], |x, codes, scales| {
                         stored::store_i16(isa, x, width, codes, scales);
-                    }
+                    })
                 }
-                Self::Q8(both) => {
-                    for (all, x) in both.iter().zip([key, value]) {
-                        let (codes, scales) = all.get_mut(row, width);
-                        stored::store_i8(isa, x, width, codes, scales);
-                    }
-                }
+                Self::Q8(both) => IntegerParts::set(both, row, [key, value], |x, codes, scales| {
+                    stored::store_i8(isa, x, width, codes, scales);
+                }),
             }
         }
     }
@@ -230,7 +229,7 @@ impl Stored<'_> {
     }
 }
 
-impl<'a> Fixed<'a> {
+impl Fixed<'_> {
     /// Lays out all rows, which are keys, as panels.
     pub(crate) fn lay_out_keys(self, isa: Supported, width: usize, out: &mut [i16]) {
         match self.codes {

@@ -211,7 +211,7 @@ impl GgufError {
     pub fn hint(&self) -> Option<String> {
         let text = match self {
             Self::Open { source, .. } if source.kind() == std::io::ErrorKind::NotFound => {
-                "give the path of a model file, or none for the model inside the program"
+                "give the path of a model file"
             }
             Self::Magic { begins } if begins.starts_with(b"vers") => {
                 "this is a Git LFS pointer, not the model: fetch the file itself"

@@ -5,7 +5,7 @@
 //! computed from them in f32 belongs to one head of one token. So its result depends on neither the tokens
 //! beside it nor the ISA.
 
-use super::attention::{CHUNK, Past, Total, chunks, divide, merge};
+use super::attention::{CHUNK, Past, Total, chunks, divide};
 use super::buffer::Buffer;
 use super::passage::Token;
 use crate::cache::Fixed;
@@ -68,8 +68,6 @@ impl Past<'_> {
         let weights = scratch.weights.resize(rows * CHUNK);
         let partial = scratch.partial.resize(rows * out_stride);
         let most = key_panels(CHUNK, width).max(value_panels(CHUNK, width));
-        let panels = scratch.panels.resize(if few { 0 } else { most });
-        let sums = scratch.sums.resize(if few { rows * out_stride } else { 0 });
         let (key_scales, value_scales) = scratch.scales.resize(2 * CHUNK).split_at_mut(CHUNK);
         query_scales.resize(rows, 0.0);
         weight_scales.resize(rows, 0.0);
@@ -89,7 +87,7 @@ impl Past<'_> {
             if few {
                 keys.scores(isa, queries, width, scores, CHUNK);
             } else {
-                let codes = &mut panels[..key_panels(n, width)];
+                let codes = &mut scratch.panels.resize(most)[..key_panels(n, width)];
                 keys.lay_out_keys(isa, width, codes);
                 key_scales[..n].copy_from_slice(keys.scales);
                 let (pairs, lanes) = (width.div_ceil(2), &key_scales[..n.next_multiple_of(LANES)]);
@@ -117,26 +115,17 @@ impl Past<'_> {
 
             let weights = Rows { codes: weights, stride: CHUNK, scales: weight_scales };
             if few {
+                let sums = scratch.sums.resize(rows * out_stride);
                 values.weighted(isa, weights, width, sums, partial);
             } else {
-                let codes = &mut panels[..value_panels(n, width)];
+                let codes = &mut scratch.panels.resize(most)[..value_panels(n, width)];
                 values.lay_out_values(isa, width, codes);
                 products(isa, weights, Panels { codes, pairs, scales: None }, partial, out_stride);
             }
             let each = totals.chunks_exact_mut(heads).zip(fresh.chunks_exact(heads));
             let each = each.zip(partial.chunks_exact_mut(heads * out_stride));
             for (token, ((totals, fresh), partial)) in tokens.iter_mut().zip(each) {
-                match token.sees(&chunk) {
-                    Some(seen) if seen.start == token.seen.start => {
-                        let outs = token.out.chunks_exact_mut(width);
-                        for (out, partial) in outs.zip(partial.chunks_exact(out_stride)) {
-                            out.copy_from_slice(&partial[..width]);
-                        }
-                        totals.copy_from_slice(fresh);
-                    }
-                    Some(_) => merge(isa, totals, fresh, token.out, partial, out_stride),
-                    None => {}
-                }
+                token.take(isa, &chunk, totals, fresh, partial, out_stride);
             }
         }
         for (token, totals) in tokens.iter_mut().zip(totals.chunks_exact(heads)) {
@@ -287,12 +276,17 @@ mod tests {
 
     #[test]
     fn only_what_is_seen_must_be_finite() {
-        let isa = Cpu::detect().best();
+        let best = Cpu::detect().best();
         let (width, n) = (32, 300);
-        let queries = vec![1.0; 2 * width];
-        for bad_values in [false, true] {
-            for at in [0, 40, 255, 256, 298, 299] {
-                for begin in [0, 50] {
+        for isa in [best, Supported::detect(Isa::Scalar).unwrap()] {
+            // A few rows, which are read where they are stored, and more, for which panels are laid out.
+            for (heads, eight, bad_values) in
+                [(1, false, false), (1, true, true), (6, true, false), (6, false, true)]
+            {
+                let queries = vec![1.0; 2 * heads * width];
+                for (at, begin) in
+                    [(0, 0), (0, 50), (40, 0), (40, 50), (255, 0), (256, 0), (298, 0), (299, 50)]
+                {
                     let (mut bad, good) = (vec![1.0; n * width], vec![1.0; n * width]);
                     bad[at * width + 5] = f32::INFINITY;
                     let mut both = [bad, good].map(|x| Rounded::new(isa, &x, width));
@@ -300,16 +294,18 @@ mod tests {
                         both.reverse();
                     }
                     let [keys, values] =
-                        both.each_ref().map(|rounded| rounded.rows(width, &(0..n), false));
-                    let (mut first, mut second) = (vec![0.0; width], vec![0.0; width]);
+                        both.each_ref().map(|rounded| rounded.rows(width, &(0..n), eight));
+                    let mut out = vec![0.0; 2 * heads * width];
+                    let (first, second) = out.split_at_mut(heads * width);
+                    let (of_first, of_second) = queries.split_at(heads * width);
                     let mut tokens = [
-                        Token { queries: &queries[..width], out: &mut first, seen: begin..n - 2 },
-                        Token { queries: &queries[width..], out: &mut second, seen: begin..n - 1 },
+                        Token { queries: of_first, out: first, seen: begin..n - 2 },
+                        Token { queries: of_second, out: second, seen: begin..n - 1 },
                     ];
                     let stored = Stored::Fixed { keys, values };
-                    let past = Past { isa, width, scale: 0.1, first: 0, stored };
+                    let past = Past { isa, width, scale: SCALE, first: 0, stored };
                     let finite = past.attend_each(&mut tokens, &mut PassageScratch::default());
-                    assert_eq!(finite, at == n - 1 || at < begin);
+                    assert_eq!(finite, at == n - 1 || at < begin, "{heads} {eight} {at} {begin}");
                 }
             }
         }

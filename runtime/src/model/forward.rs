@@ -97,7 +97,7 @@ impl Forward<'_, '_> {
             outs = rest;
         }
 
-        // Queries are turned in place; keys and values go to the cache as f16. Heads are normed first where
+        // Queries are turned in place; keys and values go to the cache. Heads are normed first where
         // the family does.
         let (norms, rope) = (block.head_norms.as_ref(), self.ropes.of(config, layer));
         for unit in worker.share(self.rows.len() * heads, 1) {

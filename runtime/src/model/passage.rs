@@ -1,8 +1,8 @@
 //! Attention of a passage: some tokens of one text that follow each other, as in a prompt.
 //!
-//! Most of what they see they see together, so a few keys and values at a time are widened to f32 once
-//! and stay in the nearest cache while the heads of all tokens pass over them. Each head's result is
-//! that of [`Past::attend`] for it alone, bit for bit.
+//! Most of what they see they see together, so a few keys and values at a time are widened from f16 to f32
+//! once and stay in the nearest cache while the heads of all tokens pass over them; integers are attended
+//! to in [`super::fixed_passage`]. Each head's result is that of [`Past::attend`] for it alone, bit for bit.
 
 use super::Row;
 use super::attention::{CHUNK, Past, Total, chunks, divide, exponentials, merge, parts};
@@ -10,6 +10,7 @@ use super::buffer::Buffer;
 use super::fixed_passage::FixedScratch;
 use crate::cache::Stored;
 use std::ops::Range;
+use trilut_kernels::Supported;
 use trilut_kernels::float::{attention, elementwise};
 
 /// The most tokens of a passage.
@@ -49,6 +50,30 @@ pub(crate) struct Token<'a> {
 }
 
 impl Token<'_> {
+    /// Takes what its heads have found in a chunk of positions: how many these are for each head is in `fresh`,
+    /// and `partial` has the weighted values, from one head to the next `stride`.
+    pub(super) fn take(
+        &mut self,
+        isa: Supported,
+        chunk: &Range<usize>,
+        totals: &mut [Total],
+        fresh: &[Total],
+        partial: &mut [f32],
+        stride: usize,
+    ) {
+        match self.sees(chunk) {
+            Some(seen) if seen.start == self.seen.start => {
+                let outs = self.out.chunks_exact_mut(self.out.len() / totals.len());
+                for (out, partial) in outs.zip(partial.chunks(stride)) {
+                    out.copy_from_slice(&partial[..out.len()]);
+                }
+                totals.copy_from_slice(fresh);
+            }
+            Some(_) => merge(isa, totals, fresh, self.out, partial, stride),
+            None => {}
+        }
+    }
+
     /// Those of some positions that it sees, if there are any.
     pub(super) fn sees(&self, positions: &Range<usize>) -> Option<Range<usize>> {
         let seen = self.seen.start.max(positions.start)..self.seen.end.min(positions.end);
@@ -156,14 +181,7 @@ impl Past<'_> {
             let totals = totals.chunks_exact_mut(heads).zip(fresh.chunks_exact(heads));
             let each = totals.zip(partial.chunks_exact_mut(size));
             for (token, ((totals, fresh), partial)) in tokens.iter_mut().zip(each) {
-                match token.sees(&chunk) {
-                    Some(seen) if seen.start == token.seen.start => {
-                        token.out.copy_from_slice(partial);
-                        totals.copy_from_slice(fresh);
-                    }
-                    Some(_) => merge(isa, totals, fresh, token.out, partial, width),
-                    None => {}
-                }
+                token.take(isa, &chunk, totals, fresh, partial, width);
             }
         }
         for (token, totals) in tokens.iter_mut().zip(totals.chunks_exact(heads)) {
