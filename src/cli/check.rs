@@ -108,8 +108,9 @@ fn findings(gguf: &Gguf, options: &ModelOptions<'_>) -> Result<Vec<Finding>, Fai
     };
     findings.push(judge_tokenizer(&model));
     if is_embedder(gguf)? {
-        let text = "made for embeddings: how well it predicts text does not tell".to_owned();
-        findings.push(Finding { verdict: Verdict::Good, text });
+        let text =
+            "made for embeddings, which text does not test: compare some with the publisher's";
+        findings.push(Finding { verdict: Verdict::Doubtful, text: text.to_owned() });
     } else {
         findings.push(match predict(&model) {
             Ok(prediction) => judge_prediction(prediction),

@@ -162,6 +162,10 @@ fn go(common: &Common, options: &Options) -> Result<Report, Failure> {
     if same_file(source, target) {
         return Err(Failure::usage("source and target are the same file"));
     }
+    if is_part(source, target) {
+        let what = format!("{} is a file of the source", target.display());
+        return Err(Failure::usage(what).hint("choose a name that ends in .gguf"));
+    }
     let bar = ProgressBar::new(0);
     let style = ProgressStyle::with_template("{msg:9} [{bar:24}] {percent:>3}%  left {eta}");
     bar.set_style(style.expect("the template is well-formed").progress_chars("=> "));
@@ -204,6 +208,14 @@ fn go(common: &Common, options: &Options) -> Result<Report, Failure> {
 
 fn same_file(source: &Path, target: &Path) -> bool {
     matches!((source.canonicalize(), target.canonicalize()), (Ok(a), Ok(b)) if a == b)
+}
+
+/// Whether the target is a file of a checkpoint, which may hold models that were made of it before.
+fn is_part(source: &Path, target: &Path) -> bool {
+    let (Ok(source), Ok(target)) = (source.canonicalize(), target.canonicalize()) else {
+        return false;
+    };
+    target.starts_with(source) && target.extension().is_none_or(|end| end != "gguf")
 }
 
 fn table(tensors: &[TensorReport]) -> Table {

@@ -35,6 +35,9 @@ pub enum ConvertError {
     /// The source is a GGUF file that cannot be used.
     #[error("the model file cannot be used")]
     Gguf(#[from] GgufError),
+    /// The source is of a model that cannot be run.
+    #[error("the model cannot be used")]
+    Model(#[source] Box<crate::Error>),
     /// The tokenizer that was written cannot be read back.
     #[error("the tokenizer cannot be used")]
     Tokenizer(#[from] crate::tokenizer::TokenizerError),
@@ -100,6 +103,7 @@ impl ConvertError {
     pub fn hint(&self) -> Option<String> {
         let text = match self {
             Self::Gguf(error) => return error.hint(),
+            Self::Model(error) => return error.hint(),
             Self::Tokenizer(error) => return error.hint(),
             Self::Safetensors { .. } => {
                 "the file is cut short or damaged: compare its size and checksum with the publisher's"

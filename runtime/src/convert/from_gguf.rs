@@ -5,13 +5,14 @@ use super::plan::{Content, Item, Plan, Source};
 use super::ternary::{Origin, Ternary};
 use super::{ConvertError, Options};
 use crate::gguf::{Gguf, TensorInfo, Value};
+use crate::model::Config;
 use crate::ternary::Scales;
 use trilut_kernels::Supported;
 use trilut_presets::Shape;
 
 /// The linear layers of a block.
-const LINEARS: &[&str] =
-    &["attn_q", "attn_k", "attn_v", "attn_output", "ffn_gate", "ffn_up", "ffn_down"];
+const LINEARS: [&str; 7] =
+    ["attn_q", "attn_k", "attn_v", "attn_output", "ffn_gate", "ffn_up", "ffn_down"];
 
 /// Keys that are not copied: they are set anew.
 const OWN_KEYS: &[&str] = &["general.file_type", "general.alignment"];
@@ -29,7 +30,12 @@ pub(super) fn plan<'a>(
         let count = gguf.opt_u32("split.count")?.unwrap_or_default();
         return Err(ConvertError::config("split.count", count, rule));
     }
-    gguf.architecture()?;
+    let config = Config::from_gguf(gguf).map_err(|error| ConvertError::Model(Box::new(error)))?;
+    for (layer, linear) in
+        (0..config.layers).flat_map(|layer| LINEARS.map(|linear| (layer, linear)))
+    {
+        gguf.tensor(&format!("blk.{layer}.{linear}.weight"))?;
+    }
     let mut plan = Plan::new();
     for (key, _) in gguf.metadata().filter(|(key, _)| !OWN_KEYS.contains(key)) {
         plan.header.copy(gguf, key);

@@ -7,6 +7,7 @@ use super::{ConvertError, Step};
 use crate::gguf::{Gguf, TensorKind, TernaryLayouts};
 use crate::ternary::Scales;
 use crate::tokenizer::Tokenizer;
+use crate::{Model, ModelOptions};
 use half::f16;
 use rayon::prelude::*;
 use std::ops::ControlFlow;
@@ -34,6 +35,9 @@ pub(super) fn verify(
 ) -> Result<(), ConvertError> {
     let gguf = Gguf::open(path)?;
     Tokenizer::from_gguf(&gguf)?;
+    // What cannot be run is not right, however well it was copied.
+    let options = ModelOptions { context: Some(1), ..ModelOptions::default() };
+    Model::open_with(&gguf, &options).map_err(|error| ConvertError::Model(Box::new(error)))?;
     if gguf.tensors().len() != plan.items.len() {
         let rule =
             format!("{} tensors were written, {} read", plan.items.len(), gguf.tensors().len());

@@ -21,6 +21,10 @@ pub(super) mod token_type {
 /// What a tokenizer calls the token that ends a turn, which files may not name.
 const TURN_ENDS: &[&str] = &["<|eot_id|>", "<end_of_turn>", "<|im_end|>"];
 
+/// Normalizers that there is no need for or that what a file says of its tokenizer stands for. (NFC changes
+/// no text that is composed already, as nearly all is.)
+const NORMALIZERS: &[&str] = &["Sequence", "Prepend", "Replace", "NFC"];
+
 /// A vocabulary and its rules.
 #[derive(Debug, Default)]
 pub(super) struct Vocabulary {
@@ -168,6 +172,13 @@ impl Vocabulary {
         };
         let (bos, mut eos) = (find("bos"), find("eos"));
         let (unknown, padding) = (find("unk"), find("pad"));
+        for (key, found) in [("bos_token_id", bos), ("eos_token_id", eos)] {
+            let beyond = [&model, &generation].map(|file| file[key].as_u64()).into_iter().flatten();
+            if let (None, Some(id)) = (found, beyond.max()) {
+                let rule = format!("`{key}` is {id}, the model has {size} tokens");
+                return Err(ConvertError::Vocabulary(rule));
+            }
+        }
         let (mut add_bos, mut add_eos) =
             (config["add_bos_token"].as_bool(), config["add_eos_token"].as_bool());
         // What the tokenizer itself puts around a text.
@@ -279,6 +290,11 @@ fn from_json(
             text if !byte_level && is_byte(text) => token_type::BYTE,
             _ => token_type::NORMAL,
         };
+        let place = id as usize;
+        if this.types.get(place).is_some_and(|&kind| kind != token_type::UNUSED) {
+            let rule = format!("`{}` and `{text}` have the id {id}", this.tokens[place]);
+            return Err(ConvertError::Vocabulary(rule));
+        }
         this.set(id, text, kind)?;
     }
     let mut merges = Vec::new();
@@ -288,6 +304,15 @@ fn from_json(
             (None, Some(left), Some(right)) => format!("{left} {right}"),
             _ => return Err(bad("tokenizer.json has a merge that is no pair")),
         });
+    }
+    if merges.is_empty() && !vocab.is_empty() {
+        return Err(bad("tokenizer.json has no merges"));
+    }
+    let mut kinds = Vec::new();
+    kinds_of(&json["normalizer"], &mut kinds);
+    if let Some(kind) = kinds.iter().find(|kind| !NORMALIZERS.contains(kind)) {
+        let rule = format!("its normalizer {kind} is not supported");
+        return Err(ConvertError::Vocabulary(rule));
     }
     this.rules = if byte_level {
         let pre = match pre {
