@@ -61,6 +61,9 @@ fn checkpoints_are_converted_checked_and_run() {
         sandbox.fails(1, &["convert", &sandbox.name("nowhere"), &file]).contains("there is no")
     );
     assert!(sandbox.fails(2, &["convert", &file, &file]).contains("same file"));
+    let config = sandbox.name("checkpoint/config.json");
+    let refused = sandbox.fails(2, &["convert", &dir, &config]);
+    assert!(refused.contains("a file of the source") && refused.contains(".gguf"), "{refused}");
     assert!(sandbox.fails(1, &["convert", &dir, &dir]).contains("no regular file"));
     std::fs::remove_file(sandbox.path("checkpoint/model-00002-of-00002.safetensors")).unwrap();
     let missing = sandbox.fails(1, &["convert", &dir, &other]);

@@ -179,6 +179,16 @@ fn codecs_of_gguf_files_lead_into_each_other() {
         assert_eq!((a.name(), a.dims(), a.type_name()), (b.name(), b.dims(), b.type_name()));
         assert!(first.data(a) == back.data(b), "{}", a.name());
     }
+    // A model that cannot be run is not written, whatever its tensors are.
+    let file = std::fs::read(path("first.gguf")).unwrap();
+    let key = b"bitnet-b1.58.block_count";
+    let at = file.windows(key.len()).position(|window| window == key).unwrap();
+    let mut broken = file.clone();
+    // Behind the key stands the type of its value, then the number.
+    broken[at + key.len() + 4] += 1;
+    std::fs::write(path("broken.gguf"), broken).unwrap();
+    let error = go(&path("broken.gguf"), &path("no.gguf"), &Options::default()).unwrap_err();
+    assert!(error.to_string().contains("model file") && !path("no.gguf").exists(), "{error}");
     // What a codec has no blocks for is refused by name.
     std::fs::write(path("demo.gguf"), embedded::model()).unwrap();
     let options = Options { codec: Codec::Tq1_0, ..verified() };
@@ -322,6 +332,9 @@ fn broken_checkpoints_are_explained_and_leave_nothing() {
         ("pre-tokenizer", |c| {
             c.tokenizer["pre_tokenizer"]["pretokenizers"][0] = json!({"type": "Odd"})
         }),
+        ("no merges", |c| c.tokenizer["model"]["merges"] = json!([])),
+        ("normalizer Lowercase", |c| c.tokenizer["normalizer"] = json!({"type": "Lowercase"})),
+        ("have the id 7", |c| c.tokenizer["model"]["vocab"]["twice"] = json!(7)),
         ("only BPE", |c| c.tokenizer["model"]["type"] = json!("Unigram")),
         ("has the id 99999999999", |c| {
             c.tokenizer["added_tokens"][0]["id"] = json!(99_999_999_999u64)
