@@ -192,7 +192,7 @@ fn lay_out_values<C: Code>(values: &[C], width: usize, panels: &mut [i16]) {
 
 /// A pair for every lane: one of the first, one of the second.
 #[inline(always)]
-pub(super) fn interleaved<C: Code>(first: &[C; LANES], second: &[C; LANES]) -> [i16; STEP] {
+fn interleaved<C: Code>(first: &[C; LANES], second: &[C; LANES]) -> [i16; STEP] {
     let mut pairs = [0; STEP];
     for lane in 0..LANES {
         pairs[2 * lane] = first[lane].widen();
