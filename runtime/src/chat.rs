@@ -1,14 +1,23 @@
 //! Conversations as text: the Jinja template that a model file carries.
 
+use crate::budget::{self, BudgetError};
 use crate::gguf::{Gguf, GgufError};
 use minijinja::{Environment, Error, ErrorKind, UndefinedBehavior, context};
 use std::io::{self, Write};
+use std::sync::{Arc, OnceLock};
 
 /// The most bytes a rendered conversation may have; far above any context length.
 const MAX_BYTES: usize = 16 << 20;
 
 /// The most steps a template may take, in the engine's own measure; a long conversation takes thousands.
 const MAX_STEPS: u64 = 20_000_000;
+
+/// What a template may hold of memory: so much for itself, and more for what it is given. Ordinary ones hold
+/// each text some ten times at worst (as a value, in pieces, in the result while it grows) and some hundred
+/// bytes for each message.
+const MEMORY: usize = 64 << 20;
+const MEMORY_PER_BYTE: usize = 32;
+const MEMORY_PER_MESSAGE: usize = 4 << 10;
 
 /// One message of a conversation.
 #[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
@@ -46,6 +55,12 @@ pub enum ChatError {
     /// The template goes on computing without end.
     #[error("the file's chat template does not come to an end")]
     Endless,
+    /// The template goes on taking memory without end.
+    #[error("the file's chat template takes more than {0} bytes of memory")]
+    Memory(usize),
+    /// The system gives no thread.
+    #[error("the file's chat template cannot be rendered")]
+    Thread(#[source] io::Error),
     /// The template does something else that fails.
     #[error("the file's chat template cannot be rendered")]
     Render(#[source] Error),
@@ -59,18 +74,35 @@ impl ChatError {
             Self::Refused(_) => {
                 Some("most templates want user and assistant messages in turn".to_owned())
             }
+            Self::TooLong | Self::Endless | Self::Memory(_) => Some(
+                "the template is broken or malicious: use the model file of its publisher"
+                    .to_owned(),
+            ),
             _ => None,
         }
     }
 }
 
-/// A model's chat template.
+impl From<BudgetError> for ChatError {
+    fn from(error: BudgetError) -> Self {
+        match error {
+            BudgetError::Spent(bytes) => Self::Memory(bytes),
+            BudgetError::Thread(error) => Self::Thread(error),
+        }
+    }
+}
+
+/// A model's chat template. It is a program of whoever made the file: its steps, its output and, in programs
+/// with a [`BudgetAllocator`](budget::BudgetAllocator), its memory have limits.
 #[derive(Debug)]
 pub struct ChatTemplate {
-    environment: Environment<'static>,
+    /// Shared with the threads that render.
+    environment: Arc<Environment<'static>>,
     source: String,
     bos: String,
     eos: String,
+    /// The memory that it once wanted more than. What a thread held by then is lost, so there is no second try.
+    spent: OnceLock<usize>,
 }
 
 /// The name of the one template in an environment.
@@ -110,9 +142,18 @@ impl ChatTemplate {
             let error = Error::new(ErrorKind::InvalidOperation, "raised by the template");
             Err(error.with_source(Refusal(reason)))
         });
-        environment.add_template_owned(NAME, source.to_owned()).map_err(ChatError::Syntax)?;
-        let source = source.to_owned();
-        Ok(Self { environment, source, bos: bos.to_owned(), eos: eos.to_owned() })
+        // Constants are folded here already.
+        let text = source.to_owned();
+        let environment = budget::within(memory(source.len(), 0), move || {
+            environment.add_template_owned(NAME, text).map(|()| Arc::new(environment))
+        })?;
+        Ok(Self {
+            environment: environment.map_err(ChatError::Syntax)?,
+            source: source.to_owned(),
+            bos: bos.to_owned(),
+            eos: eos.to_owned(),
+            spent: OnceLock::new(),
+        })
     }
 
     /// The template as it stands in the file.
@@ -131,21 +172,40 @@ impl ChatTemplate {
         messages: &[Message],
         add_generation_prompt: bool,
     ) -> Result<String, ChatError> {
-        let template = self.environment.get_template(NAME).map_err(ChatError::Render)?;
-        let context = context! {
-            messages,
-            add_generation_prompt,
-            bos_token => self.bos,
-            eos_token => self.eos,
-        };
-        let mut out = Limited { text: Vec::new(), overflowed: false };
-        match template.render_captured_to(context, &mut out) {
-            // Templates write text only, so nothing is lost here.
-            Ok(_) => Ok(String::from_utf8_lossy(&out.text).into_owned()),
-            Err(_) if out.overflowed => Err(ChatError::TooLong),
-            Err(error) if error.kind() == ErrorKind::OutOfFuel => Err(ChatError::Endless),
-            Err(error) => Err(refusal(&error).map_or(ChatError::Render(error), ChatError::Refused)),
+        if let Some(&bytes) = self.spent.get() {
+            return Err(ChatError::Memory(bytes));
         }
+        let bytes = messages.iter().map(|message| message.role.len() + message.content.len()).sum();
+        let (environment, messages) = (Arc::clone(&self.environment), messages.to_vec());
+        let (bos, eos) = (self.bos.clone(), self.eos.clone());
+        let rendered = budget::within(memory(bytes, messages.len()), move || {
+            let context =
+                context! { messages, add_generation_prompt, bos_token => bos, eos_token => eos };
+            render(&environment, context)
+        });
+        if let Err(BudgetError::Spent(bytes)) = rendered {
+            let _ = self.spent.set(bytes);
+        }
+        rendered?
+    }
+}
+
+/// The memory that a template may hold for so many bytes of text in so many messages.
+fn memory(bytes: usize, messages: usize) -> usize {
+    let given = bytes.saturating_mul(MEMORY_PER_BYTE).saturating_add(messages * MEMORY_PER_MESSAGE);
+    given.saturating_add(MEMORY)
+}
+
+/// The text that the one template of an environment makes of its variables.
+fn render(environment: &Environment<'_>, context: minijinja::Value) -> Result<String, ChatError> {
+    let template = environment.get_template(NAME).map_err(ChatError::Render)?;
+    let mut out = Limited { text: Vec::new(), overflowed: false };
+    match template.render_captured_to(context, &mut out) {
+        // Templates write text only, so nothing is lost here.
+        Ok(_) => Ok(String::from_utf8_lossy(&out.text).into_owned()),
+        Err(_) if out.overflowed => Err(ChatError::TooLong),
+        Err(error) if error.kind() == ErrorKind::OutOfFuel => Err(ChatError::Endless),
+        Err(error) => Err(refusal(&error).map_or(ChatError::Render(error), ChatError::Refused)),
     }
 }
 
@@ -225,6 +285,51 @@ mod tests {
         let row = "{% for a in range(10000) %}";
         let source = format!("{row}{row}{row}{{% endfor %}}{{% endfor %}}{{% endfor %}}");
         assert!(matches!(render(&source, &[]), Err(ChatError::Endless)));
+    }
+
+    #[test]
+    fn templates_that_take_all_memory_are_stopped() {
+        let doubled = |step: &str| {
+            format!(
+                "{{% set n = namespace(x='abc', l=[1]) %}}{{% for i in range(60) %}}{step}{{% endfor %}}{{{{ n.x | length }}}}"
+            )
+        };
+        for step in [
+            "{% set n.x = n.x ~ n.x %}",
+            "{% set n.x = n.x + n.x %}",
+            "{% set n.x = n.x | replace('', n.x) %}",
+            "{% set n.x = [n.x, n.x] | join %}",
+            "{% set n.x = n.x * 1000 %}",
+            "{% set n.x = '%s%s' | format(n.x, n.x) %}",
+            "{% set n.x = '{0}{0}'.format(n.x) %}",
+            "{% set n.l = n.l + n.l %}{% set n.x = n.l | list %}",
+            "{% set n.l = [n.l, n.l] %}{% set n.x = n.l ~ '' %}",
+            "{% set x %}{{ n.x }}{{ n.x }}{% endset %}{% set n.x = x %}",
+            "{% set n.x = '%999999999999d' | format(1) %}",
+        ] {
+            let template = ChatTemplate::new(&doubled(step), "", "").unwrap();
+            for _ in 0..2 {
+                let error = template.render(&[], true).unwrap_err();
+                let stopped = matches!(error, ChatError::Memory(_) | ChatError::Render(_));
+                assert!(stopped, "{step}: {error}");
+            }
+        }
+        let folded = "{{ [1] * 1000000000000 ~ '' }}";
+        assert!(matches!(render(folded, &[]), Err(ChatError::Memory(_))));
+    }
+
+    #[test]
+    fn long_conversations_have_room() {
+        // As ChatML templates write them, and with everything that is said gathered in a variable.
+        let source = "{% set n = namespace(all='') %}{% for m in messages %}\
+            {% set n.all = n.all ~ m.content %}\
+            {{ '<|im_start|>' + m.role + '\n' + m.content | trim + '<|im_end|>' + '\n' }}\
+            {% endfor %}{{ n.all | length }}";
+        let said = "lorem ipsum ".repeat(40);
+        let messages: Vec<Message> =
+            (0..2000).map(|i| Message::new(["user", "assistant"][i % 2], &*said)).collect();
+        let text = render(source, &messages).unwrap();
+        assert!(text.ends_with(&format!("{}", 2000 * said.len())));
     }
 
     #[test]

@@ -24,6 +24,7 @@
 //! order of evaluation that this rests on.
 
 pub mod batch;
+pub mod budget;
 pub mod cache;
 pub mod chat;
 pub mod check;

@@ -75,7 +75,10 @@ fn render(template: &ChatTemplate, messages: &[Message]) -> Result<String, ApiEr
         let message = format!("{error}{cause}{hint}");
         match error {
             // The template's author or its limits are not the client's fault.
-            ChatError::Syntax(_) | ChatError::Gguf(_) => ApiError::internal(message),
+            ChatError::Syntax(_)
+            | ChatError::Gguf(_)
+            | ChatError::Memory(_)
+            | ChatError::Thread(_) => ApiError::internal(message),
             _ => ApiError::field("messages", message).code("template_error"),
         }
     })
