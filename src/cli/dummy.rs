@@ -139,6 +139,7 @@ pub(crate) fn dummy(args: &Args) -> Result<(), Failure> {
             .because(format!("the names are {}", names.join(", ")))
             .hint("trilut dummy --model bitnet-2b-4t -o dummy.gguf")
     })?;
+    interrupt::heed_termination();
     let bar = ProgressBar::new(0);
     let style = ProgressStyle::with_template("[{bar:24}] {bytes} of {total_bytes}  left {eta}");
     bar.set_style(style.expect("the template is well-formed").progress_chars("=> "));
@@ -154,6 +155,9 @@ pub(crate) fn dummy(args: &Args) -> Result<(), Failure> {
                 Weights::Masters => CheckpointWeights::Masters,
             };
             let options = CheckpointOptions { weights, seed: args.seed, shards: args.shards };
+            output::make_directory(&args.output).map_err(|error| {
+                Failure::of(&error).context(format!("cannot write to {}", args.output.display()))
+            })?;
             match write_checkpoint(spec, options, &args.output, &mut progress) {
                 Err(ConvertError::Cancelled) => true,
                 written => {

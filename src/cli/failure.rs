@@ -34,7 +34,7 @@ impl Failure {
 
     /// The user interrupted.
     pub(crate) fn interrupted() -> Self {
-        Self { code: 130, silent: true, ..Self::new("interrupted") }
+        Self { code: super::interrupt::exit_status(), silent: true, ..Self::new("interrupted") }
     }
 
     /// An error with everything that caused it.

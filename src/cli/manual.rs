@@ -1,20 +1,21 @@
 //! `trilut man`: man pages, made from the command's own description, one for each subcommand.
 
 use super::failure::Failure;
+use super::output;
 use clap::Command;
 use std::path::PathBuf;
 
 /// Write man pages, one for each command.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
-    /// Directory, which is made if it is not there.
+    /// Directory, made if missing.
     #[arg(value_name = "DIR")]
     directory: PathBuf,
 }
 
 pub(crate) fn man(args: &Args, command: Command) -> Result<(), Failure> {
     let directory = &args.directory;
-    let written = std::fs::create_dir_all(directory)
+    let written = output::make_directory(directory)
         .and_then(|()| clap_mangen::generate_to(command, directory));
     let cannot = |error| {
         Failure::of(&error).context(format!("cannot write man pages to {}", directory.display()))

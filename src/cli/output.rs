@@ -2,6 +2,7 @@
 
 use super::failure::Failure;
 use std::path::Path;
+use trilut_presets::atomic_file::AtomicFile;
 
 /// `print!` that fails instead of panicking when stdout cannot take it (a full disk).
 macro_rules! out {
@@ -27,7 +28,7 @@ pub(crate) fn count(n: usize, thing: &str) -> String {
 }
 
 /// Refuses, before any work is done, a path that a file cannot be written to: a directory, a device, or
-/// a place where nothing can be made. Missing parent directories are made.
+/// a place where nothing can be made. Missing parent directories are made, which is said.
 pub(crate) fn check_file(path: &Path) -> Result<(), Failure> {
     let cannot = |why: &dyn std::fmt::Display| {
         Failure::new(format!("cannot write {}", path.display())).because(why)
@@ -39,14 +40,20 @@ pub(crate) fn check_file(path: &Path) -> Result<(), Failure> {
     if path.file_name().is_none() {
         return Err(cannot(&"this is no file name"));
     }
-    let parent = match path.parent() {
-        Some(parent) if !parent.as_os_str().is_empty() => parent,
-        _ => Path::new("."),
-    };
-    let probe = parent.join(format!(".trilut-{}.tmp", std::process::id()));
-    let probed = std::fs::create_dir_all(parent).and_then(|()| std::fs::File::create(&probe));
-    probed.map_err(|error| cannot(&error))?;
-    // The probe did its work; one that stays behind is only untidy.
-    let _ = std::fs::remove_file(&probe);
+    if let Some(parent) = path.parent() {
+        make_directory(parent).map_err(|error| cannot(&error))?;
+    }
+    // Never gets its name.
+    AtomicFile::create(path).map(drop).map_err(Failure::from)
+}
+
+/// Makes a directory that something is to be written to, with those that it is in. A path that was mistyped
+/// shows by what is said then.
+pub(crate) fn make_directory(path: &Path) -> std::io::Result<()> {
+    if path.as_os_str().is_empty() || path.is_dir() {
+        return Ok(());
+    }
+    std::fs::create_dir_all(path)?;
+    eprintln!("note: made the directory {}", path.display());
     Ok(())
 }

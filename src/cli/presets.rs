@@ -236,6 +236,7 @@ fn export(here: &Here, directory: &Path, force: bool) -> Result<(), Failure> {
             return Err(Failure::new(format!("{} is there already", target.display()))
                 .hint("name another directory, or replace it with --force"));
         }
+        output::check_file(&target)?;
         preset.save(&target)?;
         outln!("{}", target.display());
         exported += 1;

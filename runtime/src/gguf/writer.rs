@@ -14,7 +14,7 @@ const ALIGNMENT: u64 = 32;
 #[non_exhaustive]
 pub enum WriteError {
     /// The output fails.
-    #[error("cannot write the model file")]
+    #[error(transparent)]
     Io(#[from] io::Error),
     /// A key or tensor is declared twice.
     #[error("`{0}` is declared twice")]

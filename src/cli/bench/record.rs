@@ -2,6 +2,7 @@
 //! their directories, which say nothing to anybody else.
 
 use super::super::failure::Failure;
+use super::super::output;
 use super::comparison::Comparison;
 use serde::Serialize;
 use serde_json::Value;
@@ -73,7 +74,7 @@ impl Record {
     /// One write, so that two programs do not mix their lines.
     fn append(&self, text: &str) -> Result<(), Failure> {
         let parent = self.path.parent().unwrap_or(Path::new("."));
-        let written = std::fs::create_dir_all(parent).and_then(|()| {
+        let written = output::make_directory(parent).and_then(|()| {
             OpenOptions::new()
                 .create(true)
                 .append(true)
