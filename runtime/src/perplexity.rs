@@ -83,9 +83,15 @@ impl PerplexityError {
     /// A helpful next step, where there is one.
     pub fn hint(&self) -> Option<String> {
         match self {
-            Self::TooShort { context, .. } => {
-                let shorter = (context / 2).max(LEAST_CONTEXT);
-                Some(format!("give a longer text, or shorter chunks, such as {shorter}"))
+            Self::TooShort { tokens, .. } => {
+                let most = tokens / LEAST_CHUNKS;
+                if most < LEAST_CONTEXT {
+                    let least = LEAST_CHUNKS * LEAST_CONTEXT;
+                    return Some(format!("give a longer text: {least} tokens are the fewest"));
+                }
+                // A round number: figures of other chunks are no match for it anyway.
+                let chunk = 1 << most.ilog2();
+                Some(format!("give a longer text, or shorter chunks: -c {chunk}"))
             }
             Self::Model(error) => error.hint(),
             Self::Context { .. } => Some("leave the length out for the usual one".to_owned()),
@@ -255,7 +261,12 @@ mod tests {
         assert!(matches!(context(513), PerplexityError::Context { most: 512, .. }));
         let short = context(256);
         assert!(matches!(short, PerplexityError::TooShort { needed: 512, .. }), "{short}");
-        assert!(short.hint().unwrap().contains("128"));
+        // The hint can be followed, and is none where no chunk is short enough.
+        let hint = short.hint().unwrap();
+        let chunk: usize = hint.rsplit(' ').next().unwrap().parse().unwrap();
+        assert!(perplexity(&model, STORY, chunk, go).is_ok(), "{hint}");
+        let hopeless = perplexity(&model, "Max", 64, go).unwrap_err();
+        assert!(hopeless.hint().unwrap().ends_with("8 tokens are the fewest"), "{hopeless:?}");
         let stopped = perplexity(&model, STORY, 16, |done, _| match done {
             0 => ControlFlow::Continue(()),
             _ => ControlFlow::Break(()),

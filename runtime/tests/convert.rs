@@ -8,7 +8,7 @@ use std::ops::ControlFlow;
 use std::path::Path;
 use trilut_runtime::convert::{
     CheckpointOptions, CheckpointWeights, ConvertError, Options, Report, ScaleMeaning, Step,
-    convert, write_checkpoint,
+    convert, convert_gguf, write_checkpoint,
 };
 use trilut_runtime::embedding::{Embedder, Pooling};
 use trilut_runtime::gguf::{Gguf, TensorKind};
@@ -101,6 +101,48 @@ fn both_meanings_of_scales_give_the_same_model() {
     checkpoint.write(&source);
     let report = go(&source, &dir.path().join("wrong.gguf"), &options).unwrap();
     assert!(report.notes.iter().any(|note| note.contains("--scales")), "{:?}", report.notes);
+}
+
+#[test]
+fn options_without_a_meaning_are_refused() {
+    let dir = tempfile::tempdir().unwrap();
+    let (packed, masters) = (dir.path().join("packed"), dir.path().join("masters"));
+    let (gguf, target) = (dir.path().join("model.gguf"), dir.path().join("new.gguf"));
+    let spec = spec("bitnet-b1.58", true);
+    Checkpoint::synthetic(&spec, &packed);
+    go(&packed, &gguf, &Options::default()).unwrap();
+    let options = CheckpointOptions { weights: CheckpointWeights::Masters, ..Default::default() };
+    write_checkpoint(&spec, options, &masters, &mut |_, _| ControlFlow::Continue(())).unwrap();
+    let pre = Options { pre: Some("qwen2".to_owned()), ..Options::default() };
+    let scales = Options { scales: ScaleMeaning::Reciprocal, ..Options::default() };
+    for (source, options, name, why) in [
+        (&gguf, &pre, "pre", "copied"),
+        (&gguf, &scales, "scales", "GGUF"),
+        (&masters, &scales, "scales", "float weights"),
+    ] {
+        let error = go(source, &target, options).unwrap_err();
+        assert!(matches!(error, ConvertError::Idle { option, .. } if option == name), "{error}");
+        assert!(error.to_string().contains(why), "{error}");
+        assert!(error.hint().unwrap().contains(name) && !target.exists());
+    }
+    for options in [&pre, &scales] {
+        go(&packed, &target, options).unwrap();
+    }
+    go(&masters, &target, &pre).unwrap();
+}
+
+#[test]
+fn a_model_in_memory_is_converted_as_its_file() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = |name| dir.path().join(name);
+    std::fs::write(path("demo.gguf"), embedded::model()).unwrap();
+    let options = Options { head: Some(TensorKind::F32), ..verified() };
+    go(&path("demo.gguf"), &path("of-file.gguf"), &options).unwrap();
+    let gguf = Gguf::from_static(embedded::model()).unwrap();
+    let go_on = &mut |_, _, _| ControlFlow::Continue(());
+    convert_gguf(gguf, &path("of-memory.gguf"), &options, go_on).unwrap();
+    let read = |name| std::fs::read(path(name)).unwrap();
+    assert!(read("of-file.gguf") == read("of-memory.gguf"));
 }
 
 #[test]
@@ -263,6 +305,9 @@ fn sentence_piece_models_keep_their_scores() {
         "added_tokens_decoder": {"299": {"content": "<pad>", "special": true}}});
     std::fs::write(source.join("tokenizer_config.json"), config.to_string()).unwrap();
     go(&source, &target, &verified()).unwrap();
+    let pre = Options { pre: Some("qwen2".to_owned()), ..verified() };
+    let idle = go(&source, &target, &pre).unwrap_err();
+    assert!(matches!(idle, ConvertError::Idle { option: "pre", .. }), "{idle}");
     let gguf = Gguf::open(&target).unwrap();
     assert_eq!(gguf.str("tokenizer.ggml.model").unwrap(), "llama");
     let model = Model::open_with(&gguf, &Default::default()).unwrap();

@@ -82,6 +82,14 @@ pub enum ConvertError {
     /// The tokenizer's files contradict themselves or the model.
     #[error("the tokenizer cannot be converted: {0}")]
     Vocabulary(String),
+    /// An option that changes nothing about this source: what was meant by it would not be done.
+    #[error("--{option} changes nothing here: {why}")]
+    Idle {
+        /// Its name, as [`Options`](super::Options) and the command line have it.
+        option: &'static str,
+        /// Why it has no meaning.
+        why: &'static str,
+    },
     /// What was written is not what was read.
     #[error("the written tensor `{tensor}` differs: {rule}")]
     Differs {
@@ -115,6 +123,7 @@ impl ConvertError {
             Self::Vocabulary(what) if what.contains("pre-tokenizer") => {
                 "say which one it is: trilut convert SRC DST --pre llama-bpe"
             }
+            Self::Idle { option, .. } => return Some(format!("leave out --{option}")),
             Self::Differs { .. } => {
                 "nothing was left; run it again, and check the disk and the memory"
             }

@@ -5,7 +5,7 @@ use super::checkpoint::{Checkpoint, Stored, read_json};
 use super::floats::{FloatType, Floats};
 use super::plan::{Content, Item, Plan, Source};
 use super::ternary::{Origin, Ternary};
-use super::vocabulary::Vocabulary;
+use super::vocabulary::{Rules, Vocabulary};
 use super::{ConvertError, Options, ScaleMeaning};
 use crate::gguf::TensorKind;
 use safetensors::Dtype;
@@ -76,7 +76,16 @@ pub(super) fn plan<'a>(
     if architecture.storage == Storage::Floats && options.ternarise {
         architecture.storage = Storage::Masters;
     }
+    let has_floats = matches!(architecture.storage, Storage::Masters | Storage::Floats);
+    if has_floats && options.scales != ScaleMeaning::Auto {
+        let why = "the checkpoint holds float weights, whose scales are measured";
+        return Err(ConvertError::Idle { option: "scales", why });
+    }
     let vocabulary = Vocabulary::read(checkpoint, architecture.vocab, options.pre.as_deref())?;
+    if options.pre.is_some() && matches!(vocabulary.rules, Rules::Pieces { .. }) {
+        let why = "the checkpoint's tokenizer is SentencePiece, which has no pre-tokenizer";
+        return Err(ConvertError::Idle { option: "pre", why });
+    }
     let mut plan = Plan::new();
     architecture.write(&name(checkpoint), super::file_type(options.codec)?, &mut plan.header);
     pooling(checkpoint, &architecture, &mut plan)?;

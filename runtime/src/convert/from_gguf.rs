@@ -3,7 +3,7 @@
 use super::floats::{FloatType, Floats};
 use super::plan::{Content, Item, Plan, Source};
 use super::ternary::{Origin, Ternary};
-use super::{ConvertError, Options};
+use super::{ConvertError, Options, ScaleMeaning};
 use crate::gguf::{Gguf, TensorInfo, Value};
 use crate::model::Config;
 use crate::ternary::Scales;
@@ -25,6 +25,14 @@ pub(super) fn plan<'a>(
     options: &Options,
     mut each: impl FnMut(usize, usize) -> Result<(), ConvertError>,
 ) -> Result<Plan<'a>, ConvertError> {
+    if options.pre.is_some() {
+        let why = "the tokenizer of a GGUF file is copied as it is";
+        return Err(ConvertError::Idle { option: "pre", why });
+    }
+    if options.scales != ScaleMeaning::Auto {
+        let why = "a GGUF file says what its scales mean by the types of its tensors";
+        return Err(ConvertError::Idle { option: "scales", why });
+    }
     if let Some(Value::Int(2..)) = gguf.value("split.count") {
         let rule = "must be 1: the parts of a split file are not read, merge them first";
         let count = gguf.opt_u32("split.count")?.unwrap_or_default();

@@ -151,6 +151,33 @@ pub fn convert(
     options: &Options,
     progress: &mut dyn FnMut(Step, u64, u64) -> ControlFlow<()>,
 ) -> Result<Report, ConvertError> {
+    let source = if source.is_dir() {
+        Source::Checkpoint(Checkpoint::open(source)?)
+    } else {
+        Source::Gguf(Gguf::open(source)?)
+    };
+    write_out(&source, target, options, progress)
+}
+
+/// [`convert`] for a GGUF file that is open already, or part of the program.
+///
+/// # Errors
+/// As [`convert`].
+pub fn convert_gguf(
+    source: Gguf,
+    target: &Path,
+    options: &Options,
+    progress: &mut dyn FnMut(Step, u64, u64) -> ControlFlow<()>,
+) -> Result<Report, ConvertError> {
+    write_out(&Source::Gguf(source), target, options, progress)
+}
+
+fn write_out(
+    source: &Source,
+    target: &Path,
+    options: &Options,
+    progress: &mut dyn FnMut(Step, u64, u64) -> ControlFlow<()>,
+) -> Result<Report, ConvertError> {
     let isa = trilut_kernels::Cpu::detect().best();
     let heads = [TensorKind::F32, TensorKind::F16, TensorKind::Q8_0, TensorKind::Q6K];
     if let Some(head) = options.head.filter(|head| !heads.contains(head)) {
@@ -160,24 +187,19 @@ pub fn convert(
             "is not written: F32, F16, Q8_0 and Q6_K are",
         ));
     }
-    let source = if source.is_dir() {
-        Source::Checkpoint(Checkpoint::open(source)?)
-    } else {
-        Source::Gguf(Gguf::open(source)?)
-    };
     let each = |done: usize, all: usize| match progress(Step::Plan, done as u64, all as u64) {
         ControlFlow::Continue(()) => Ok(()),
         ControlFlow::Break(()) => Err(ConvertError::Cancelled),
     };
-    let mut plan = match &source {
+    let mut plan = match source {
         Source::Checkpoint(checkpoint) => {
-            from_checkpoint::plan(&source, checkpoint, isa, options, each)?
+            from_checkpoint::plan(source, checkpoint, isa, options, each)?
         }
-        Source::Gguf(gguf) => from_gguf::plan(&source, gguf, isa, options, each)?,
+        Source::Gguf(gguf) => from_gguf::plan(source, gguf, isa, options, each)?,
     };
-    let (file, tensors) = write::write(&mut plan, target, isa, &source, progress)?;
+    let (file, tensors) = write::write(&mut plan, target, isa, source, progress)?;
     if options.verify {
-        verify::verify(&plan, file.side(), isa, &source, progress)?;
+        verify::verify(&plan, file.side(), isa, source, progress)?;
     }
     let architecture = Gguf::open(file.side())?.architecture()?.to_owned();
     file.commit().map_err(WriteError::Io)?;

@@ -85,11 +85,11 @@ impl Tiles {
         sections.into_iter().map(tile).collect::<Result<_, _>>().map(Self)
     }
 
-    /// Adds a tile given as `MxK:BM,BK,bm`.
+    /// Adds a tile given as `MxK:BM,BK,bm`; returns the size of the matrices that it is for.
     ///
     /// # Errors
     /// When the text is something else.
-    pub fn add(&mut self, text: &str) -> Result<(), TileError> {
+    pub fn add(&mut self, text: &str) -> Result<Shape, TileError> {
         let parse = || -> Option<(Shape, Tile)> {
             let (shape, tile) = text.split_once(':')?;
             let (m, k) = shape.split_once('x')?;
@@ -102,7 +102,7 @@ impl Tiles {
         let entry = parse().ok_or_else(|| TileError::Text(text.to_owned()))?;
         // A later one wins.
         self.0.insert(0, entry);
-        Ok(())
+        Ok(entry.0)
     }
 
     /// The tile of matrices of a size.
