@@ -114,18 +114,52 @@ fn what_goes_wrong_does_not_end_the_chat() {
 fn a_full_context_follows_the_policy() {
     let sandbox = Sandbox::new();
     let model = sandbox.endless();
-    let chat = |policy, lines| {
-        sandbox.chat(&[&model, "-c", "64", "-n", "100", "--temp", "0", "--on-full", policy], lines)
-    };
-    let (_, stopped) = chat("stop", "hello\nhello again\n");
+    let args = [&model, "-c", "64", "-n", "100", "--temp", "0"];
+    // The second message no longer fits, and gets no answer.
+    let stop = [&["chat"][..], &args, &["--on-full", "stop"]].concat();
+    let stopped = sandbox.command(&stop).write_stdin("hello\nhello again\n").output().unwrap();
+    assert_eq!(stopped.status.code(), Some(1));
+    let stopped = stderr(&stopped);
     assert!(stopped.contains("context of 64 positions is full"), "{stopped}");
     assert!(stopped.contains("/set on_full shift"), "{stopped}");
-    let (_, shifted) = chat("shift", "hello\nhello again\n");
+    let shift = [&args[..], &["--on-full", "shift"]].concat();
+    let (_, shifted) = sandbox.chat(&shift, "hello\nhello again\n");
     assert!(shifted.contains("were dropped"), "{shifted}");
     assert!(shifted.contains("oldest 2 messages were dropped"), "{shifted}");
-    let long = "long ".repeat(100);
-    let (_, refused) = chat("shift", &long);
-    assert!(refused.contains("shorten the message"), "{refused}");
+}
+
+#[test]
+fn a_pipe_whose_messages_get_no_answer_fails() {
+    let sandbox = Sandbox::new();
+    let lines = format!("{}\nhello\n/nonsense\n", "long ".repeat(100));
+    let args = ["chat", "-c", "64", "-n", "4"];
+    let output = sandbox.command(&args).write_stdin(lines).output().unwrap();
+    let said = stderr(&output);
+    assert_eq!(output.status.code(), Some(1), "{said}");
+    assert!(said.contains("shorten the message"), "{said}");
+    assert!(said.ends_with("error: 1 of 2 messages got no answer\n"), "{said}");
+    // What could be answered was.
+    assert_eq!(String::from_utf8(output.stdout).unwrap().lines().count(), 1);
+}
+
+#[test]
+fn the_settings_of_other_engines_are_understood() {
+    let sandbox = Sandbox::new();
+    let settings = "/set n -1\n/set top_k -1\n/set seed -1\n/show\n/set seed -2\n";
+    let (out, err) = sandbox.chat(&["-n", "4", "--seed", "-1"], settings);
+    assert!(out.contains("top_k    0") && out.contains("n        no limit"), "{out}");
+    // The seed that is shown is the one that was told.
+    assert_eq!(err.matches("note: the seed is ").count(), 2, "{err}");
+    let told = err.lines().filter_map(|line| line.strip_prefix("note: the seed is ")).last();
+    assert!(out.contains(&format!("seed     {}", told.unwrap())), "{out}{err}");
+    assert!(err.contains("`-2` is no value of seed"), "{err}");
+    assert!(sandbox.chat(&["-n", "0"], "/show").0.contains("n        no limit"));
+    let file = sandbox.path("system.txt");
+    std::fs::write(&file, "Be kind.\n").unwrap();
+    let args = ["run", "-m", "demo", "-cnv", "-f", file.to_str().unwrap()];
+    let output = sandbox.command(&args).write_stdin("/show\n").output().unwrap();
+    let shown = String::from_utf8(output.stdout).unwrap();
+    assert!(shown.contains("system   Be kind.\n"), "{shown}");
 }
 
 /// Waits until something holds; the test fails when it never does.

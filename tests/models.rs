@@ -101,6 +101,12 @@ fn perplexity_is_that_of_the_text() {
     assert!(plain.starts_with(&format!("perplexity {:.4} +/- ", wanted.value())), "{plain}");
     let short = sandbox.fails(1, &["perplexity", "-f", &file]);
     assert!(short.contains("512") && short.contains("hint: "), "{short}");
+    // What the hint says can be done.
+    let chunk = short.trim_end().rsplit(' ').next().unwrap();
+    sandbox.ok(&["perplexity", "-f", &file, "-c", chunk]);
+    std::fs::write(&file, "Max").unwrap();
+    let hopeless = sandbox.fails(1, &["perplexity", "-f", &file, "-c", "32"]);
+    assert!(hopeless.contains("a longer text") && !hopeless.contains("-c "), "{hopeless}");
     assert!(sandbox.fails(1, &["perplexity", "-f", "/nowhere"]).contains("/nowhere"));
     std::fs::write(&file, [0xFF, 0xFE, 0x00]).unwrap();
     assert!(sandbox.fails(1, &["perplexity", "-f", &file]).contains("UTF-8"));
@@ -127,8 +133,15 @@ fn choices_are_made_by_likelihood() {
 #[test]
 fn texts_become_vectors() {
     let sandbox = Sandbox::new();
-    let refused = sandbox.fails(1, &["embed", "a fox"]);
+    // A file that does not say how is refused; the embedded model was made for no way at all.
+    let model = sandbox.name("model.gguf");
+    sandbox.ok(&["convert", "demo", &model]);
+    let refused = sandbox.fails(1, &["embed", "a fox", "-m", &model]);
     assert!(refused.contains("pooling") && refused.contains("--pooling"), "{refused}");
+    let plain = sandbox.run(&["embed", "a fox"]);
+    assert!(plain.status.success() && stderr(&plain).contains("the mean"), "{}", stderr(&plain));
+    let mean = sandbox.ok(&["embed", "a fox", "--pooling", "mean"]);
+    assert_eq!(String::from_utf8(plain.stdout).unwrap(), mean);
     let args = ["embed", "a fox", "a bird", "--pooling", "last"];
     let json = sandbox.ok(&args);
     let vectors: Vec<Vec<f32>> = json

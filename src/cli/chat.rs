@@ -5,10 +5,11 @@ use super::failure::{Failure, printable};
 use super::interrupt;
 use super::model::Source;
 use super::output::{count, outln};
-use super::run::{Engine, Policy, Sampling};
+use super::run::{Engine, Policy};
+use super::sampling::{Limit, Sampling, Seed, TopK};
 use rustyline::DefaultEditor;
 use rustyline::error::ReadlineError;
-use std::io::{BufRead, IsTerminal};
+use std::io::{BufRead, ErrorKind, IsTerminal};
 use std::path::{Path, PathBuf};
 use trilut_runtime::chat::ChatTemplate;
 use trilut_runtime::{Sampler, SamplerOptions};
@@ -41,7 +42,7 @@ const HELP: &str = "\
 /bye                 end (also Ctrl-D)
 /clear               forget the conversation
 /set system TEXT     what the model is told first; nothing without TEXT
-/set NAME VALUE      temp, top_k, top_p, min_p, seed, n (tokens of an answer, 0: no limit),
+/set NAME VALUE      temp, top_k, top_p, min_p, seed, n (tokens of an answer, 0 or -1: no limit),
                      on_full (stop, shift)
 /show                the settings and how full the context is
 /show messages       what was said
@@ -72,33 +73,45 @@ pub(crate) fn converse(
     })?;
     let model = engine.load(&gguf)?;
     let mut conversation =
-        Conversation::new(&model, template, options, sampling.n_predict, on_full)?;
-    conversation.system = system;
+        Conversation::new(&model, template, options, sampling.n_predict.and_then(limit), on_full)?;
+    conversation.system = system.filter(|text| !text.is_empty());
     let mut input = Input::new();
     if input.is_terminal() {
         eprintln!("{source}, context of {} positions; /help lists commands", model.context());
     }
+    let (mut messages, mut failed) = (0, 0);
     loop {
         let line = match input.message()? {
             Said::Text(line) => line,
             Said::Nothing => continue,
-            Said::End => return Ok(()),
+            Said::End => break,
         };
         // What was pressed while nothing ran.
         interrupt::taken();
         let done = match line.strip_prefix('/') {
             Some(command) => match obey(&mut conversation, command) {
-                Ok(Next::End) => return Ok(()),
+                Ok(Next::End) => break,
                 Ok(Next::Go) => Ok(()),
                 Err(failure) => Err(failure),
             },
-            None => conversation.answer(&line, &mut std::io::stdout()).map(|_| ()),
+            None => {
+                messages += 1;
+                let answered = conversation.answer(&line, &mut std::io::stdout());
+                failed += usize::from(answered.is_err());
+                answered.map(drop)
+            }
         };
         // Nothing that goes wrong ends the program; what is left of the pipe is read on.
         if let Err(failure) = done {
             failure.report();
         }
     }
+    // A person has seen it; who reads the output of a pipe looks at the exit code.
+    if failed > 0 && !input.is_terminal() {
+        let messages = count(messages, "message");
+        return Err(Failure::new(format!("{failed} of {messages} got no answer")));
+    }
+    Ok(())
 }
 
 /// Whether the program goes on after a command.
@@ -130,6 +143,11 @@ fn obey(conversation: &mut Conversation, command: &str) -> Result<Next, Failure>
     Ok(Next::Go)
 }
 
+/// The most tokens of an answer: none makes no chat, so that 0 is no limit either.
+fn limit(limit: Limit) -> Option<usize> {
+    limit.0.filter(|&n| n > 0)
+}
+
 fn set(conversation: &mut Conversation, text: &str) -> Result<(), Failure> {
     fn number<T: std::str::FromStr>(name: &str, value: &str) -> Result<T, Failure> {
         value
@@ -145,7 +163,7 @@ fn set(conversation: &mut Conversation, text: &str) -> Result<(), Failure> {
             return Ok(());
         }
         "n" => {
-            conversation.limit = Some(number(name, value)?).filter(|&n| n > 0);
+            conversation.limit = limit(number(name, value)?);
             return Ok(());
         }
         "on_full" => {
@@ -157,10 +175,10 @@ fn set(conversation: &mut Conversation, text: &str) -> Result<(), Failure> {
             return Ok(());
         }
         "temp" => SamplerOptions { temperature: number(name, value)?, ..sampling },
-        "top_k" => SamplerOptions { top_k: number(name, value)?, ..sampling },
+        "top_k" => SamplerOptions { top_k: number::<TopK>(name, value)?.0, ..sampling },
         "top_p" => SamplerOptions { top_p: number(name, value)?, ..sampling },
         "min_p" => SamplerOptions { min_p: number(name, value)?, ..sampling },
-        "seed" => SamplerOptions { seed: number(name, value)?, ..sampling },
+        "seed" => SamplerOptions { seed: number::<Seed>(name, value)?.number(), ..sampling },
         other => {
             return Err(Failure::usage(format!("`{}` cannot be set", printable(other)))
                 .hint("/help lists what can be set"));
@@ -235,10 +253,16 @@ impl Input {
 
     fn line(&mut self, prompt: &str) -> Result<Option<String>, ReadlineError> {
         match self {
-            Self::Editor { editor, .. } => match editor.readline(prompt) {
-                Ok(line) => Ok(Some(line)),
-                Err(ReadlineError::Eof) => Ok(None),
-                Err(error) => Err(error),
+            Self::Editor { editor, .. } => loop {
+                return match editor.readline(prompt) {
+                    Ok(line) => Ok(Some(line)),
+                    Err(ReadlineError::Eof) => Ok(None),
+                    Err(ReadlineError::Io(error)) if error.kind() == ErrorKind::InvalidData => {
+                        eprintln!("note: the line is no UTF-8 and is asked for again");
+                        continue;
+                    }
+                    Err(error) => Err(error),
+                };
             },
             Self::Pipe => {
                 let mut line = Vec::new();

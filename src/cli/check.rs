@@ -37,9 +37,9 @@ pub(crate) struct Args {
 
 pub(crate) fn check(args: &Args) -> Result<(), Failure> {
     let threads = environment::threads(args.threads)?;
-    let layouts = args.layouts.read()?;
     let source = Source::new(args.model.clone());
     let gguf = source.open()?;
+    let layouts = args.layouts.read(&gguf)?;
     let config = Config::from_gguf(&gguf)?;
     outln!(
         "{source}: {}, {} layers of {} x {}, {} tokens",

@@ -2,6 +2,7 @@
 
 use super::failure::Failure;
 use super::layouts::Layouts;
+use super::model::{EMBEDDED, Source};
 use super::output::{count, outln};
 use super::table::Table;
 use super::{interrupt, output};
@@ -11,7 +12,7 @@ use std::path::{Path, PathBuf};
 use trilut_runtime::convert::{
     self, ConvertError, Options, Report, ScaleMeaning, Step, TensorReport,
 };
-use trilut_runtime::gguf::TensorKind;
+use trilut_runtime::gguf::{Gguf, TensorKind, TernaryLayouts};
 use trilut_runtime::ternary::{Codec, I2sLayout};
 
 /// Convert a ternary model: a Hugging Face checkpoint or a GGUF file of another codec.
@@ -36,7 +37,8 @@ pub(crate) struct QuantizeArgs {
 
 #[derive(Debug, clap::Args)]
 struct Common {
-    /// Directory of a checkpoint (config.json, *.safetensors, tokenizer), or GGUF file.
+    /// Directory of a checkpoint (config.json, *.safetensors, tokenizer), or GGUF file; `demo` is the
+    /// embedded model where nothing else has this name.
     #[arg(value_name = "SRC")]
     source: PathBuf,
     /// GGUF file to write.
@@ -95,8 +97,46 @@ enum Scales {
     Reciprocal,
 }
 
+/// What is converted.
+enum Given {
+    /// The checkpoint in the directory that was named.
+    Checkpoint,
+    /// A file, or the embedded model.
+    Gguf(Gguf),
+}
+
 impl Common {
-    fn options(&self) -> Result<Options, Failure> {
+    /// Opens the source, once source and target are known to be different things that can be used.
+    fn open(&self) -> Result<Given, Failure> {
+        let (source, target) = (&self.source, &self.target);
+        let exists = source.exists();
+        if !exists && source != Path::new(EMBEDDED) {
+            return Err(Failure::new(format!("there is no {}", source.display()))
+                .hint("give the directory of a checkpoint, or a GGUF file"));
+        }
+        output::check_file(target)?;
+        if same_file(source, target) {
+            return Err(Failure::usage("source and target are the same file"));
+        }
+        if is_part(source, target) {
+            let what = format!("{} is a file of the source", target.display());
+            return Err(Failure::usage(what).hint("choose a name that ends in .gguf"));
+        }
+        Ok(match exists {
+            true if source.is_dir() => Given::Checkpoint,
+            true => Given::Gguf(Source::File(source.clone()).open()?),
+            false => Given::Gguf(Source::Embedded.open()?),
+        })
+    }
+
+    fn options(&self, given: &Given) -> Result<Options, Failure> {
+        let layouts = match given {
+            Given::Checkpoint => {
+                self.layouts.refuse("the source is a checkpoint, not a GGUF file")?;
+                TernaryLayouts::default()
+            }
+            Given::Gguf(gguf) => self.layouts.read(gguf)?,
+        };
         Ok(Options {
             codec: match self.codec {
                 CodecName::I2S => Codec::I2s(I2sLayout::X86),
@@ -111,7 +151,7 @@ impl Common {
             }),
             verify: self.verify,
             pre: self.pre.clone(),
-            layouts: self.layouts.read()?,
+            layouts,
             ..Options::default()
         })
     }
@@ -123,8 +163,9 @@ pub(crate) fn convert(args: &Args) -> Result<(), Failure> {
         Scales::Multiplier => ScaleMeaning::Multiplier,
         Scales::Reciprocal => ScaleMeaning::Reciprocal,
     };
-    let options = Options { scales, ..args.common.options()? };
-    let report = go(&args.common, &options)?;
+    let given = args.common.open()?;
+    let options = Options { scales, ..args.common.options(&given)? };
+    let report = go(given, &args.common, &options)?;
     if args.tensors {
         outln!("{}", table(&report.tensors).plain().trim_end());
     }
@@ -132,12 +173,13 @@ pub(crate) fn convert(args: &Args) -> Result<(), Failure> {
 }
 
 pub(crate) fn quantize(args: &QuantizeArgs) -> Result<(), Failure> {
+    let given = args.common.open()?;
+    let options = Options { ternarise: true, ..args.common.options(&given)? };
     eprintln!(
         "warning: a model that was not trained to be ternary does not keep its quality: expect nonsense. \
          Use this to measure speed and memory, or as a start for training."
     );
-    let options = Options { ternarise: true, ..args.common.options()? };
-    let report = go(&args.common, &options)?;
+    let report = go(given, &args.common, &options)?;
     outln!("{}", table(&report.tensors).plain().trim_end());
     let errors: Vec<f64> = report.tensors.iter().filter_map(|tensor| tensor.error).collect();
     if let Some(worst) = errors.iter().copied().reduce(f64::max) {
@@ -152,26 +194,15 @@ pub(crate) fn quantize(args: &QuantizeArgs) -> Result<(), Failure> {
 }
 
 /// Converts with a bar, and says what was done.
-fn go(common: &Common, options: &Options) -> Result<Report, Failure> {
-    let (source, target) = (&common.source, &common.target);
-    if !source.exists() {
-        return Err(Failure::new(format!("there is no {}", source.display()))
-            .hint("give the directory of a checkpoint, or a GGUF file"));
-    }
-    output::check_file(target)?;
-    if same_file(source, target) {
-        return Err(Failure::usage("source and target are the same file"));
-    }
-    if is_part(source, target) {
-        let what = format!("{} is a file of the source", target.display());
-        return Err(Failure::usage(what).hint("choose a name that ends in .gguf"));
-    }
+fn go(given: Given, common: &Common, options: &Options) -> Result<Report, Failure> {
+    let target = &common.target;
+    interrupt::heed_termination();
     let bar = ProgressBar::new(0);
     let style = ProgressStyle::with_template("{msg:9} [{bar:24}] {percent:>3}%  left {eta}");
     bar.set_style(style.expect("the template is well-formed").progress_chars("=> "));
     let began = std::time::Instant::now();
     let mut last = None;
-    let converted = convert::convert(source, target, options, &mut |step, done, total| {
+    let mut progress = |step: Step, done, total| {
         if last.replace(step) != Some(step) {
             bar.reset();
             bar.set_message(match step {
@@ -183,10 +214,15 @@ fn go(common: &Common, options: &Options) -> Result<Report, Failure> {
         bar.set_length(total);
         bar.set_position(done);
         if interrupt::asked() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
-    });
+    };
+    let converted = match given {
+        Given::Checkpoint => convert::convert(&common.source, target, options, &mut progress),
+        Given::Gguf(gguf) => convert::convert_gguf(gguf, target, options, &mut progress),
+    };
     bar.finish_and_clear();
     let report = match converted {
         Err(ConvertError::Cancelled) => return Err(Failure::interrupted()),
+        Err(error @ ConvertError::Idle { .. }) => return Err(Failure::from(error).into_usage()),
         Err(error @ ConvertError::Differs { .. }) => return Err(Failure::from(error).into_check()),
         converted => converted?,
     };

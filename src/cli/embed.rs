@@ -23,7 +23,8 @@ pub(crate) struct Args {
     /// Model file; the embedded model without it.
     #[arg(short, long, value_name = "MODEL")]
     model: Option<PathBuf>,
-    /// How the states of a text's tokens become one; the model file says it without this.
+    /// How the states of a text's tokens become one; without it as the model file says. The embedded model
+    /// was not made for embeddings and takes the mean.
     #[arg(long, value_enum)]
     pooling: Option<PoolingName>,
     /// What is put before each text, such as the instruction that a model wants before queries.
@@ -69,9 +70,19 @@ pub(crate) fn run(args: Args) -> Result<(), Failure> {
     if let Some(file) = &args.file {
         texts.extend(read_text(file)?.lines().map(str::to_owned));
     }
-    let gguf = Source::new(args.model).open()?;
+    if texts.is_empty() {
+        return Err(Failure::new("the file has no texts").hint("write one in each line"));
+    }
+    let source = Source::new(args.model);
+    let gguf = source.open()?;
     let pooling = match args.pooling {
         Some(name) => name.into(),
+        None if source == Source::Embedded => {
+            eprintln!(
+                "note: the embedded model was not made for embeddings; the mean of its states is taken"
+            );
+            Pooling::Mean
+        }
         None => Pooling::from_gguf(&gguf)?.ok_or_else(|| {
             Failure::new("the model file does not say how to make one vector of a text")
                 .because("it has no pooling_type: it was not made for embeddings, or its converter lost it")

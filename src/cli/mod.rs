@@ -30,12 +30,13 @@ mod planning;
 mod presets;
 mod progress;
 mod run;
+mod sampling;
 mod serve;
 mod start;
 mod table;
 mod tune;
 
-use clap::{CommandFactory, Parser, Subcommand};
+use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
 use std::process::ExitCode;
 
 /// Run, tune and generate kernels for ternary (BitNet b1.58) language models on this CPU.
@@ -72,9 +73,25 @@ enum Command {
     Man(manual::Args),
 }
 
+/// The command line. Numbers below 0 are values wherever there is one, not options that nobody knows: what
+/// they stand for, or why they stand for nothing, each option says itself.
+fn parse() -> Cli {
+    fn with_negative_numbers(command: clap::Command) -> clap::Command {
+        let takes_values = |arg: &clap::Arg| arg.get_action().takes_values();
+        let of = |arg: clap::Arg| match takes_values(&arg) {
+            true => arg.allow_negative_numbers(true),
+            false => arg,
+        };
+        command.mut_args(of).mut_subcommands(with_negative_numbers)
+    }
+    let arguments = std::env::args_os().map(run::known_spelling);
+    let matches = with_negative_numbers(Cli::command()).get_matches_from(arguments);
+    Cli::from_arg_matches(&matches).unwrap_or_else(|error| error.exit())
+}
+
 /// Parses the command line, does what it asks, and turns the outcome into an exit code.
 pub(crate) fn main() -> ExitCode {
-    let cli = Cli::parse_from(std::env::args_os().map(run::known_spelling));
+    let cli = parse();
     if let Some(Command::Serve(_)) = cli.command {
         serve::share_heap();
     }

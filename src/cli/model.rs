@@ -73,8 +73,32 @@ impl Source {
     pub(crate) fn open(&self) -> Result<Gguf, Failure> {
         Ok(match self {
             Self::Embedded => Gguf::from_static(embedded::model())?,
+            Self::File(path) if path.is_dir() => return Err(directory(path)),
             Self::File(path) => Gguf::open(path)?,
         })
+    }
+}
+
+/// Why a directory is no model, and how one is had out of it.
+fn directory(path: &Path) -> Failure {
+    let entries = std::fs::read_dir(path).into_iter().flatten().flatten();
+    let mut files: Vec<PathBuf> = entries.map(|entry| entry.path()).collect();
+    files.sort();
+    let ends_in = |file: &PathBuf, end: &str| file.extension().is_some_and(|e| e == end);
+    let is_checkpoint =
+        files.iter().any(|file| ends_in(file, "safetensors")) || path.join("config.json").is_file();
+    let failure = Failure::new(format!("{} is a directory, not a model file", path.display()));
+    match files.iter().find(|file| ends_in(file, "gguf")) {
+        Some(model) => failure.hint(format!("give a file in it, such as {}", model.display())),
+        None if is_checkpoint => {
+            let name = path.canonicalize().ok().and_then(|path| Some(path.file_name()?.to_owned()));
+            let name = name.unwrap_or_else(|| "model".into());
+            let (dir, name) = (path.display(), name.display());
+            failure
+                .because("it holds a checkpoint")
+                .hint(format!("trilut convert {dir} {name}.gguf"))
+        }
+        None => failure.hint("give a GGUF file; trilut convert makes one of a checkpoint"),
     }
 }
 

@@ -5,6 +5,7 @@ use super::layouts::Layouts;
 use super::model::{CacheMode, LoadMode, Source};
 use super::output::{count, outln};
 use super::planning::Here;
+use super::sampling::Sampling;
 use super::{environment, interrupt, progress};
 use std::collections::BTreeMap;
 use std::ffi::OsString;
@@ -15,10 +16,7 @@ use trilut_presets::Format;
 use trilut_runtime::batch::{self, Completion, Progress};
 use trilut_runtime::chat::{ChatTemplate, Message};
 use trilut_runtime::gguf::Gguf;
-use trilut_runtime::{
-    Config, Finish, GenerateOptions, Generation, Model, ModelOptions, OnFull, Sampler,
-    SamplerOptions,
-};
+use trilut_runtime::{Config, Finish, GenerateOptions, Generation, Model, ModelOptions, OnFull};
 
 /// The prompt when none is given.
 pub(crate) const STORY: &str = "Once upon a time";
@@ -36,7 +34,7 @@ pub(crate) struct Args {
     /// Prompt; with -cnv the system prompt.
     #[arg(short, long)]
     prompt: Option<String>,
-    /// Read the prompt from a file; `-` is standard input.
+    /// Read the prompt from a file, with -cnv the system prompt; `-` is standard input.
     #[arg(short, long, value_name = "FILE", conflicts_with = "prompt")]
     file: Option<PathBuf>,
     /// Continue each line of a file, several at once; `-` is standard input. Prints one JSON object per
@@ -45,17 +43,18 @@ pub(crate) struct Args {
     #[arg(long, value_name = "FILE", conflicts_with_all = ["prompt", "file", "conversation"])]
     prompts: Option<PathBuf>,
     /// Prompts of --prompts that are continued at once.
-    #[arg(long, value_name = "N", default_value_t = 4, value_parser = clap::value_parser!(u16).range(1..=256))]
+    #[arg(long, value_name = "N", default_value_t = 4, requires = "prompts",
+        value_parser = clap::value_parser!(u16).range(1..=256))]
     parallel: u16,
     /// Chat with the model, as `trilut chat` does; also -cnv.
-    #[arg(long, conflicts_with_all = ["chat", "special"])]
+    #[arg(long, conflicts_with_all = ["chat", "special", "keep", "speculate"])]
     conversation: bool,
     /// What happens when the context is full.
     #[arg(long, value_enum, value_name = "POLICY", default_value = "stop")]
     on_full: Policy,
-    /// Tokens at the beginning that a full context keeps; with --on-full shift.
-    #[arg(long, value_name = "N", default_value_t = 1)]
-    keep: usize,
+    /// Tokens at the beginning that a full context keeps, 1 without it; with --on-full shift.
+    #[arg(long, value_name = "N")]
+    keep: Option<usize>,
     /// Put the prompt into the model's chat template, as a user's message.
     #[arg(long)]
     chat: bool,
@@ -70,39 +69,6 @@ pub(crate) struct Args {
     sampling: Sampling,
     #[command(flatten)]
     engine: Engine,
-}
-
-/// How the next token is chosen.
-#[derive(Debug, Clone, clap::Args)]
-pub(crate) struct Sampling {
-    /// The most tokens to generate; 256 without it, in a chat as many as the model wants.
-    #[arg(short, long = "n-predict", value_name = "N")]
-    pub(crate) n_predict: Option<usize>,
-    /// Temperature; 0 takes the most likely token always.
-    #[arg(long, alias = "temperature", default_value_t = 0.8)]
-    temp: f32,
-    /// Keep the K most likely tokens; 0 keeps all.
-    #[arg(long, default_value_t = 40)]
-    top_k: usize,
-    /// Keep the most likely tokens whose probabilities reach this sum.
-    #[arg(long, default_value_t = 0.95)]
-    top_p: f32,
-    /// Keep tokens at least this likely, relative to the most likely one.
-    #[arg(long, default_value_t = 0.05)]
-    min_p: f32,
-    /// Random seed; the same seed gives the same text.
-    #[arg(short, long, default_value_t = 0)]
-    seed: u64,
-}
-
-impl Sampling {
-    /// The options, if they are within their ranges.
-    pub(crate) fn options(&self) -> Result<SamplerOptions, Failure> {
-        let Self { temp, top_k, top_p, min_p, seed, .. } = *self;
-        let options = SamplerOptions { temperature: temp, top_k, top_p, min_p, seed };
-        Sampler::new(options.clone()).map_err(|error| Failure::from(error).into_usage())?;
-        Ok(options)
-    }
 }
 
 /// What happens when the context is full.
@@ -150,8 +116,8 @@ impl Engine {
         preset: Option<PathBuf>,
         load: LoadMode,
         cache_type: CacheMode,
+        layouts: Layouts,
     ) -> Self {
-        let layouts = Layouts::default();
         Self {
             threads: Some(threads),
             context: None,
@@ -172,6 +138,7 @@ impl Engine {
     /// Loads a model with the kernels that the ladder names.
     pub(crate) fn load(&self, gguf: &Gguf) -> Result<Model, Failure> {
         let threads = environment::threads(self.threads)?;
+        let layouts = self.layouts.read(gguf)?;
         let here = Here::find(self.preset.clone())?;
         let plan = here.plan_for(&Config::from_gguf(gguf)?, threads, self.format)?;
         let options = ModelOptions {
@@ -182,7 +149,7 @@ impl Engine {
             context: self.context,
             load: self.load.into(),
             cache: self.cache_type.into(),
-            layouts: self.layouts.read()?,
+            layouts,
             layers: self.layers,
         };
         let model = Model::open_with(gguf, &options)?;
@@ -211,31 +178,40 @@ pub(crate) fn run(args: Args) -> Result<(), Failure> {
             Failure::usage(format!("a prompt was given and {file}")).hint("leave one of them out")
         );
     }
-    let sampling = args.sampling.options()?;
-    if args.conversation {
-        return super::chat::converse(source, prompt, &args.sampling, args.on_full, &args.engine);
+    if args.keep.is_some() && args.on_full == Policy::Stop {
+        return Err(Failure::usage("--keep changes nothing here")
+            .because("a context that is full ends the text")
+            .hint("--on-full shift drops what is old, and keeps the first tokens"));
     }
+    if args.conversation {
+        let system = match &args.file {
+            Some(file) => Some(prompt_of(file)?),
+            None => prompt,
+        };
+        return super::chat::converse(source, system, &args.sampling, args.on_full, &args.engine);
+    }
+    let sampling = args.sampling.options()?;
     let gguf = source.open()?;
     let prompts = match (&args.prompts, prompt, &args.file) {
         (Some(file), ..) => read_text(file)?.lines().map(str::to_owned).collect(),
         (None, Some(prompt), _) => vec![prompt],
-        (None, None, Some(file)) => {
-            // The line end that editors put there.
-            vec![read_text(file)?.trim_end_matches(['\r', '\n']).to_owned()]
-        }
+        (None, None, Some(file)) => vec![prompt_of(file)?],
         (None, None, None) if !std::io::stdin().is_terminal() => vec![piped()?],
         (None, None, None) => vec![STORY.to_owned()],
     };
     let model = args.engine.load(&gguf)?;
     let options = GenerateOptions {
-        max_tokens: args.sampling.n_predict.unwrap_or(TOKENS),
+        max_tokens: match args.sampling.n_predict {
+            Some(limit) => limit.0.unwrap_or(usize::MAX),
+            None => TOKENS,
+        },
         sampling,
         // Names of control tokens in a person's prompt stay text; in a template they are meant.
         parse_special: args.chat || args.special,
         speculate: args.speculate.into(),
         on_full: match args.on_full {
             Policy::Stop => OnFull::Stop,
-            Policy::Shift => OnFull::Shift { keep: args.keep },
+            Policy::Shift => OnFull::Shift { keep: args.keep.unwrap_or(1) },
         },
     };
     let texts = match args.chat {
@@ -264,7 +240,11 @@ fn many(
     width: usize,
 ) -> Result<(), Failure> {
     if options.on_full != OnFull::Stop {
-        return Err(Failure::usage("--on-full shift does not go with --prompts"));
+        return Err(Failure::usage("--on-full shift does not go with --prompts")
+            .hint("leave it out: each text ends where the context does"));
+    }
+    if prompts.is_empty() {
+        return Err(Failure::new("the file has no prompts").hint("write one in each line"));
     }
     check_lengths(model, texts, options)?;
     let began = std::time::Instant::now();
@@ -341,21 +321,33 @@ fn check_lengths(
     Ok(())
 }
 
+/// How standard input is asked for where files are.
+const STDIN: &str = "-";
+
 /// The text of a file, `-` being standard input.
 pub(crate) fn read_text(path: &Path) -> Result<String, Failure> {
-    let bytes = if path == Path::new("-") {
+    let is_stdin = path == Path::new(STDIN);
+    let bytes = if is_stdin {
         let mut bytes = Vec::new();
         std::io::stdin().read_to_end(&mut bytes).map(|_| bytes)
     } else {
         std::fs::read(path)
     };
-    let cannot = || format!("cannot read {}", path.display());
+    let cannot = || match is_stdin {
+        true => "cannot read standard input".to_owned(),
+        false => format!("cannot read {}", path.display()),
+    };
     let bytes = bytes.map_err(|error| {
         Failure::of(&error).context(cannot()).hint("give a text file, or `-` for standard input")
     })?;
     String::from_utf8(bytes).map_err(|error| {
         Failure::of(&error).context(cannot()).hint("texts must be UTF-8; iconv converts others")
     })
+}
+
+/// The text of a file without the line end that editors put there.
+fn prompt_of(file: &Path) -> Result<String, Failure> {
+    Ok(read_text(file)?.trim_end_matches(['\r', '\n']).to_owned())
 }
 
 /// The model and the prompt among the arguments.
@@ -378,17 +370,15 @@ fn words(args: &Args) -> Result<(Source, Option<String>), Failure> {
 
 /// Whether a single argument names a model rather than a prompt.
 fn is_model(word: &str) -> bool {
-    word == super::model::EMBEDDED || word.ends_with(".gguf") || Path::new(word).is_file()
+    let path = Path::new(word);
+    // A directory is no model either, but more likely meant as one than to be continued.
+    word == super::model::EMBEDDED || word.ends_with(".gguf") || path.is_file() || path.is_dir()
 }
 
 /// Everything on standard input, without the line end that `echo` puts there; a story if it is empty.
 fn piped() -> Result<String, Failure> {
-    let mut text = String::new();
-    std::io::stdin().read_to_string(&mut text).map_err(|error| {
-        Failure::of(&error).context("cannot read the prompt from standard input")
-    })?;
-    let text = text.trim_end_matches(['\r', '\n']);
-    Ok(if text.is_empty() { STORY } else { text }.to_owned())
+    let text = prompt_of(Path::new(STDIN))?;
+    Ok(if text.is_empty() { STORY.to_owned() } else { text })
 }
 
 /// The prompt as a user's message in the model's own template. What the user writes cannot end its turn.
@@ -425,15 +415,20 @@ pub(crate) fn tell(
     if generation.dropped > 0 {
         let dropped = count(generation.dropped, "token");
         eprintln!(
-            "note: the context of {} positions was full: the oldest {dropped} behind the first ones were \
+            "note: the context of {} was full: the oldest {dropped} behind the first ones were \
              dropped, and the rest was read again (--on-full stop ends the text there)",
-            model.context()
+            count(model.context(), "position")
         );
     }
     if generation.finish == Finish::Context {
+        let shift = match options.on_full {
+            OnFull::Stop => ", --on-full shift goes on",
+            // There was nothing left to drop.
+            OnFull::Shift { .. } => "",
+        };
         eprintln!(
-            "note: the context of {} positions is full, the text ends here (--ctx changes it, --on-full shift goes on)",
-            model.context()
+            "note: the context of {} is full, the text ends here (--ctx changes it{shift})",
+            count(model.context(), "position")
         );
     }
     Ok(generation)
@@ -446,8 +441,10 @@ pub(crate) fn figures(generation: &Generation) -> String {
         count as f64 / time.as_secs_f64().max(f64::MIN_POSITIVE)
     };
     format!(
-        "prompt: {prompt_tokens} tokens, {:.1} t/s; generated: {tokens} tokens, {:.1} t/s ({})",
+        "prompt: {}, {:.1} t/s; generated: {}, {:.1} t/s ({})",
+        count(*prompt_tokens, "token"),
         rate(*prompt_tokens, prompt_time),
+        count(*tokens, "token"),
         rate(*tokens, decode_time),
         finish.name(),
     )

@@ -34,6 +34,7 @@ mod versus;
 
 use super::environment;
 use super::failure::{Failure, printable};
+use super::layouts::Layouts;
 use super::model::{CacheMode, LoadMode, Source};
 use super::output::{count, out, outln};
 use super::run::Engine;
@@ -99,6 +100,8 @@ pub(crate) struct Args {
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(2..))]
     layers: Option<u32>,
     #[command(flatten)]
+    layouts: Layouts,
+    #[command(flatten)]
     versus: versus::Options,
 }
 
@@ -149,8 +152,8 @@ impl Args {
 
     /// Loads a model with the kernels that the ladder names for a number of threads.
     fn load(&self, gguf: &Gguf, threads: usize, layers: Option<usize>) -> Result<Model, Failure> {
-        let engine =
-            Engine::new(threads, self.format, self.preset.clone(), self.load, self.cache_type);
+        let (preset, layouts) = (self.preset.clone(), self.layouts.clone());
+        let engine = Engine::new(threads, self.format, preset, self.load, self.cache_type, layouts);
         engine.with_layers(layers).load(gguf)
     }
 }

@@ -70,7 +70,7 @@ impl Test {
 
     /// Tokens of all texts.
     pub(super) fn tokens(self) -> usize {
-        self.sequences() * self.positions()
+        self.sequences().saturating_mul(self.positions())
     }
 
     /// Texts that run at once.
