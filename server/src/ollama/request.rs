@@ -106,7 +106,8 @@ impl Fields {
             top_k: options.top_k,
             top_p: options.top_p,
             min_p: options.min_p,
-            seed: options.seed,
+            // -1 is Ollama's for a new one each time.
+            seed: options.seed.filter(|&seed| seed != -1),
             stop: options.stop.unwrap_or_default(),
             presence_penalty: options.presence_penalty,
             frequency_penalty: options.frequency_penalty,

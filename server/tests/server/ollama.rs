@@ -45,6 +45,20 @@ fn the_model_is_described() {
 }
 
 #[test]
+fn the_seed_minus_one_is_a_new_one_each_time() {
+    let server = TestServer::start();
+    let told = |seed: i64| {
+        let request = json!({
+            "model": "demo", "prompt": "The fox", "raw": true, "stream": false,
+            "options": { "temperature": 2, "top_k": 0, "top_p": 1, "num_predict": 24, "seed": seed },
+        });
+        server.post("/api/generate", &request).ok()["response"].as_str().unwrap().to_owned()
+    };
+    assert_eq!(told(7), told(7));
+    assert_ne!(told(-1), told(-1));
+}
+
+#[test]
 fn chats_are_streamed_by_default() {
     let server = TestServer::start();
     let streamed = lines(&server.post("/api/chat", &chat("Tell me a story about a fox.")));
