@@ -272,6 +272,11 @@ impl Record {
         breaks.then(|| format!("{}, {}: kernel {kernel} {rule}", self.phase, self.format))
     }
 
+    /// Whether the pick is what runs without tuning.
+    pub fn is_default(&self) -> bool {
+        self.kernel == self.default_kernel && self.tile == Tile::default_for(self.phase)
+    }
+
     /// In words: what the record says about its pick.
     fn reason(&self, likeness: Likeness, machine: &Machine, stale: bool) -> String {
         let place = match likeness {
@@ -283,8 +288,13 @@ impl Record {
                 "picked on {place} with an earlier build of this kernel: the measurement is stale"
             );
         }
-        if self.kernel == self.default_kernel && self.tile == Tile::default_for(self.phase) {
-            return format!("tuned on {place}: the default is the fastest");
+        if self.is_default() {
+            return match self.evidence.as_ref().and_then(|evidence| evidence.model) {
+                Some(_) => {
+                    format!("tuned on {place}: the model as a whole gained nothing beyond noise")
+                }
+                None => format!("tuned on {place}: the default is the fastest"),
+            };
         }
         let gain = self.default_ns as f64 / self.median_ns as f64;
         format!("tuned on {place}: {gain:.2}x the speed of the default")

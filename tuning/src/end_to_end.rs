@@ -11,7 +11,7 @@ use crate::request::ShapeUse;
 use crate::statistics::median;
 use std::time::Duration;
 use trilut_kernels::{Format, Phase, Shape};
-use trilut_presets::preset::Record;
+use trilut_presets::preset::{Evidence, Record};
 use trilut_presets::{Preset, Tile};
 
 /// Pairs after which it may be decided: the fewest for which a 95 % interval exists.
@@ -145,11 +145,31 @@ pub fn picks<'a>(
 }
 
 fn is_pick(record: &Record, layers: &[ShapeUse], phase: Phase, threads: usize) -> bool {
-    let is_default =
-        record.kernel == record.default_kernel && record.tile == Tile::default_for(phase);
     (record.phase, record.threads) == (phase, threads)
-        && !is_default
+        && !record.is_default()
         && layers.iter().any(|layer| (layer.shape, layer.phase) == (record.shape, phase))
+}
+
+/// The same preset in which every such pick says what became of the model.
+pub fn stated(
+    preset: &Preset,
+    layers: &[ShapeUse],
+    phase: Phase,
+    threads: usize,
+    verdict: &Verdict,
+) -> Preset {
+    let state = |record: &Record| {
+        let mut record = record.clone();
+        if is_pick(&record, layers, phase, threads)
+            && let Some(evidence) = &mut record.evidence
+        {
+            let interval = Some(verdict.interval).filter(|[low, _]| *low > 0.0);
+            evidence.model = interval.map(|interval| interval.map(Evidence::rounded));
+        }
+        record
+    };
+    let records = preset.records().iter().map(state).collect();
+    Preset::new(preset.provenance.clone(), preset.machine.clone(), records)
 }
 
 /// The same preset with the default in place of every such pick. `find` gives the format, as far as the
@@ -318,6 +338,20 @@ mod tests {
         assert_eq!(picks(&plain, 1), 0);
         assert_eq!(Preset::parse(&plain.to_text(), "x").unwrap(), plain);
         assert_eq!(without(&preset, &layers, Phase::Prefill, 1, |_| None), preset);
+    }
+
+    #[test]
+    fn picks_and_what_was_put_in_their_place_say_what_became_of_the_model() {
+        let layers = [layer(64)];
+        let (verdict, _) = run(99.8, 100.0, 0.3, 0.0);
+        let stated = stated(&tuned(&layers), &layers, Phase::Decode, 1, &verdict);
+        let find = |_: &str| Some((Some(Format::I2S), 7));
+        let plain = without(&stated, &layers, Phase::Decode, 1, find);
+        for preset in [stated, plain] {
+            let model = preset.records()[0].evidence.as_ref().unwrap().model;
+            assert_eq!(model, Some(verdict.interval.map(Evidence::rounded)));
+            assert_eq!(Preset::parse(&preset.to_text(), "x").unwrap(), preset);
+        }
     }
 
     #[test]

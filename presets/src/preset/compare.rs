@@ -45,7 +45,7 @@ pub struct Combined {
 pub struct Agreement {
     /// Records with the same pick.
     pub same: usize,
-    /// Records with different picks, each within the other's interval.
+    /// Records with different picks of which what the two state overlaps.
     pub ties: usize,
     /// The others.
     pub apart: Vec<(Shape, Phase, usize)>,
@@ -72,22 +72,33 @@ impl Record {
         known.unwrap_or([ratio - width, ratio + width])
     }
 
+    /// Whether a different pick of another run says nothing else than this one: compared with the same default,
+    /// what the two state overlaps. That is their gain over the default; and where a run put the default in place
+    /// of its pick because the model as a whole did not gain, the gain of the model in both runs.
+    fn ties_with(&self, other: &Self) -> bool {
+        let overlap = |[low, high]: [f64; 2], [least, most]: [f64; 2]| low <= most && least <= high;
+        let model = |record: &Self| record.evidence.as_ref().and_then(|evidence| evidence.model);
+        let models = model(self).zip(model(other));
+        let is_denied = self.is_default() || other.is_default();
+        self.default_kernel == other.default_kernel
+            && (overlap(self.stated_interval(), other.stated_interval())
+                || is_denied && models.is_some_and(|(a, b)| overlap(a, b)))
+    }
+
     fn picks_the_same(&self, other: &Self) -> bool {
         (self.format, &self.kernel, self.tile) == (other.format, &other.kernel, other.tile)
     }
 }
 
 impl Preset {
-    /// How far two independent runs agree. Picks that differ tie when what the two records state of them
-    /// overlaps and both are compared with the same default.
+    /// How far two independent runs agree.
     pub fn agreement(&self, other: &Self) -> Agreement {
         let mut agreement = Agreement::default();
         for a in self.records() {
             let Some(b) = other.record(a.shape, a.phase, a.threads) else { continue };
-            let ([low, high], [least, most]) = (a.stated_interval(), b.stated_interval());
             if a.picks_the_same(b) {
                 agreement.same += 1;
-            } else if a.default_kernel == b.default_kernel && low <= most && least <= high {
+            } else if a.ties_with(b) {
                 agreement.ties += 1;
             } else {
                 agreement.apart.push(a.key());

@@ -25,6 +25,11 @@ pub struct Evidence {
     /// The 95 % interval of (winner's time / default's time) in the paired check.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub interval: Option<[f64; 2]>,
+    /// The 95 % interval of (the whole model's time with the picks of this phase / with the default kernels);
+    /// absent where the two were not compared. Where it is not below 1 the default was put in place of the
+    /// pick.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub model: Option<[f64; 2]>,
     /// The share of bootstrap samples in which the pick is the fastest of those raced to the end.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub wins: Option<f64>,
@@ -51,9 +56,9 @@ impl Evidence {
         if self.wins.is_some_and(|share| share > 1.0) {
             return Some("wins is a share, at most 1");
         }
-        if self.interval.is_some_and(|[low, high]| !(low > 0.0 && low <= high && high.is_finite()))
-        {
-            return Some("interval must be two numbers above 0, the smaller one first");
+        let is_broken = |[low, high]: [f64; 2]| !(low > 0.0 && low <= high && high.is_finite());
+        if [self.interval, self.model].into_iter().flatten().any(is_broken) {
+            return Some("interval and model must be two numbers above 0, the smaller one first");
         }
         None
     }

@@ -309,6 +309,7 @@ fn evidence() -> Evidence {
         cores: 2,
         noise: Some(0.01),
         interval: Some([0.8, 0.83]),
+        model: Some([0.91, 0.97]),
         wins: Some(0.98),
         regret: Some(0.0),
         finalists: vec![FAST.into(), "other".into()],
@@ -323,6 +324,7 @@ fn evidence_survives_the_round_trip_and_must_be_sound() {
     assert_eq!(Preset::parse(&text, "memory").unwrap(), preset);
     for (from, to, word) in [
         ("interval = [0.8000, 0.8300]", "interval = [0.9, 0.8]", "smaller one first"),
+        ("model = [0.9100, 0.9700]", "model = [0.0, 0.9]", "above 0"),
         ("wins = 0.9800", "wins = 1.5", "at most 1"),
         ("regret = 0.0000", "regret = nan", "numbers"),
         ("cores = 2", "cores = 2\nluck = 1", "luck"),
@@ -464,6 +466,26 @@ fn runs_agree_where_they_pick_the_same_or_tie() {
     assert_eq!(agreement.apart, [(shape("128x128"), Phase::Decode, 1)]);
     assert_eq!(agreement.share(), Some(0.75));
     assert_eq!(a.agreement(&preset(vec![])).share(), None);
+    // The model of one run did not gain, so that its default stayed.
+    let checked = |record: Record, model| {
+        let evidence = record.evidence.clone().map(|evidence| Evidence { model, ..evidence });
+        preset(vec![Record { evidence, ..record }])
+    };
+    let default = |record| Record { default_kernel: other.into(), ..record };
+    let pick = || default(with("64x128", FAST, Some([0.7, 0.8])));
+    let stayed = || {
+        let record = default(with("64x128", other, None));
+        let tile = Tile::default_for(record.phase);
+        Record { tile, median_ns: record.default_ns, confidence: None, ..record }
+    };
+    let ties = |first, second| checked(pick(), first).agreement(&checked(stayed(), second)).ties;
+    assert_eq!(ties(Some([0.9, 0.98]), Some([0.97, 1.02])), 1);
+    assert_eq!(ties(Some([0.9, 0.96]), Some([0.97, 1.02])), 0);
+    assert_eq!(ties(Some([0.9, 0.98]), None), 0);
+    // Two picks are compared by their own times only.
+    let rival = default(with("64x128", "gemv_i2s_madd_r4u1_avx2", Some([0.5, 0.6])));
+    let rival = checked(rival, Some([0.9, 0.98]));
+    assert_eq!(checked(pick(), Some([0.9, 0.98])).agreement(&rival).ties, 0);
     // Compared with different defaults the intervals say nothing of each other.
     let moved = Record { default_kernel: other.into(), ..b.records()[1].clone() };
     assert_eq!(a.agreement(&preset(vec![moved])).ties, 0);

@@ -168,6 +168,9 @@ fn write_evidence(out: &mut String, e: &Evidence) {
     if let Some(interval) = e.interval {
         field(out, "interval", list(interval.into_iter().map(decimal)));
     }
+    if let Some(model) = e.model {
+        field(out, "model", list(model.into_iter().map(decimal)));
+    }
     if let Some(wins) = e.wins {
         field(out, "wins", decimal(wins));
     }

@@ -34,7 +34,7 @@ pub(crate) struct Gate<'a> {
 
 impl Gate<'_> {
     /// The preset with the default in each phase in which the model is not faster beyond the noise; what
-    /// became of each phase is told on stderr.
+    /// became of each phase is told on stderr and stated in the records.
     pub(crate) fn check(&self, preset: &Preset, path: &Path) -> Result<Preset, Failure> {
         let picks = |phase| end_to_end::picks(preset, self.layers, phase, self.threads);
         let is_picked = |phase| picks(phase).next().is_some();
@@ -63,6 +63,8 @@ impl Gate<'_> {
         for (phase, verdict) in &verdicts {
             if is_picked(*phase) {
                 eprintln!("the model, {phase}, {threads}: {verdict}");
+                let (layers, threads) = (self.layers, self.threads);
+                checked = end_to_end::stated(&checked, layers, *phase, threads, verdict);
                 if !verdict.is_kept {
                     checked = drop(&checked, *phase);
                 }
