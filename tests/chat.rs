@@ -89,6 +89,8 @@ fn messages_of_several_lines_are_one() {
     let lines = "\"\"\"first\nsecond\n\"\"\"\n/show messages\n\"\"\"never closed\nbut sent";
     let (out, _) = sandbox.chat(&["-n", "4"], lines);
     assert!(out.contains("user: first\nsecond\n"), "{out}");
+    let (out, _) = sandbox.chat(&["-n", "4"], "\"\"\"one\"\"\" and all\n/show messages\n");
+    assert!(out.contains("user: one and all\n"), "{out}");
 }
 
 #[test]
@@ -150,7 +152,7 @@ fn the_settings_of_other_engines_are_understood() {
     assert!(out.contains("top_k    0") && out.contains("n        no limit"), "{out}");
     // The seed that is shown is the one that was told.
     assert_eq!(err.matches("note: the seed is ").count(), 2, "{err}");
-    let told = err.lines().filter_map(|line| line.strip_prefix("note: the seed is ")).last();
+    let told = err.lines().filter_map(|line| line.strip_prefix("note: the seed is ")).next_back();
     assert!(out.contains(&format!("seed     {}", told.unwrap())), "{out}{err}");
     assert!(err.contains("`-2` is no value of seed"), "{err}");
     assert!(sandbox.chat(&["-n", "0"], "/show").0.contains("n        no limit"));
@@ -276,6 +278,14 @@ fn keys_at_a_terminal_edit_stop_and_end() {
     // The line before comes back with the arrow.
     master.write_all(b"\x1b[A\x15/show messages\r").unwrap();
     wait("the chat goes on", || text(&screen).contains("user: hello"));
+    // Lines that come at once, as those of a paste do, and a line in another encoding.
+    master.write_all(b"/set n 77\r/show\r").unwrap();
+    wait("it obeys both", || text(&screen).contains("n        77"));
+    master.write_all(b"caf\xE9 \r").unwrap();
+    wait("it asks again", || text(&screen).contains("no UTF-8"));
+    master.write_all(b"\x15/set n 78\r").unwrap();
+    master.write_all(b"/show\r").unwrap();
+    wait("the chat goes on", || text(&screen).contains("n        78"));
     master.write_all(b"\x04").unwrap();
     ends_well(child);
     assert!(!text(&screen).contains("user: never sent"));

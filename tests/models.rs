@@ -110,6 +110,12 @@ fn perplexity_is_that_of_the_text() {
     assert!(sandbox.fails(1, &["perplexity", "-f", "/nowhere"]).contains("/nowhere"));
     std::fs::write(&file, [0xFF, 0xFE, 0x00]).unwrap();
     assert!(sandbox.fails(1, &["perplexity", "-f", &file]).contains("UTF-8"));
+    if cfg!(unix) {
+        assert!(sandbox.fails(1, &["perplexity", "-f", "/dev/zero"]).contains("256 MiB"));
+    }
+    std::fs::write(&file, "").unwrap();
+    assert!(sandbox.fails(1, &["embed", "-f", &file]).contains("no texts"));
+    assert!(sandbox.fails(1, &["run", "--prompts", &file]).contains("no prompts"));
 }
 
 #[test]

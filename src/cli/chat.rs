@@ -303,7 +303,8 @@ impl Input {
                         Err(error) => return Err(failed(error)),
                     }
                 }
-                text.split("\"\"\"").next().unwrap_or_default().trim_matches('\n').to_owned()
+                // What stands behind the end is not lost.
+                text.replacen("\"\"\"", "", 1).trim_matches('\n').to_owned()
             }
         };
         if text.trim().is_empty() {

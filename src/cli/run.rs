@@ -9,6 +9,7 @@ use super::sampling::Sampling;
 use super::{environment, interrupt, progress};
 use std::collections::BTreeMap;
 use std::ffi::OsString;
+use std::fs::File;
 use std::io::{IsTerminal, Read, Write};
 use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
@@ -324,22 +325,29 @@ fn check_lengths(
 /// How standard input is asked for where files are.
 const STDIN: &str = "-";
 
+/// The most bytes of a text: far more than any context holds, and few enough for any machine. Some files,
+/// such as /dev/zero, never end.
+const MOST_TEXT: u64 = 256 << 20;
+
 /// The text of a file, `-` being standard input.
 pub(crate) fn read_text(path: &Path) -> Result<String, Failure> {
     let is_stdin = path == Path::new(STDIN);
-    let bytes = if is_stdin {
-        let mut bytes = Vec::new();
-        std::io::stdin().read_to_end(&mut bytes).map(|_| bytes)
+    let mut bytes = Vec::new();
+    let read = if is_stdin {
+        std::io::stdin().take(MOST_TEXT + 1).read_to_end(&mut bytes)
     } else {
-        std::fs::read(path)
+        File::open(path).and_then(|file| file.take(MOST_TEXT + 1).read_to_end(&mut bytes))
     };
     let cannot = || match is_stdin {
         true => "cannot read standard input".to_owned(),
         false => format!("cannot read {}", path.display()),
     };
-    let bytes = bytes.map_err(|error| {
+    read.map_err(|error| {
         Failure::of(&error).context(cannot()).hint("give a text file, or `-` for standard input")
     })?;
+    if bytes.len() as u64 > MOST_TEXT {
+        return Err(Failure::new(cannot()).because("it has more than 256 MiB"));
+    }
     String::from_utf8(bytes).map_err(|error| {
         Failure::of(&error).context(cannot()).hint("texts must be UTF-8; iconv converts others")
     })
