@@ -145,6 +145,10 @@ pub fn judge_codes(layers: &[Layer]) -> Finding {
     Finding { verdict: Verdict::Bad, text }
 }
 
+/// Scales beyond these are of no model: training keeps them above 1e-5, and at 1e4 what a layer of 64 inputs
+/// of magnitude 1 makes is more than f16 holds.
+const POSSIBLE_SCALES: std::ops::RangeInclusive<f32> = 1e-8..=1e4;
+
 /// Judges the scales: means of the magnitudes of trained weights.
 pub fn judge_scales(layers: &[Layer]) -> Finding {
     let least = layers.iter().map(|layer| layer.scales[0]).fold(f32::INFINITY, f32::min);
@@ -152,6 +156,11 @@ pub fn judge_scales(layers: &[Layer]) -> Finding {
     let range = format!("scales are from {least:.3e} to {most:.3e}");
     let (verdict, text) = if least >= 1e-3 && most <= 10.0 {
         (Verdict::Good, format!("{range}, as means of magnitudes of weights are"))
+    } else if !(POSSIBLE_SCALES.contains(&least) && POSSIBLE_SCALES.contains(&most)) {
+        let text = format!(
+            "{range}: no weights have such magnitudes, so the scales are damaged or stand for something else"
+        );
+        (Verdict::Bad, text)
     } else if least >= 5.0 {
         (Verdict::Bad, format!("{range}: these look like reciprocals of scales"))
     } else {
@@ -338,5 +347,8 @@ mod tests {
         assert_eq!(scales([0.02, 3.0]), Verdict::Good);
         assert_eq!(scales([20.0, 90.0]), Verdict::Bad);
         assert_eq!(scales([1e-7, 1.0]), Verdict::Doubtful);
+        for impossible in [[0.5, 1e30], [1e30, 1e30], [1e-30, 0.5], [0.5, 2e4], [0.0, 1.0]] {
+            assert_eq!(scales(impossible), Verdict::Bad, "{impossible:?}");
+        }
     }
 }

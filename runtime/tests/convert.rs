@@ -39,8 +39,9 @@ fn i2_s(gguf: &Gguf, name: &str) -> (Vec<u8>, f32) {
 #[test]
 fn a_packed_checkpoint_becomes_the_model_it_describes() {
     let dir = tempfile::tempdir().unwrap();
-    let (source, target) = (dir.path().join("model"), dir.path().join("model.gguf"));
+    let target = dir.path().join("model.gguf");
     for shards in [1, 3] {
+        let source = dir.path().join(format!("of-{shards}"));
         let options = CheckpointOptions { shards, ..Default::default() };
         let spec = spec("bitnet-b1.58", true);
         write_checkpoint(&spec, options, &source, &mut |_, _| ControlFlow::Continue(())).unwrap();
@@ -511,7 +512,8 @@ fn every_family_becomes_a_model_that_runs() {
         ("qwen3", masters, true),
         ("gemma3", masters, true),
     ] {
-        let (source, target) = (dir.path().join(architecture), dir.path().join("model.gguf"));
+        let source = dir.path().join(format!("{architecture}-{weights:?}"));
+        let target = dir.path().join("model.gguf");
         let options = CheckpointOptions { weights, ..Default::default() };
         let spec = spec(architecture, tied);
         write_checkpoint(&spec, options, &source, &mut |_, _| ControlFlow::Continue(())).unwrap();

@@ -19,6 +19,8 @@ pub(super) struct Checkpoint {
     dir: PathBuf,
     shards: Vec<MappedFile>,
     tensors: BTreeMap<String, Entry>,
+    /// Weight files of the directory that are not read.
+    left_out: Vec<String>,
 }
 
 struct Entry {
@@ -40,12 +42,19 @@ pub(super) struct Stored<'a> {
 impl Checkpoint {
     /// Maps the weight files of a directory and checks their headers.
     pub(super) fn open(dir: &Path) -> Result<Self, ConvertError> {
-        let mut this = Self { dir: dir.to_owned(), shards: Vec::new(), tensors: BTreeMap::new() };
+        let mut this = Self {
+            dir: dir.to_owned(),
+            shards: Vec::new(),
+            tensors: BTreeMap::new(),
+            left_out: Vec::new(),
+        };
         let index = this.json(INDEX)?;
         let files = match &index {
             Some(index) => indexed(index)?,
             None => found(dir)?,
         };
+        this.left_out = weight_files(dir)?;
+        this.left_out.retain(|file| !files.contains(file));
         if files.is_empty() {
             let what = "safetensors file (model.safetensors)".to_owned();
             return Err(ConvertError::Missing { dir: dir.to_owned(), what });
@@ -100,6 +109,20 @@ impl Checkpoint {
         &self.dir
     }
 
+    /// What a person should know about the weight files: which of the directory are not read.
+    pub(super) fn notes(&self) -> Option<String> {
+        let file = self.left_out.first()?;
+        let more = match self.left_out.len() {
+            1 => String::new(),
+            n => format!(" and {} more weight files", n - 1),
+        };
+        let why = match self.dir.join(INDEX).exists() {
+            true => format!("{INDEX} names others"),
+            false => "other weight files make up the model".to_owned(),
+        };
+        Some(format!("{file}{more} of the directory was not read: {why}"))
+    }
+
     /// A JSON file of the directory, `None` when there is none.
     pub(super) fn json(&self, name: &str) -> Result<Option<Value>, ConvertError> {
         read_json(&self.dir.join(name))
@@ -141,6 +164,25 @@ pub(super) fn read_json(path: &Path) -> Result<Option<Value>, ConvertError> {
     serde_json::from_slice(&text).map(Some).map_err(failed)
 }
 
+/// The first file of a directory that a checkpoint is read from.
+pub(super) fn first_file(dir: &Path) -> Result<Option<String>, ConvertError> {
+    let names = [
+        "config.json",
+        INDEX,
+        "tokenizer.json",
+        "tokenizer.model",
+        "tokenizer_config.json",
+        "generation_config.json",
+        "chat_template.jinja",
+        "chat_template.json",
+        "modules.json",
+    ];
+    match names.into_iter().find(|name| dir.join(name).exists()) {
+        Some(name) => Ok(Some(name.to_owned())),
+        None => Ok(weight_files(dir)?.into_iter().next()),
+    }
+}
+
 /// The bytes of a small file, `None` when there is none.
 pub(super) fn read_small(path: &Path) -> Result<Option<Vec<u8>>, ConvertError> {
     let failed = |source| ConvertError::Read { path: path.to_owned(), source };
@@ -177,8 +219,8 @@ fn indexed(index: &Value) -> Result<Vec<String>, ConvertError> {
     Ok(files)
 }
 
-/// The weight files of a directory without an index. Of numbered ones all must be there.
-fn found(dir: &Path) -> Result<Vec<String>, ConvertError> {
+/// All weight files of a directory, in order.
+fn weight_files(dir: &Path) -> Result<Vec<String>, ConvertError> {
     let failed = |source| ConvertError::Read { path: dir.to_owned(), source };
     let mut files = Vec::new();
     for entry in std::fs::read_dir(dir).map_err(failed)? {
@@ -189,6 +231,12 @@ fn found(dir: &Path) -> Result<Vec<String>, ConvertError> {
         }
     }
     files.sort_unstable();
+    Ok(files)
+}
+
+/// The weight files of a model in a directory without an index. Of numbered ones all must be there.
+fn found(dir: &Path) -> Result<Vec<String>, ConvertError> {
+    let files = weight_files(dir)?;
     // `model-00001-of-00003.safetensors`
     let count = files.first().and_then(|file| {
         let (before, after) = file.strip_suffix(".safetensors")?.rsplit_once("-of-")?;

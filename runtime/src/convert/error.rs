@@ -90,6 +90,14 @@ pub enum ConvertError {
         /// Why it has no meaning.
         why: &'static str,
     },
+    /// A directory that is to be written holds a checkpoint: the files of both would mix.
+    #[error("{} holds a checkpoint already: {file}", dir.display())]
+    Occupied {
+        /// The directory.
+        dir: PathBuf,
+        /// A file of the checkpoint.
+        file: String,
+    },
     /// What was written is not what was read.
     #[error("the written tensor `{tensor}` differs: {rule}")]
     Differs {
@@ -124,6 +132,7 @@ impl ConvertError {
                 "say which one it is: trilut convert SRC DST --pre llama-bpe"
             }
             Self::Idle { option, .. } => return Some(format!("leave out --{option}")),
+            Self::Occupied { .. } => "name another directory, or empty this one",
             Self::Differs { .. } => {
                 "nothing was left; run it again, and check the disk and the memory"
             }

@@ -88,8 +88,10 @@ pub(super) fn plan<'a>(
     }
     let mut plan = Plan::new();
     architecture.write(&name(checkpoint), super::file_type(options.codec)?, &mut plan.header);
+    plan.notes.extend(checkpoint.notes());
     pooling(checkpoint, &architecture, &mut plan)?;
     vocabulary.write(&mut plan.header);
+    plan.notes.extend(vocabulary.notes);
 
     let mut taker = Taker { checkpoint, taken: HashSet::new() };
     let (vocab, hidden) = (architecture.vocab, architecture.hidden);

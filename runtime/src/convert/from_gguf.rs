@@ -3,6 +3,7 @@
 use super::floats::{FloatType, Floats};
 use super::plan::{Content, Item, Plan, Source};
 use super::ternary::{Origin, Ternary};
+use super::vocabulary::template_note;
 use super::{ConvertError, Options, ScaleMeaning};
 use crate::gguf::{Gguf, TensorInfo, Value};
 use crate::model::Config;
@@ -49,6 +50,12 @@ pub(super) fn plan<'a>(
         plan.header.copy(gguf, key);
     }
     plan.header.u32("general.file_type", super::file_type(options.codec)?);
+    match gguf.opt_str("tokenizer.chat_template") {
+        Ok(text) => {
+            plan.notes.extend(text.and_then(|text| template_note(text, "the chat template")));
+        }
+        Err(error) => plan.notes.push(format!("the chat template is copied, but: {error}")),
+    }
     let count = gguf.tensors().len();
     for (index, tensor) in gguf.tensors().iter().enumerate() {
         each(index, count)?;
@@ -170,6 +177,14 @@ fn other<'a>(
                 );
                 ConvertError::tensor(name, rule)
             })?;
+            // Norms and what is as small: the runtime refuses them as well.
+            if !is_head && FloatType::from_id(kind.id()).is_some() {
+                let values = gguf.tensor(name)?.to_f32()?;
+                if let Some(at) = values.iter().position(|value| !value.is_finite()) {
+                    let rule = format!("has a value that is infinite or not a number, at {at}");
+                    return Err(ConvertError::tensor(name, rule));
+                }
+            }
             Content::Bytes { bytes, kind, size }
         }
     };

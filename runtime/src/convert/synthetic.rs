@@ -2,6 +2,7 @@
 
 use super::ConvertError;
 use super::architecture::{Architecture, Part, Role};
+use super::checkpoint;
 use super::pre_tokenizer::LLAMA3;
 use crate::dummy::DummyError;
 use crate::dummy::random::{Stream, gaussian};
@@ -68,11 +69,11 @@ impl Tensor {
 }
 
 /// Writes a checkpoint of `spec` to the directory `dir`, which is made. `progress` is told the bytes
-/// written so far and in all, and may break off; whole files are left then.
+/// written so far and in all, and may break off; no file is left then.
 ///
 /// # Errors
-/// When checkpoints of the model's architecture are not known, no vocabulary of its size can be made, or a
-/// file cannot be written.
+/// When checkpoints of the model's architecture are not known, no vocabulary of its size can be made, the
+/// directory holds a checkpoint, or a file cannot be written.
 pub fn write_checkpoint(
     spec: &ModelSpec,
     options: CheckpointOptions,
@@ -83,6 +84,11 @@ pub fn write_checkpoint(
     let architecture = Architecture::read(&config, |_| is_embedding(spec))?;
     let tensors = tensors(&architecture, options.weights);
     std::fs::create_dir_all(dir).map_err(ConvertError::read(dir))?;
+    if let Some(file) = checkpoint::first_file(dir)? {
+        return Err(ConvertError::Occupied { dir: dir.to_owned(), file });
+    }
+    // None gets its name before all are whole; the last is the one without which there is no checkpoint.
+    let mut files = Vec::new();
     let total: usize = tensors.iter().map(Tensor::bytes).sum();
     let shards = options.shards.clamp(1, tensors.len());
     let mut map = Map::new();
@@ -100,22 +106,25 @@ pub fn write_checkpoint(
                 ControlFlow::Break(()) => Err(ConvertError::Cancelled),
             }
         };
-        write_shard(&dir.join(&file), tensors, seed, &mut each)?;
+        files.push(write_shard(&dir.join(&file), tensors, seed, &mut each)?);
         map.extend(tensors.iter().map(|tensor| (tensor.name.clone(), json!(file))));
     }
     if shards > 1 {
         let index = json!({"metadata": {"total_size": total}, "weight_map": map});
-        write_json(dir, "model.safetensors.index.json", &index)?;
+        files.push(write_json(dir, "model.safetensors.index.json", &index)?);
     }
-    write_tokenizer(spec, dir)?;
+    files.extend(write_tokenizer(spec, dir)?);
     if is_embedding(spec) {
         let pooling = dir.join("1_Pooling");
         std::fs::create_dir_all(&pooling).map_err(ConvertError::read(&pooling))?;
-        write_json(&pooling, "config.json", &json!({"pooling_mode_lasttoken": true}))?;
+        let mode = json!({"pooling_mode_lasttoken": true});
+        files.push(write_json(&pooling, "config.json", &mode)?);
         let kind = "sentence_transformers.models.Pooling";
-        write_json(dir, "modules.json", &json!([{"path": "1_Pooling", "type": kind}]))?;
+        let modules = json!([{"path": "1_Pooling", "type": kind}]);
+        files.push(write_json(dir, "modules.json", &modules)?);
     }
-    write_json(dir, "config.json", &config)
+    files.push(write_json(dir, "config.json", &config)?);
+    files.into_iter().try_for_each(AtomicFile::commit).map_err(failed)
 }
 
 fn config(spec: &ModelSpec, weights: CheckpointWeights) -> Result<Value, ConvertError> {
@@ -219,12 +228,16 @@ fn tensors(architecture: &Architecture, weights: CheckpointWeights) -> Vec<Tenso
     tensors
 }
 
+fn failed(error: io::Error) -> ConvertError {
+    ConvertError::Write(WriteError::Io(error))
+}
+
 fn write_shard(
     path: &Path,
     tensors: &[Tensor],
     seed: u64,
     each: &mut dyn FnMut(usize) -> Result<(), ConvertError>,
-) -> Result<(), ConvertError> {
+) -> Result<AtomicFile, ConvertError> {
     let mut header = Map::new();
     let mut end = 0;
     for tensor in tensors {
@@ -236,8 +249,8 @@ fn write_shard(
     }
     let mut header = Value::Object(header).to_string().into_bytes();
     header.resize(header.len().next_multiple_of(8), b' ');
-    let mut file = AtomicFile::create(path).map_err(WriteError::Io)?;
-    let mut write = |bytes: &[u8]| file.write_all(bytes).map_err(|e| ConvertError::Write(e.into()));
+    let mut file = AtomicFile::create(path).map_err(failed)?;
+    let mut write = |bytes: &[u8]| file.write_all(bytes).map_err(failed);
     write(&(header.len() as u64).to_le_bytes())?;
     write(&header)?;
     let mut buffer = vec![0; BUFFER];
@@ -261,7 +274,7 @@ fn write_shard(
             each(part.len())?;
         }
     }
-    Ok(file.commit().map_err(WriteError::Io)?)
+    Ok(file)
 }
 
 /// The upper half of a float.
@@ -270,16 +283,13 @@ fn bf16(value: f32) -> [u8; 2] {
     [low, high]
 }
 
-fn write_json(dir: &Path, name: &str, value: &Value) -> Result<(), ConvertError> {
-    let write = || -> io::Result<()> {
-        let mut file = AtomicFile::create(&dir.join(name))?;
-        file.write_all(value.to_string().as_bytes())?;
-        file.commit()
-    };
-    write().map_err(|error| ConvertError::Write(error.into()))
+fn write_json(dir: &Path, name: &str, value: &Value) -> Result<AtomicFile, ConvertError> {
+    let mut file = AtomicFile::create(&dir.join(name)).map_err(failed)?;
+    file.write_all(value.to_string().as_bytes()).map_err(failed)?;
+    Ok(file)
 }
 
-fn write_tokenizer(spec: &ModelSpec, dir: &Path) -> Result<(), ConvertError> {
+fn write_tokenizer(spec: &ModelSpec, dir: &Path) -> Result<[AtomicFile; 2], ConvertError> {
     let Vocabulary { tokens, merges } = Vocabulary::synthetic(spec.vocab)
         .map_err(|error: DummyError| ConvertError::Vocabulary(error.to_string()))?;
     let ordinary = tokens.len() - CONTROL.len();
@@ -306,7 +316,7 @@ fn write_tokenizer(spec: &ModelSpec, dir: &Path) -> Result<(), ConvertError> {
         "decoder": {"type": "ByteLevel"},
         "model": {"type": "BPE", "vocab": vocab, "merges": merges},
     });
-    write_json(dir, "tokenizer.json", &tokenizer)?;
+    let tokenizer = write_json(dir, "tokenizer.json", &tokenizer)?;
     let template = "{{ bos_token }}{% for message in messages %}{{ message['role'] | capitalize }}: \
         {{ message['content'] | trim }}<|eot_id|>{% endfor %}\
         {% if add_generation_prompt %}Assistant: {% endif %}";
@@ -315,5 +325,5 @@ fn write_tokenizer(spec: &ModelSpec, dir: &Path) -> Result<(), ConvertError> {
         "eos_token": CONTROL[1],
         "chat_template": template,
     });
-    write_json(dir, "tokenizer_config.json", &config)
+    Ok([tokenizer, write_json(dir, "tokenizer_config.json", &config)?])
 }

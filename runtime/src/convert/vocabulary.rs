@@ -4,6 +4,7 @@ use super::ConvertError;
 use super::checkpoint::{Checkpoint, read_small};
 use super::pre_tokenizer;
 use super::sentence_piece;
+use crate::chat::ChatTemplate;
 use crate::gguf::GgufWriter;
 use serde_json::Value;
 use std::collections::HashMap;
@@ -40,6 +41,8 @@ pub(super) struct Vocabulary {
     add_bos: Option<bool>,
     add_eos: Option<bool>,
     template: Option<String>,
+    /// What a person should know.
+    pub(super) notes: Vec<String>,
 }
 
 /// How texts become tokens.
@@ -87,7 +90,7 @@ impl Vocabulary {
         }
         this.fill(size)?;
         this.name_tokens(checkpoint, &config, json.as_ref())?;
-        this.template = template(checkpoint, &config)?;
+        this.template = template(checkpoint, &config, &mut this.notes)?;
         Ok(this)
     }
 
@@ -371,21 +374,46 @@ fn surroundings(processor: &Value) -> Option<(Option<String>, Option<String>)> {
     Some((token(single.first()), token(single.last())))
 }
 
-/// The chat template, of several the one without a purpose of its own.
-fn template(checkpoint: &Checkpoint, config: &Value) -> Result<Option<String>, ConvertError> {
-    if let Some(bytes) = read_small(&checkpoint.dir().join("chat_template.jinja"))? {
-        let text = String::from_utf8(bytes);
-        let bad = |_| ConvertError::Vocabulary("chat_template.jinja is not UTF-8".to_owned());
-        return text.map(Some).map_err(bad);
+/// The chat template, of several the one without a purpose of its own. A model can be used without one, so
+/// what is wrong with it is only noted.
+fn template(
+    checkpoint: &Checkpoint,
+    config: &Value,
+    notes: &mut Vec<String>,
+) -> Result<Option<String>, ConvertError> {
+    const OWN_FILE: &str = "chat_template.jinja";
+    if let Some(bytes) = read_small(&checkpoint.dir().join(OWN_FILE))? {
+        let bad = |_| ConvertError::Vocabulary(format!("{OWN_FILE} is not UTF-8"));
+        let text = String::from_utf8(bytes).map_err(bad)?;
+        notes.extend(template_note(&text, &format!("the chat template in {OWN_FILE}")));
+        return Ok(Some(text));
     }
-    let of = |value: &Value| {
+    let json = checkpoint.json("chat_template.json")?.unwrap_or_default();
+    for (file, value) in [("tokenizer_config.json", config), ("chat_template.json", &json)] {
+        let value = &value["chat_template"];
         let named = value.as_array().into_iter().flatten();
-        let default =
-            named.filter(|entry| entry["name"] == "default").find_map(|e| e["template"].as_str());
-        value.as_str().or(default).map(str::to_owned)
-    };
-    if let Some(template) = of(&config["chat_template"]) {
-        return Ok(Some(template));
+        let default = || {
+            let mut defaults = named.filter(|entry| entry["name"] == "default");
+            defaults.find_map(|entry| entry["template"].as_str())
+        };
+        if let Some(text) = value.as_str().or_else(default) {
+            notes.extend(template_note(text, &format!("the chat template in {file}")));
+            return Ok(Some(text.to_owned()));
+        }
+        if !value.is_null() {
+            let found: String = value.to_string().chars().take(80).collect();
+            notes.push(format!(
+                "`chat_template` in {file} is {found}: neither a text nor a list with one named default; the \
+                 file gets no chat template"
+            ));
+        }
     }
-    Ok(checkpoint.json("chat_template.json")?.and_then(|json| of(&json["chat_template"])))
+    Ok(None)
+}
+
+/// What is to be said of a chat template: that it is none.
+pub(super) fn template_note(text: &str, which: &str) -> Option<String> {
+    let error = ChatTemplate::new(text, "", "").err()?;
+    let cause = std::error::Error::source(&error).map_or(error.to_string(), ToString::to_string);
+    Some(format!("{which} is copied, but it is not valid, so that there can be no chats: {cause}"))
 }

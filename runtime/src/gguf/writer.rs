@@ -212,7 +212,7 @@ impl GgufWriter {
         Ok(TensorWriter { out, sizes, current: 0, written: 0 })
     }
 
-    /// Writes the header to a temporary sibling of `path`; the file gets its name by
+    /// Writes the header to the file that is to become `path`; it gets its name by
     /// [`TensorWriter::commit`].
     ///
     /// # Errors
