@@ -9,6 +9,9 @@ use trilut_kernels::Supported;
 /// The least scale of ternarised weights, as in training.
 const LEAST_SCALE: f32 = 1e-5;
 
+/// Rows that are summed up side by side: the next number of a sum waits for the one before it.
+const ROWS: usize = 8;
+
 /// Where the weights of a matrix come from.
 #[derive(Debug, Clone, Copy)]
 pub(super) enum Origin<'a> {
@@ -101,16 +104,23 @@ impl Ternary<'_> {
         exact: bool,
     ) -> Result<Measure, ConvertError> {
         // Row by row, summed up in their order: the same on any number of threads.
-        let of_row = |space: &mut Space, row: usize| {
-            space.floats.resize(self.k, 0.0);
-            let values = &mut space.floats;
-            floats.row(isa, row, values);
-            let sum: f64 = values.iter().map(|v| f64::from(v.abs())).sum();
-            let largest = values.iter().fold(0f32, |max, v| max.max(v.abs()));
-            let uneven = values.iter().any(|&v| v != 0.0 && v.abs() != largest);
-            (sum, largest, uneven)
+        let of_rows = |space: &mut Space, group: usize| {
+            let first = group * ROWS;
+            let count = ROWS.min(self.m - first);
+            space.floats.clear();
+            space.floats.resize(ROWS * self.k, 0.0);
+            let values = space.floats.chunks_exact_mut(self.k).take(count);
+            values.zip(first..).for_each(|(values, row)| floats.row(isa, row, values));
+            let sums = sums_of_magnitudes(&space.floats, self.k);
+            let mut seen: [_; ROWS] = sums.map(|sum| (sum, 0f32, false));
+            for ((_, largest, uneven), values) in seen.iter_mut().zip(space.floats.chunks(self.k)) {
+                *largest = largest_magnitude(values);
+                *uneven = values.iter().any(|&v| v != 0.0 && v.abs() != *largest);
+            }
+            seen.into_iter().take(count)
         };
-        let rows: Vec<_> = (0..self.m).into_par_iter().map_init(Space::default, of_row).collect();
+        let groups = (0..self.m.div_ceil(ROWS)).into_par_iter();
+        let rows: Vec<_> = groups.map_init(Space::default, of_rows).flatten_iter().collect();
         if let Some(row) = rows.iter().position(|(sum, ..)| !sum.is_finite()) {
             let rule = format!("has a weight in row {row} that is infinite or not a number");
             return Err(ConvertError::tensor(&self.name, rule));
@@ -186,17 +196,38 @@ impl Ternary<'_> {
     }
 }
 
-/// `t = clamp(round_half_even(w / scale), -1, 1)`.
-fn ternarise(weights: &[f32], measure: &Measure, out: &mut [i8]) -> Seen {
-    let (mut square, mut error) = (0.0, 0.0);
-    for (out, &weight) in out.iter_mut().zip(weights) {
-        let ternary = (weight * measure.inverse).round_ties_even().clamp(-1.0, 1.0);
-        *out = ternary as i8;
-        let wrong = f64::from(weight - ternary * measure.scale);
-        square += f64::from(weight) * f64::from(weight);
-        error += wrong * wrong;
+/// The sums of the magnitudes in rows of `k` values, each in the order of its values.
+fn sums_of_magnitudes(values: &[f32], k: usize) -> [f64; ROWS] {
+    let rows: [&[f32]; ROWS] = std::array::from_fn(|row| &values[row * k..][..k]);
+    let mut sums = [0.0; ROWS];
+    for column in 0..k {
+        for (sum, row) in sums.iter_mut().zip(rows) {
+            *sum += f64::from(row[column].abs());
+        }
     }
-    Seen { zeros: 0, square, error }
+    sums
+}
+
+/// The largest magnitude of some numbers. Those of magnitudes are ordered as their bits are.
+fn largest_magnitude(values: &[f32]) -> f32 {
+    let bits = values.iter().map(|value| (value.to_bits() & 0x7fff_ffff) as i32);
+    f32::from_bits(bits.fold(0, i32::max) as u32)
+}
+
+/// `t = clamp(round_half_even(w / scale), -1, 1)`: 0 up to a half, and beyond it the sign.
+fn ternarise(weights: &[f32], measure: &Measure, out: &mut [i8]) -> Seen {
+    // Sums of every eighth number, none of which waits for the one before it.
+    let (mut square, mut error) = ([0.0; 8], [0.0; 8]);
+    for (out, weights) in out.chunks_mut(8).zip(weights.chunks(8)) {
+        for (lane, (out, &weight)) in out.iter_mut().zip(weights).enumerate() {
+            let share = weight * measure.inverse;
+            *out = i8::from(share > 0.5) - i8::from(share < -0.5);
+            let wrong = f64::from(weight - f32::from(*out) * measure.scale);
+            square[lane] += f64::from(weight) * f64::from(weight);
+            error[lane] += wrong * wrong;
+        }
+    }
+    Seen { zeros: 0, square: square.iter().sum(), error: error.iter().sum() }
 }
 
 #[cfg(test)]
@@ -234,6 +265,23 @@ mod tests {
         assert_eq!(weights(&ternary), [0, 0, 1, -1, 0, 1, -1, 1]);
         let refused = matrix(2, 4, &bytes, true).measure(isa()).unwrap_err();
         assert!(matches!(refused, ConvertError::NotTernary { .. }));
+    }
+
+    #[test]
+    fn rows_are_measured_as_one_by_one() {
+        // No whole groups of rows, and sums that depend on their order.
+        let (m, k) = (ROWS + 3, 37);
+        let value =
+            |i: usize| ((i * 7919 % 1009) as f32 - 504.0) * 1.7e-3 * 10f32.powi(i as i32 % 9);
+        let values: Vec<f32> = (0..m * k).map(value).collect();
+        let bytes = floats(&values);
+        let sum = |row: &[f32]| row.iter().map(|v| f64::from(v.abs())).sum::<f64>();
+        let mean = values.chunks(k).map(sum).sum::<f64>() / (m * k) as f64;
+        let ternary = matrix(m, k, &bytes, false);
+        assert_eq!(ternary.measure(isa()).unwrap().scale, mean as f32);
+        let inverse = 1.0 / mean as f32;
+        let rounded = values.iter().map(|v| (v * inverse).round_ties_even().clamp(-1.0, 1.0) as i8);
+        assert_eq!(weights(&ternary), rounded.collect::<Vec<_>>());
     }
 
     #[test]

@@ -1,6 +1,6 @@
 //! Reads a written file back and compares every tensor with what it was made of.
 
-use super::floats::Floats;
+use super::floats::{FloatType, Floats};
 use super::plan::{Content, Item, Plan, Source};
 use super::ternary::{Space, Ternary};
 use super::{ConvertError, Step};
@@ -8,7 +8,6 @@ use crate::gguf::{Gguf, TensorKind, TernaryLayouts};
 use crate::ternary::Scales;
 use crate::tokenizer::Tokenizer;
 use crate::{Model, ModelOptions};
-use half::f16;
 use rayon::prelude::*;
 use std::ops::ControlFlow;
 use std::path::Path;
@@ -87,23 +86,20 @@ fn compare_floats(
     plus: f32,
     isa: Supported,
 ) -> Result<(), ConvertError> {
-    let (mut given, mut back) = (vec![0.0; floats.k], vec![0.0; floats.k]);
-    for (row, data) in (0..m).zip(data.chunks_exact(data.len() / m)) {
-        floats.row(isa, row, &mut given);
+    let compare = |(given, back): &mut (Vec<f32>, Vec<f32>), (row, data): (usize, &[u8])| {
+        given.resize(floats.k, 0.0);
+        back.resize(floats.k, 0.0);
+        floats.row(isa, row, given);
         match kind.block_format() {
-            Some(format) => format.widen(isa, data, &mut back),
-            None if kind == TensorKind::F32 => {
-                let values = data.as_chunks().0.iter().map(|&b| f32::from_le_bytes(b));
-                back.iter_mut().zip(values).for_each(|(back, value)| *back = value);
-            }
+            Some(format) => format.widen(isa, data, back),
             None => {
-                let values = data.as_chunks().0.iter().map(|&b| f16::from_le_bytes(b).to_f32());
-                back.iter_mut().zip(values).for_each(|(back, value)| *back = value);
+                let stored = if kind == TensorKind::F32 { FloatType::F32 } else { FloatType::F16 };
+                Floats { kind: stored, bytes: data, k: floats.k }.row(isa, 0, back);
             }
         }
         let square = |x: f32| f64::from(x) * f64::from(x);
         let (mut wrong, mut all) = (0.0, 0.0);
-        for (given, back) in given.iter().zip(&back) {
+        for (given, back) in given.iter().zip(back.iter()) {
             wrong += square(given + plus - back);
             all += square(given + plus);
         }
@@ -115,8 +111,10 @@ fn compare_floats(
         if error.is_nan() || error > explained {
             return Err(differs(&item.name, format!("row {row} is off by {error}")));
         }
-    }
-    Ok(())
+        Ok(())
+    };
+    let rows = data.par_chunks_exact(data.len() / m).take(m).enumerate();
+    rows.map_init(Default::default, compare).collect()
 }
 
 fn compare_ternary(

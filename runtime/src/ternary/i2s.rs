@@ -26,6 +26,11 @@ impl I2sLayout {
         (byte, 6 - 2 * plane)
     }
 
+    /// Whether a row is whole blocks of 128 weights, which are read and written at once.
+    fn rows_are_blocks(self, k: usize) -> bool {
+        self == Self::X86 && k.is_multiple_of(128)
+    }
+
     /// Writes a row's weights; the error is a code that stands for nothing.
     pub(super) fn row(
         self,
@@ -34,6 +39,9 @@ impl I2sLayout {
         row: usize,
         out: &mut [i8],
     ) -> Result<(), u8> {
+        if self.rows_are_blocks(shape.k) {
+            return row_of_blocks(&data[row * shape.k / 4..][..shape.k / 4], out);
+        }
         for (column, out) in out.iter_mut().enumerate() {
             let (byte, bit) = self.place(shape.k, row, column);
             let code = data[byte] >> bit & 3;
@@ -46,10 +54,39 @@ impl I2sLayout {
     }
 
     pub(super) fn encode(self, shape: Shape, weights: &[i8], out: &mut [u8]) {
+        if self.rows_are_blocks(shape.k) {
+            return encode_blocks(weights, out);
+        }
         for (row, weights) in weights.chunks_exact(shape.k).enumerate() {
             for (column, &t) in weights.iter().enumerate() {
                 let (byte, bit) = self.place(shape.k, row, column);
                 out[byte] |= ((t + 1) as u8) << bit;
+            }
+        }
+    }
+}
+
+/// Blocks of 32 bytes to 128 weights: the four quarters of a block lie in the four places of its bytes.
+fn row_of_blocks(data: &[u8], out: &mut [i8]) -> Result<(), u8> {
+    let mut threes = 0;
+    for (bytes, out) in data.as_chunks::<32>().0.iter().zip(out.as_chunks_mut::<128>().0) {
+        for (plane, out) in out.as_chunks_mut::<32>().0.iter_mut().enumerate() {
+            for (out, byte) in out.iter_mut().zip(bytes) {
+                *out = (byte >> (6 - 2 * plane) & 3) as i8 - 1;
+            }
+        }
+        bytes.iter().for_each(|byte| threes |= byte & byte >> 1 & 0x55);
+    }
+    if threes == 0 { Ok(()) } else { Err(3) }
+}
+
+/// The way back, into bytes of any content.
+fn encode_blocks(weights: &[i8], out: &mut [u8]) {
+    for (weights, out) in weights.as_chunks::<128>().0.iter().zip(out.as_chunks_mut::<32>().0) {
+        out.fill(0);
+        for (plane, weights) in weights.as_chunks::<32>().0.iter().enumerate() {
+            for (out, t) in out.iter_mut().zip(weights) {
+                *out |= ((t + 1) as u8) << (6 - 2 * plane);
             }
         }
     }
