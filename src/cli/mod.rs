@@ -1,7 +1,7 @@
 //! How a person asks for it: one file per subcommand, and what they share.
 //!
 //! Data goes to stdout, talk to stderr. Exit codes: 0 ok, 1 failed, 2 usage, 3 a check failed,
-//! 130 interrupted.
+//! 130 interrupted, 143 terminated.
 
 #[cfg_attr(not(all(feature = "asm", target_arch = "x86_64")), path = "no_assembly.rs")]
 mod assembly;
