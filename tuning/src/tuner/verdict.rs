@@ -176,6 +176,8 @@ fn evidence(
         cores: request.machine.physical_cores,
         noise: found.noise.spread.map(Evidence::rounded),
         interval: interval.map(|c| [c.low, c.high].map(Evidence::rounded)),
+        // Known once the model has run.
+        model: None,
         wins: Some(Evidence::rounded(win_share(own, &rivals))),
         regret: Some(Evidence::rounded((median / found.best_ns - 1.0).max(0.0))),
         finalists,
