@@ -69,7 +69,8 @@ fn integers(c: &mut Criterion) {
             group.bench_function(BenchmarkId::new("products", isa.isa()), |b| {
                 let rows = Rows { codes: &queries, stride: width, scales: &scales[..rows] };
                 let pairs = width / 2;
-                let panels = Panels { codes: &panels, pairs, scales: Some(&scales[..n]) };
+                let panels =
+                    Panels { codes: &panels, pairs, used: pairs, scales: Some(&scales[..n]) };
                 b.iter(|| products(isa, rows, panels, black_box(&mut scores), n));
             });
             group.bench_function(BenchmarkId::new("weights", isa.isa()), |b| {

@@ -297,7 +297,8 @@ mod tests {
                                 true => lay_out_keys_i8(isa, &small_keys, width, &mut panels),
                             }
                             let (codes, pairs) = (&panels[..], width.div_ceil(2));
-                            let panels = Panels { codes, pairs, scales: Some(&of_lanes) };
+                            let panels =
+                                Panels { codes, pairs, used: pairs, scales: Some(&of_lanes) };
                             products(isa, queries, panels, &mut wanted, stride);
                             let (mut found, scales) = (vec![0.0; heads * stride], &of_keys);
                             let out = &mut found;
@@ -328,7 +329,9 @@ mod tests {
                                 false => lay_out_values_i16(isa, &stored, width, &mut panels),
                                 true => lay_out_values_i8(isa, &small, width, &mut panels),
                             }
-                            let panels = Panels { codes: &panels, pairs: room / 2, scales: None };
+                            let pairs = room / 2;
+                            let panels =
+                                Panels { codes: &panels, pairs, used: pairs, scales: None };
                             products(isa, weights, panels, &mut wanted, line);
                             let (mut found, mut sums) =
                                 (vec![7.0; heads * line], vec![7; heads * line]);

@@ -44,6 +44,26 @@ pub(super) fn exp_lanes<L: Lanes>(x: L) -> L {
     e.mul(biased.power_of_two()).keep_at_least(key, LOWEST)
 }
 
+/// Below this [`weight_lanes`] does not fall any more: about 2^-115.
+const LEAST_WEIGHT: f32 = -80.0;
+
+/// `exp(x)` for x <= 0 as weights of 16 bits need it: within 2^-17 of the exact value, which is at
+/// most half of what rounding does to the largest of them. `exp(x) = 2^n * 2^f` with |f| <= 1/2, the latter by
+/// a polynomial; exactly 1 for 0.
+#[inline(always)]
+pub(super) fn weight_lanes<L: Lanes>(x: L) -> L {
+    // Minimax coefficients of the relative error of 2^f, highest power first; the last is 1.
+    const P: [f32; 4] = [9.582_853e-3, 5.590_642_6e-2, 0.240_240_99, 0.693_124_2];
+    let x = x.max(L::splat(LEAST_WEIGHT)).mul(L::splat(std::f32::consts::LOG2_E));
+    let biased = x.add(L::splat(MAGIC));
+    let f = x.sub(biased.sub(L::splat(MAGIC)));
+    let mut p = L::splat(P[0]);
+    for c in &P[1..] {
+        p = p.mul(f).add(L::splat(*c));
+    }
+    p.mul(f).add(L::splat(1.0)).mul(biased.power_of_two())
+}
+
 #[inline(always)]
 fn exp_body<L: Lanes>(x: &mut [f32]) {
     exp_shifted_body::<L>(x, 0.0);
@@ -93,6 +113,7 @@ fn scale_largest_body<L: Lanes>(x: &mut [f32], scale: f32) -> Option<f32> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::float::lanes::Array;
     use crate::float::tests::{LENGTHS, isas, same_on_every_isa, values};
 
     #[test]
@@ -143,6 +164,22 @@ mod tests {
             worst = worst.max((f64::from(y) - exact).abs() / ulp);
         }
         assert!(worst <= 1.0, "{worst} ulp");
+    }
+
+    #[test]
+    fn weights_are_near_and_one_for_zero() {
+        let weight = |x: f32| {
+            let mut lanes = [0.0; 16];
+            weight_lanes(Array::splat(x)).store(&mut lanes);
+            f64::from(lanes[0])
+        };
+        assert_eq!(weight(0.0), 1.0);
+        // Every 1021st float down to where weights end.
+        let all = (0..LEAST_WEIGHT.abs().to_bits()).step_by(1021).map(|b| -f32::from_bits(b));
+        let far = |x: f32| (weight(x) / libm::exp(f64::from(x)) - 1.0).abs();
+        let worst = all.map(far).fold(0.0, f64::max);
+        assert!(worst <= 2f64.powi(-17), "{worst}");
+        assert_eq!(weight(f32::NEG_INFINITY), weight(LEAST_WEIGHT));
     }
 
     #[test]

@@ -9,6 +9,7 @@ use super::attention::{CHUNK, Past, Total, chunks, divide};
 use super::buffer::Buffer;
 use super::passage::Token;
 use crate::cache::Fixed;
+use std::ops::Range;
 use trilut_kernels::float::fixed_attention::{
     LANES, MOST_POSITIONS, Panels, Rows, key_panels, products, value_panels, weigh,
 };
@@ -19,6 +20,13 @@ const _: () = assert!(CHUNK == MOST_POSITIONS && CHUNK.is_multiple_of(LANES));
 /// The most query heads of all tokens for which keys and values are read where they are stored.
 const FEW_ROWS: usize = 8;
 
+/// The most tokens of a passage: panels are laid out once for all of them.
+pub(super) const MOST_TOKENS: usize = 128;
+
+/// About how many query heads of all tokens pass over the panels of a chunk at a time: their queries stay in
+/// the nearest cache, and their scores and weights in the next.
+const TILE_ROWS: usize = 64;
+
 /// What a worker needs to attend in integers; kept from one passage to the next.
 #[derive(Debug, Default)]
 pub(super) struct FixedScratch {
@@ -26,24 +34,41 @@ pub(super) struct FixedScratch {
     queries: Buffer<i16>,
     /// tokens x heads: what a query's integers stand for, times the scale of scores
     query_scales: Vec<f32>,
+    /// tokens x heads, of the chunks so far
+    totals: Vec<Total>,
     /// Of the keys of a chunk, and of the values.
     scales: Buffer<f32>,
-    /// tokens x heads x width, which is made a multiple of [`LANES`], when these are few
-    sums: Buffer<i32>,
-    /// The keys of a chunk of positions, or the values.
+    /// The keys of a chunk of positions, and the values.
     panels: Buffer<i16>,
+    tile: TileScratch,
+}
+
+/// What some tokens of a passage need to attend to a chunk of positions.
+#[derive(Debug, Default)]
+struct TileScratch {
     /// tokens x heads x [`CHUNK`]
     scores: Buffer<f32>,
     /// tokens x heads x [`CHUNK`]
     weights: Buffer<i16>,
     /// tokens x heads: what a weight stands for
     weight_scales: Vec<f32>,
+    /// tokens x heads x width, which is made a multiple of [`LANES`], when these are few
+    sums: Buffer<i32>,
     /// tokens x heads x width, which is made a multiple of [`LANES`]: the weighted values of a chunk
     partial: Buffer<f32>,
-    /// tokens x heads, of the chunks so far
-    totals: Vec<Total>,
     /// tokens x heads, of a chunk
     fresh: Vec<Total>,
+}
+
+/// Keys and values of a chunk of positions.
+struct Chunk<'a> {
+    positions: Range<usize>,
+    keys: Fixed<'a>,
+    values: Fixed<'a>,
+    /// Those of keys, behind whose last there may be anything up to a multiple of [`LANES`]; those of values.
+    scales: [&'a [f32]; 2],
+    /// Both as panels; none for few query heads.
+    panels: Option<[&'a [i16]; 2]>,
 }
 
 impl Past<'_> {
@@ -58,21 +83,17 @@ impl Past<'_> {
         let Self { isa, width, scale, first, .. } = self;
         let heads = tokens[0].queries.len() / width;
         let rows = tokens.len() * heads;
-        let (stride, out_stride) =
-            (width.next_multiple_of(2 * LANES), width.next_multiple_of(LANES));
         // Panels cost as much as they save when few rows share them.
         let few = rows <= FEW_ROWS;
-        let FixedScratch { query_scales, weight_scales, totals, fresh, .. } = scratch;
+        let stride = width.next_multiple_of(2 * LANES);
+        let FixedScratch { query_scales, totals, tile, .. } = scratch;
         let queries = scratch.queries.resize(rows * stride);
-        let scores = scratch.scores.resize(rows * CHUNK);
-        let weights = scratch.weights.resize(rows * CHUNK);
-        let partial = scratch.partial.resize(rows * out_stride);
-        let most = key_panels(CHUNK, width).max(value_panels(CHUNK, width));
+        let most = if few { 0 } else { key_panels(CHUNK, width) };
+        let panels = scratch.panels.resize(most + if few { 0 } else { value_panels(CHUNK, width) });
+        let (key_codes, value_codes) = panels.split_at_mut(most);
         let (key_scales, value_scales) = scratch.scales.resize(2 * CHUNK).split_at_mut(CHUNK);
         query_scales.resize(rows, 0.0);
-        weight_scales.resize(rows, 0.0);
         totals.resize(rows, [0.0; 2]);
-        fresh.resize(rows, [0.0; 2]);
 
         let each = queries.chunks_exact_mut(heads * stride);
         let each = tokens.iter().zip(each.zip(query_scales.chunks_exact_mut(heads)));
@@ -80,56 +101,109 @@ impl Past<'_> {
             store_i16(isa, token.queries, width, codes, scales);
             scales.iter_mut().for_each(|x| *x *= scale);
         }
-        let queries = Rows { codes: queries, stride, scales: query_scales };
-        for chunk in chunks(tokens[0].seen.start..tokens[tokens.len() - 1].seen.end) {
-            let (n, stored) = (chunk.len(), chunk.start - first..chunk.end - first);
+        // Few rows are one tile.
+        let tile_tokens = (TILE_ROWS / heads).max(1);
+        for positions in chunks(tokens[0].seen.start..tokens[tokens.len() - 1].seen.end) {
+            let (n, stored) = (positions.len(), positions.start - first..positions.end - first);
             let (keys, values) = (keys.part(stored.clone(), width), values.part(stored, width));
-            if few {
-                keys.scores(isa, queries, width, scores, CHUNK);
-            } else {
-                let codes = &mut scratch.panels.resize(most)[..key_panels(n, width)];
-                keys.lay_out_keys(isa, width, codes);
-                key_scales[..n].copy_from_slice(keys.scales);
-                let (pairs, lanes) = (width.div_ceil(2), &key_scales[..n.next_multiple_of(LANES)]);
-                let codes = Panels { codes, pairs, scales: Some(lanes) };
-                products(isa, queries, codes, scores, CHUNK);
-            }
-
-            // Weights of what a token does not see are 0.
-            let pairs = n.div_ceil(2);
+            key_scales[..n].copy_from_slice(keys.scales);
             value_scales[..n].copy_from_slice(values.scales);
-            let each = scores.chunks_exact_mut(CHUNK).zip(weights.chunks_exact_mut(CHUNK));
-            for (row, (scores, weights)) in each.enumerate() {
-                let Some(seen) = tokens[row / heads].sees(&chunk) else {
-                    weights[..2 * pairs].fill(0);
-                    continue;
-                };
-                let seen = seen.start - chunk.start..seen.end - chunk.start;
-                weights[..seen.start].fill(0);
-                weights[seen.end..2 * pairs].fill(0);
-                let scales = &value_scales[seen.clone()];
-                let weighed = weigh(isa, &mut scores[seen.clone()], scales, &mut weights[seen]);
-                let Some([largest, sum, common]) = weighed else { return false };
-                (fresh[row], weight_scales[row]) = ([largest, sum], common);
-            }
-
-            let weights = Rows { codes: weights, stride: CHUNK, scales: weight_scales };
-            if few {
-                let sums = scratch.sums.resize(rows * out_stride);
-                values.weighted(isa, weights, width, sums, partial);
-            } else {
-                let codes = &mut scratch.panels.resize(most)[..value_panels(n, width)];
-                values.lay_out_values(isa, width, codes);
-                products(isa, weights, Panels { codes, pairs, scales: None }, partial, out_stride);
-            }
-            let each = totals.chunks_exact_mut(heads).zip(fresh.chunks_exact(heads));
-            let each = each.zip(partial.chunks_exact_mut(heads * out_stride));
-            for (token, ((totals, fresh), partial)) in tokens.iter_mut().zip(each) {
-                token.take(isa, &chunk, totals, fresh, partial, out_stride);
+            let panels = (!few).then(|| {
+                let key_codes = &mut key_codes[..key_panels(n, width)];
+                let value_codes = &mut value_codes[..value_panels(n, width)];
+                keys.lay_out_keys(isa, width, key_codes);
+                values.lay_out_values(isa, width, value_codes);
+                [&*key_codes, &*value_codes]
+            });
+            let scales = [&*key_scales, &value_scales[..n]];
+            let chunk = Chunk { positions, keys, values, scales, panels };
+            let tiles = tokens.chunks_mut(tile_tokens);
+            let queries = queries.chunks(tile_tokens * heads * stride);
+            let scales = query_scales.chunks(tile_tokens * heads);
+            let totals = totals.chunks_mut(tile_tokens * heads);
+            for (tokens, ((codes, scales), totals)) in tiles.zip(queries.zip(scales).zip(totals)) {
+                let queries = Rows { codes, stride, scales };
+                if !self.attend_chunk(&chunk, queries, tokens, totals, tile) {
+                    return false;
+                }
             }
         }
         for (token, totals) in tokens.iter_mut().zip(totals.chunks_exact(heads)) {
             divide(isa, totals, token.out);
+        }
+        true
+    }
+
+    /// Adds what some tokens find in a chunk of positions to their results; returns whether it is finite.
+    fn attend_chunk(
+        self,
+        chunk: &Chunk<'_>,
+        queries: Rows<'_>,
+        tokens: &mut [Token<'_>],
+        totals: &mut [Total],
+        scratch: &mut TileScratch,
+    ) -> bool {
+        let Self { isa, width, .. } = self;
+        let (rows, origin) = (queries.scales.len(), chunk.positions.start);
+        let heads = rows / tokens.len();
+        let end = tokens[tokens.len() - 1].seen.end.min(chunk.positions.end);
+        if end <= tokens[0].seen.start.max(origin) {
+            return true;
+        }
+        // What is behind the last token's positions is left out.
+        let n = end - origin;
+        let out_stride = width.next_multiple_of(LANES);
+        let TileScratch { weight_scales, fresh, .. } = scratch;
+        let scores = scratch.scores.resize(rows * CHUNK);
+        let weights = scratch.weights.resize(rows * CHUNK);
+        let partial = scratch.partial.resize(rows * out_stride);
+        weight_scales.resize(rows, 0.0);
+        fresh.resize(rows, [0.0; 2]);
+
+        let [key_scales, value_scales] = chunk.scales;
+        match chunk.panels {
+            None => chunk.keys.scores(isa, queries, width, scores, CHUNK),
+            Some([keys, _]) => {
+                let scales = Some(&key_scales[..n.next_multiple_of(LANES)]);
+                let (codes, pairs) = (&keys[..key_panels(n, width)], width.div_ceil(2));
+                let panels = Panels { codes, pairs, used: pairs, scales };
+                products(isa, queries, panels, scores, CHUNK);
+            }
+        }
+
+        // Weights of what a token does not see are 0.
+        let used = n.div_ceil(2);
+        let each = scores.chunks_exact_mut(CHUNK).zip(weights.chunks_exact_mut(CHUNK));
+        for (row, (scores, weights)) in each.enumerate() {
+            let Some(seen) = tokens[row / heads].sees(&chunk.positions) else {
+                weights[..2 * used].fill(0);
+                continue;
+            };
+            let seen = seen.start - origin..seen.end - origin;
+            weights[..seen.start].fill(0);
+            weights[seen.end..2 * used].fill(0);
+            let scales = &value_scales[seen.clone()];
+            let weighed = weigh(isa, &mut scores[seen.clone()], scales, &mut weights[seen]);
+            let Some([largest, sum, common]) = weighed else { return false };
+            (fresh[row], weight_scales[row]) = ([largest, sum], common);
+        }
+
+        let weights = Rows { codes: weights, stride: CHUNK, scales: weight_scales };
+        match chunk.panels {
+            None => {
+                let sums = scratch.sums.resize(rows * out_stride);
+                chunk.values.weighted(isa, weights, width, sums, partial);
+            }
+            Some([_, codes]) => {
+                let pairs = chunk.positions.len().div_ceil(2);
+                let panels = Panels { codes, pairs, used, scales: None };
+                products(isa, weights, panels, partial, out_stride);
+            }
+        }
+        let each = totals.chunks_exact_mut(heads).zip(fresh.chunks_exact(heads));
+        let each = each.zip(partial.chunks_exact_mut(heads * out_stride));
+        for (token, ((totals, fresh), partial)) in tokens.iter_mut().zip(each) {
+            token.take(isa, &chunk.positions, totals, fresh, partial, out_stride);
         }
         true
     }
@@ -140,7 +214,6 @@ mod tests {
     use super::*;
     use crate::cache::{Codes, Stored};
     use crate::model::passage::PassageScratch;
-    use std::ops::Range;
     use trilut_kernels::float::stored::store_i8;
     use trilut_kernels::{Cpu, Isa, Supported};
 

@@ -10,7 +10,7 @@
 
 use super::attention::{Past, heads_per_task};
 use super::linear::Linear;
-use super::passage::{Token, passages};
+use super::passage::{Token, most_tokens, passages};
 use super::scratch::{Input, Own, ScratchParts};
 use super::stack::{Order, Outputs, PrefillChoice, Stack};
 use super::weights::{Block, Entry, Weights};
@@ -128,7 +128,8 @@ impl Forward<'_, '_> {
         worker.barrier();
         self.record_cache(worker, layer);
 
-        let passages = passages(self.rows, kv_heads, worker.threads);
+        let most = most_tokens(&self.stored);
+        let passages = passages(self.rows, kv_heads, worker.threads, most);
         if passages.len() == self.rows.len() {
             self.attend_tokens(worker, layer);
         } else {

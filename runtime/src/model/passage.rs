@@ -7,13 +7,13 @@
 use super::Row;
 use super::attention::{CHUNK, Past, Total, chunks, divide, exponentials, merge, parts};
 use super::buffer::Buffer;
-use super::fixed_passage::FixedScratch;
-use crate::cache::Stored;
+use super::fixed_passage::{self, FixedScratch};
+use crate::cache::{StoreParts, Stored};
 use std::ops::Range;
 use trilut_kernels::Supported;
 use trilut_kernels::float::{attention, elementwise};
 
-/// The most tokens of a passage.
+/// The most tokens of a passage over keys and values in f16.
 const MOST_TOKENS: usize = 32;
 
 /// Positions that are widened at a time.
@@ -22,18 +22,31 @@ const POSITIONS: usize = 32;
 /// Passages for each thread that there should be: they are uneven work.
 const PER_THREAD: usize = 8;
 
+/// The most tokens of a passage over what is stored.
+pub(crate) fn most_tokens(stored: &StoreParts<'_>) -> usize {
+    match stored {
+        StoreParts::F16(_) => MOST_TOKENS,
+        StoreParts::Q16(_) | StoreParts::Q8(_) => fixed_passage::MOST_TOKENS,
+    }
+}
+
 /// Cuts a batch into passages, none longer than leaves each of `threads` enough of them when there are
-/// `kv_heads` for each.
-pub(crate) fn passages(rows: &[Row], kv_heads: usize, threads: usize) -> Vec<Range<usize>> {
-    let most = (rows.len() * kv_heads / (threads * PER_THREAD)).clamp(1, MOST_TOKENS);
-    let mut passages: Vec<Range<usize>> = Vec::new();
-    for (index, row) in rows.iter().enumerate() {
-        match passages.last_mut() {
-            Some(last) if last.len() < most && rows[last.start].sequence == row.sequence => {
-                last.end = index + 1;
-            }
-            _ => passages.push(index..index + 1),
-        }
+/// `kv_heads` for each, nor than `most`.
+pub(crate) fn passages(
+    rows: &[Row],
+    kv_heads: usize,
+    threads: usize,
+    most: usize,
+) -> Vec<Range<usize>> {
+    let most = (rows.len() * kv_heads / (threads * PER_THREAD)).clamp(1, most);
+    let mut passages = Vec::new();
+    let mut start = 0;
+    for text in rows.chunk_by(|a, b| a.sequence == b.sequence) {
+        // As few as that allows, and these alike.
+        let tokens = text.len().div_ceil(text.len().div_ceil(most));
+        let end = start + text.len();
+        passages.extend((start..end).step_by(tokens).map(|at| at..end.min(at + tokens)));
+        start = end;
     }
     passages
 }
@@ -206,9 +219,9 @@ mod tests {
     fn passages_are_of_one_sequence_and_enough_for_the_threads() {
         let prompt: Vec<_> = (0..50).map(|position| row(0, position)).collect();
         let lengths = |rows: &[Row], threads| -> Vec<usize> {
-            passages(rows, 5, threads).iter().map(ExactSizeIterator::len).collect()
+            passages(rows, 5, threads, 32).iter().map(ExactSizeIterator::len).collect()
         };
-        assert_eq!(lengths(&prompt, 1), [31, 19]);
+        assert_eq!(lengths(&prompt, 1), [25, 25]);
         assert_eq!(lengths(&prompt, 8).len(), 17);
         assert_eq!(lengths(&prompt, 64), [1; 50]);
         let rows: Vec<_> =
