@@ -55,6 +55,10 @@ fn options_that_change_nothing_are_refused() {
         (&["bench", "-m", &model, arm[0], arm[1]], "--i2s-layout", "no I2_S"),
         (&["bench", tile[0], tile[1]], "--tl-tile", "no TL1 or TL2"),
         (&["run", "x", "--keep", "3"], "--keep", "on-full shift"),
+        (&["tune", "-m", &model, arm[0], arm[1]], "--i2s-layout", "no I2_S"),
+        (&["tune", "-m", "bitnet-2b-4t", arm[0], arm[1]], "--i2s-layout", "without its file"),
+        (&["tune", "--shape", "64x128", tile[0], tile[1]], "--tl-tile", "without a file"),
+        (&["presets", "verify", "zen3", tile[0], tile[1]], "--tl-tile", "no model"),
     ] {
         let error = sandbox.fails(2, args);
         assert!(error.contains(&format!("error: {option} changes nothing here")), "{error}");
@@ -63,6 +67,8 @@ fn options_that_change_nothing_are_refused() {
     for (args, option) in [
         (&["run", "x", "--parallel", "3"][..], "--prompts"),
         (&["run", "-m", "demo", "-cnv", "--keep", "3"], "--keep"),
+        (&[&dummy[..], &["new", "--safetensors", "packed", "--head", "f32"]].concat(), "--head"),
+        (&[&dummy[..], &["new", "--safetensors", "packed", "--shards", "0"]].concat(), "--shards"),
         (&["run", "-m", "demo", "-cnv", "--speculate", "3"], "--speculate"),
     ] {
         assert!(sandbox.fails(2, args).contains(option), "{args:?}");

@@ -31,6 +31,19 @@ fn names(dir: &Path) -> Vec<String> {
 }
 
 #[test]
+fn weight_files_are_as_many_as_their_names_say() {
+    let dir = tempfile::tempdir().unwrap();
+    for shards in [2, 20, 100_000] {
+        let source = dir.path().join(shards.to_string());
+        write(&source, shards).unwrap();
+        let mut files = names(&source);
+        files.retain(|name| name.ends_with(".safetensors"));
+        let end = format!("-of-{:05}.safetensors", files.len());
+        assert!(files.iter().all(|name| name.ends_with(&end)), "{files:?}");
+    }
+}
+
+#[test]
 fn checkpoints_do_not_mix() {
     let dir = tempfile::tempdir().unwrap();
     let source = dir.path().join("model");

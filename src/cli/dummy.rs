@@ -28,11 +28,12 @@ pub(crate) struct Args {
     #[arg(long, value_enum, default_value = "i2_s")]
     codec: CodecType,
     /// Write a Hugging Face checkpoint instead, to measure conversions: --output is its directory.
-    #[arg(long, value_enum, value_name = "WEIGHTS", conflicts_with = "codec")]
+    #[arg(long, value_enum, value_name = "WEIGHTS", conflicts_with_all = ["codec", "head"])]
     safetensors: Option<Weights>,
-    /// Weight files of the checkpoint.
-    #[arg(long, default_value_t = 1, requires = "safetensors")]
-    shards: usize,
+    /// Weight files of the checkpoint; at most one for each tensor.
+    #[arg(long, default_value_t = 1, requires = "safetensors",
+        value_parser = clap::value_parser!(u32).range(1..))]
+    shards: u32,
     /// Only the first N layers; `trilut bench --layers` projects what all would take.
     #[arg(long, value_name = "N", conflicts_with = "safetensors")]
     layers: Option<usize>,
@@ -154,7 +155,8 @@ pub(crate) fn dummy(args: &Args) -> Result<(), Failure> {
                 Weights::Packed => CheckpointWeights::Packed,
                 Weights::Masters => CheckpointWeights::Masters,
             };
-            let options = CheckpointOptions { weights, seed: args.seed, shards: args.shards };
+            let options =
+                CheckpointOptions { weights, seed: args.seed, shards: args.shards as usize };
             output::make_directory(&args.output).map_err(|error| {
                 Failure::of(&error).context(format!("cannot write to {}", args.output.display()))
             })?;

@@ -5,6 +5,7 @@ mod verify;
 
 use super::environment;
 use super::failure::Failure;
+use super::layouts::Layouts;
 use super::model::Source;
 use super::output::{self, out, outln};
 use super::planning::Here;
@@ -13,6 +14,7 @@ use std::path::{Path, PathBuf};
 use trilut_presets::Preset;
 use trilut_presets::machine::Likeness;
 use trilut_presets::preset::Change;
+use trilut_runtime::gguf::TernaryLayouts;
 
 /// List, show, compare, check and pass on presets.
 #[derive(Debug, clap::Args)]
@@ -62,6 +64,8 @@ enum Action {
         #[arg(long, value_name = "N", default_value_t = 1, requires = "model",
               value_parser = clap::value_parser!(u32).range(1..100))]
         rounds: u32,
+        #[command(flatten)]
+        layouts: Layouts,
     },
     /// Write the presets tuned here to a directory, one file for each CPU and instruction set, as they
     /// are contributed: ARCH/MICROARCHITECTURE-ISA.toml.
@@ -107,14 +111,22 @@ pub(crate) fn presets(args: &Args) -> Result<(), Failure> {
                 agreement(&a, &b, *percent)?;
             }
         }
-        Action::Verify { preset, sample, model, threads, rounds } => {
+        Action::Verify { preset, sample, model, threads, rounds, layouts } => {
             let preset = named(preset)?;
             // Before what takes its time.
             let gguf = model.as_ref().map(|model| Source::new(Some(model.clone())).open());
             let gguf = gguf.transpose()?;
+            let arranged = match &gguf {
+                Some(gguf) => layouts.read(gguf)?,
+                None => {
+                    layouts.refuse("no model is compared")?;
+                    TernaryLayouts::default()
+                }
+            };
             verify::verify(&here, &preset, *sample)?;
             if let Some(gguf) = gguf {
-                verify::model(&here, &preset, &gguf, environment::threads(*threads)?, *rounds)?;
+                let threads = environment::threads(*threads)?;
+                verify::model(&here, &preset, &gguf, &arranged, threads, *rounds)?;
             }
         }
         Action::Export { directory, force } => export(&here, directory, *force)?,

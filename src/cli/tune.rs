@@ -6,6 +6,7 @@ mod recording;
 mod report;
 
 use super::failure::Failure;
+use super::layouts::Layouts;
 use super::model::{self, Source};
 use super::output::{self, count, out, outln};
 use super::planning::{self, Here};
@@ -20,7 +21,7 @@ use trilut_presets::machine::Likeness;
 use trilut_presets::preset::{Effort, Record};
 use trilut_presets::{Format, Phase, Preset, Shape, models};
 use trilut_runtime::Config;
-use trilut_runtime::gguf::Gguf;
+use trilut_runtime::gguf::{Gguf, TernaryLayouts};
 use trilut_tuning::{
     BATCH_TOKENS, Journal, Logged, Observer, Outcome, PROMPT_TOKENS, Prior, Request, ShapeUse,
     Stopped, bandwidth, effort, end_to_end, space,
@@ -78,6 +79,8 @@ pub(crate) struct Args {
     /// Print what is searched, and do nothing else.
     #[arg(long)]
     list_space: bool,
+    #[command(flatten)]
+    layouts: Layouts,
 }
 
 #[derive(Debug, Clone, Copy, clap::ValueEnum)]
@@ -111,7 +114,7 @@ pub(crate) fn tune(args: Args) -> Result<(), Failure> {
         [] => vec![environment::threads(None)?],
         given => given.iter().map(|&n| environment::threads(Some(n))).collect::<Result<_, _>>()?,
     };
-    let Work { shapes, bytes, gguf } = work(&args)?;
+    let Work { shapes, bytes, gguf, layouts } = work(&args)?;
     let formats = if args.format.is_empty() { Format::ALL.to_vec() } else { args.format };
     let here = Here::find(None)?;
     if let Some(directory) = &args.record {
@@ -189,7 +192,15 @@ pub(crate) fn tune(args: Args) -> Result<(), Failure> {
             let end = Instant::now() + for_gate;
             let deadline = begin.checked_add(limit).map_or(end, |limit| limit.min(end));
             let layers = &base.shapes;
-            let gate = gate::Gate { here: &here, gguf, layers, threads, deadline, mix: args.mix };
+            let gate = gate::Gate {
+                here: &here,
+                gguf,
+                layouts: &layouts,
+                layers,
+                threads,
+                deadline,
+                mix: args.mix,
+            };
             let checked = gate.check(&preset, &path)?;
             if is_new || checked != preset {
                 save_checked(&preset, checked, &path)?;
@@ -303,23 +314,30 @@ struct Work {
     bytes: u64,
     /// That model, if there is more of it than its sizes.
     gguf: Option<Gguf>,
+    /// How its file arranges ternary weights.
+    layouts: TernaryLayouts,
 }
 
 fn work(args: &Args) -> Result<Work, Failure> {
     let phases = args.phase.list();
     if args.shape.is_empty() {
         let known = args.model.as_deref().filter(|path| !path.exists()).and_then(Path::to_str);
-        let (config, gguf) = match known.and_then(models::find) {
+        let (config, gguf, layouts) = match known.and_then(models::find) {
             // A known model, for which there need be no file.
-            Some(spec) => (Config::from_spec(spec)?, None),
+            Some(spec) => {
+                args.layouts.refuse("a known model is tuned without its file")?;
+                (Config::from_spec(spec)?, None, TernaryLayouts::default())
+            }
             None => {
                 let gguf = Source::new(args.model.clone()).open()?;
-                (Config::from_gguf(&gguf)?, Some(gguf))
+                let layouts = args.layouts.read(&gguf)?;
+                (Config::from_gguf(&gguf)?, Some(gguf), layouts)
             }
         };
         let shapes = model::shapes(&config, phases);
-        return Ok(Work { shapes, bytes: model::bytes(&config), gguf });
+        return Ok(Work { shapes, bytes: model::bytes(&config), gguf, layouts });
     }
+    args.layouts.refuse("sizes are tuned without a file")?;
     let mut uses: Vec<ShapeUse> = Vec::new();
     for (&phase, &shape) in phases.iter().flat_map(|p| args.shape.iter().map(move |s| (p, s))) {
         let used = ShapeUse { phase, shape, count_per_token: 1 };
@@ -328,7 +346,8 @@ fn work(args: &Args) -> Result<Work, Failure> {
         }
     }
     // A shape by itself is taken for a layer of a model that is larger than the caches.
-    Ok(Work { shapes: uses, bytes: u64::MAX, gguf: None })
+    let layouts = TernaryLayouts::default();
+    Ok(Work { shapes: uses, bytes: u64::MAX, gguf: None, layouts })
 }
 
 /// What is known of a request's shapes, measured now or earlier.

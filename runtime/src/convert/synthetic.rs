@@ -90,10 +90,12 @@ pub fn write_checkpoint(
     // None gets its name before all are whole; the last is the one without which there is no checkpoint.
     let mut files = Vec::new();
     let total: usize = tensors.iter().map(Tensor::bytes).sum();
-    let shards = options.shards.clamp(1, tensors.len());
+    let each = tensors.len().div_ceil(options.shards.clamp(1, tensors.len()));
+    // Full ones may be fewer than were asked for.
+    let shards = tensors.len().div_ceil(each);
     let mut map = Map::new();
     let mut done = 0;
-    for (index, tensors) in tensors.chunks(tensors.len().div_ceil(shards)).enumerate() {
+    for (index, tensors) in tensors.chunks(each).enumerate() {
         let file = match shards {
             1 => "model.safetensors".to_owned(),
             _ => format!("model-{:05}-of-{shards:05}.safetensors", index + 1),

@@ -9,7 +9,7 @@ use std::cell::Cell;
 use std::path::Path;
 use std::time::{Duration, Instant};
 use trilut_presets::{Format, Phase, Plan, Preset};
-use trilut_runtime::gguf::Gguf;
+use trilut_runtime::gguf::{Gguf, TernaryLayouts};
 use trilut_runtime::{Model, ModelOptions, Session};
 use trilut_tuning::ShapeUse;
 use trilut_tuning::end_to_end::{self, Mix, Side, Verdict};
@@ -24,6 +24,8 @@ const TOKENS: usize = 8;
 pub(crate) struct Gate<'a> {
     pub(crate) here: &'a Here,
     pub(crate) gguf: &'a Gguf,
+    /// How the file arranges ternary weights.
+    pub(crate) layouts: &'a TernaryLayouts,
     /// The layers of the model; records of others are left alone.
     pub(crate) layers: &'a [ShapeUse],
     pub(crate) threads: usize,
@@ -130,6 +132,7 @@ impl Gate<'_> {
             threads: Some(self.threads),
             plan: Some(plan),
             cpu: Some(self.here.cpu.clone()),
+            layouts: self.layouts.clone(),
             ..ModelOptions::default()
         };
         Ok(Model::open_with(self.gguf, &options)?)
