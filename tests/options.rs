@@ -58,7 +58,7 @@ fn options_that_change_nothing_are_refused() {
         (&["tune", "-m", &model, arm[0], arm[1]], "--i2s-layout", "no I2_S"),
         (&["tune", "-m", "bitnet-2b-4t", arm[0], arm[1]], "--i2s-layout", "without its file"),
         (&["tune", "--shape", "64x128", tile[0], tile[1]], "--tl-tile", "without a file"),
-        (&["presets", "verify", "zen3", tile[0], tile[1]], "--tl-tile", "no model"),
+        (&["presets", "verify", "x86_64/zen3", tile[0], tile[1]], "--tl-tile", "no model"),
     ] {
         let error = sandbox.fails(2, args);
         assert!(error.contains(&format!("error: {option} changes nothing here")), "{error}");
