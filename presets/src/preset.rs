@@ -290,6 +290,9 @@ impl Record {
         }
         if self.is_default() {
             return match self.evidence.as_ref().and_then(|evidence| evidence.model) {
+                Some([_, high]) if high < 1.0 => {
+                    format!("tuned on {place}: what was faster cost another phase more")
+                }
                 Some(_) => {
                     format!("tuned on {place}: the model as a whole gained nothing beyond noise")
                 }

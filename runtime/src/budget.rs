@@ -9,7 +9,8 @@
 //! [`BudgetAllocator`] is the system's allocator and adds up what a thread holds, if that thread was given a
 //! budget. An allocation cannot fail without ending the process, and must not unwind: a thread that would
 //! exceed its budget is stopped inside it for good, and whoever waits for the thread is told. That thread
-//! and what it holds, which is at most its budget, are lost; callers do not repeat such work.
+//! and what it holds are lost, the locks as well: it must share none with others, and callers do not repeat
+//! such work.
 //!
 //! A program has one allocator, which it chooses itself; `trilut` chooses this one. In programs that do not,
 //! budgets are not kept.
@@ -63,9 +64,10 @@ unsafe impl GlobalAlloc for BudgetAllocator {
         // Both may be there for a moment.
         take(size);
         // SAFETY: as above.
-        let at = unsafe { System.realloc(at, layout, size) };
-        give(layout.size());
-        at
+        let moved = unsafe { System.realloc(at, layout, size) };
+        // Without room, what was there stays.
+        give(if moved.is_null() { size } else { layout.size() });
+        moved
     }
 
     unsafe fn dealloc(&self, at: *mut u8, layout: Layout) {

@@ -4,7 +4,7 @@ use crate::budget::{self, BudgetError};
 use crate::gguf::{Gguf, GgufError};
 use minijinja::{Environment, Error, ErrorKind, UndefinedBehavior, context};
 use std::io::{self, Write};
-use std::sync::{Arc, OnceLock};
+use std::sync::OnceLock;
 
 /// The most bytes a rendered conversation may have; far above any context length.
 const MAX_BYTES: usize = 16 << 20;
@@ -96,8 +96,8 @@ impl From<BudgetError> for ChatError {
 /// with a [`BudgetAllocator`](budget::BudgetAllocator), its memory have limits.
 #[derive(Debug)]
 pub struct ChatTemplate {
-    /// Shared with the threads that render.
-    environment: Arc<Environment<'static>>,
+    /// Each text is made by a copy: a thread that is stopped may hold locks of its environment.
+    environment: Environment<'static>,
     source: String,
     bos: String,
     eos: String,
@@ -145,7 +145,7 @@ impl ChatTemplate {
         // Constants are folded here already.
         let text = source.to_owned();
         let environment = budget::within(memory(source.len(), 0), move || {
-            environment.add_template_owned(NAME, text).map(|()| Arc::new(environment))
+            environment.add_template_owned(NAME, text).map(|()| environment)
         })?;
         Ok(Self {
             environment: environment.map_err(ChatError::Syntax)?,
@@ -176,7 +176,7 @@ impl ChatTemplate {
             return Err(ChatError::Memory(bytes));
         }
         let bytes = messages.iter().map(|message| message.role.len() + message.content.len()).sum();
-        let (environment, messages) = (Arc::clone(&self.environment), messages.to_vec());
+        let (environment, messages) = (self.environment.clone(), messages.to_vec());
         let (bos, eos) = (self.bos.clone(), self.eos.clone());
         let rendered = budget::within(memory(bytes, messages.len()), move || {
             let context =

@@ -74,7 +74,7 @@ impl Record {
 
     /// Whether a different pick of another run says nothing else than this one: compared with the same default,
     /// what the two state overlaps. That is their gain over the default; and where a run put the default in place
-    /// of its pick because the model as a whole did not gain, the gain of the model in both runs.
+    /// of its pick for the sake of the model as a whole, the gain of the model in both runs.
     fn ties_with(&self, other: &Self) -> bool {
         let overlap = |[low, high]: [f64; 2], [least, most]: [f64; 2]| low <= most && least <= high;
         let model = |record: &Self| record.evidence.as_ref().and_then(|evidence| evidence.model);

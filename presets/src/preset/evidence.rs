@@ -27,7 +27,7 @@ pub struct Evidence {
     pub interval: Option<[f64; 2]>,
     /// The 95 % interval of (the whole model's time with the picks of this phase / with the default kernels);
     /// absent where the two were not compared. Where it is not below 1 the default was put in place of the
-    /// pick.
+    /// pick, and where that costs another phase more than it gains.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub model: Option<[f64; 2]>,
     /// The share of bootstrap samples in which the pick is the fastest of those raced to the end.
