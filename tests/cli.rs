@@ -1,30 +1,11 @@
 //! The `trilut` command as a user meets it: outputs, exit codes, errors with hints.
 
 mod common;
+#[path = "common/outcome.rs"]
+mod outcome;
 
 use common::{Sandbox, stderr};
 use std::path::Path;
-use std::process::Output;
-
-impl Sandbox {
-    fn run(&self, args: &[&str]) -> Output {
-        self.command(args).output().unwrap()
-    }
-
-    /// Runs a command that must succeed; returns its stdout.
-    fn ok(&self, args: &[&str]) -> String {
-        let output = self.run(args);
-        assert!(output.status.success(), "{args:?}: {}", stderr(&output));
-        String::from_utf8(output.stdout).unwrap()
-    }
-
-    /// Runs a command that must fail with `code`; returns its stderr.
-    fn fails(&self, code: i32, args: &[&str]) -> String {
-        let output = self.run(args);
-        assert_eq!(output.status.code(), Some(code), "{args:?}: {}", stderr(&output));
-        stderr(&output)
-    }
-}
 
 fn text(path: &Path) -> &str {
     path.to_str().unwrap()

@@ -2,27 +2,12 @@
 //! understood.
 
 mod common;
+#[path = "common/outcome.rs"]
+mod outcome;
 
 use common::{Sandbox, stderr};
-use std::process::Output;
 
 impl Sandbox {
-    fn run(&self, args: &[&str]) -> Output {
-        self.command(args).output().unwrap()
-    }
-
-    fn ok(&self, args: &[&str]) -> String {
-        let output = self.run(args);
-        assert!(output.status.success(), "{args:?}: {}", stderr(&output));
-        String::from_utf8(output.stdout).unwrap()
-    }
-
-    fn fails(&self, code: i32, args: &[&str]) -> String {
-        let output = self.run(args);
-        assert_eq!(output.status.code(), Some(code), "{args:?}: {}", stderr(&output));
-        stderr(&output)
-    }
-
     /// A path of the sandbox as an argument.
     fn name(&self, name: &str) -> String {
         self.path(name).to_str().unwrap().to_owned()
