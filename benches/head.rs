@@ -28,11 +28,16 @@ type Rows = fn(Supported, &[u8], &[f32], &mut [f32]);
 
 /// Each stored type, its bytes per 256 weights, and its function.
 const TYPES: [(&str, usize, Rows); 4] = [
-    ("f32", 1024, |isa, rows, x, out| rows_f32(isa, bytemuck::cast_slice(rows), x, out)),
-    ("f16", 512, |isa, rows, x, out| rows_f16(isa, bytemuck::cast_slice(rows), x, out)),
-    ("q8_0", 272, |isa, rows, x, out| BlockFormat::Q8_0.rows(isa, rows, x, out)),
-    ("q6_k", 210, |isa, rows, x, out| BlockFormat::Q6K.rows(isa, rows, x, out)),
+    ("f32", 1024, |isa, rows, x, out| rows_f32(isa, bytemuck::cast_slice(rows), &[x], &mut [out])),
+    ("f16", 512, |isa, rows, x, out| rows_f16(isa, bytemuck::cast_slice(rows), &[x], &mut [out])),
+    ("q8_0", 272, |isa, rows, x, out| blocks(BlockFormat::Q8_0, isa, rows, x, out)),
+    ("q6_k", 210, |isa, rows, x, out| blocks(BlockFormat::Q6K, isa, rows, x, out)),
 ];
+
+/// Rows of a block format; turning the vector into what they are multiplied with is part of it.
+fn blocks(format: BlockFormat, isa: Supported, rows: &[u8], x: &[f32], out: &mut [f32]) {
+    format.rows(isa, rows, &format.vectors(isa, &[x]), &mut [out]);
+}
 
 /// Bytes that are finite weights in every type: no exponent has its highest bit.
 fn weights(count: usize) -> AlignedBytes {

@@ -78,7 +78,9 @@ pub const fn default_batch_point(format: Format, isa: Isa) -> Option<(Algorithm,
         (Format::Base3, Isa::Avx512Vbmi) => Some((Algorithm::Lut, 4, 4)),
         (_, Isa::Avx512 | Isa::Avx512Vbmi) => Some((Algorithm::Dot, 4, 4)),
         (_, Isa::AvxVnni) => Some((Algorithm::Dot, 2, 4)),
-        (_, Isa::Avx2 | Isa::Neon) => Some((Algorithm::Madd, 2, 4)),
+        // More rows at a time leave too few registers for codes and products.
+        (_, Isa::Avx2) => Some((Algorithm::Madd, 1, 8)),
+        (_, Isa::Neon) => Some((Algorithm::Madd, 2, 4)),
         (_, Isa::Dotprod) => Some((Algorithm::Dot, 4, 4)),
         // By its multiply-adds per instruction; not measured.
         (_, Isa::I8mm) => Some((Algorithm::Mmla, 8, 8)),

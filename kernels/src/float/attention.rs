@@ -431,7 +431,8 @@ mod tests {
                         weighted_sums_f16(isa, &weights, &rows, width, &mut sums);
                         for h in 0..heads {
                             let mut alone = vec![0.0; n];
-                            rows_f16(isa, &keys, &queries[h * width..][..width], &mut alone);
+                            let query = &queries[h * width..][..width];
+                            rows_f16(isa, &keys, &[query], &mut [&mut alone]);
                             assert_eq!(scores[h * n..][..n], alone);
                             let alone = plain(&weights[h * n..][..n], &rows, width);
                             assert_eq!(sums[h * width..][..width], alone);

@@ -15,13 +15,15 @@
 //! bits of an f32, at magnitudes between 2^-24 and 2^28. Q4_1 then adds its offset, and Q4_K subtracts its
 //! (exact) product of the other d and the offset for each 32 weights: one rounding, of one sum. So a
 //! weight is one number, however it is computed, and a row times a vector is the
-//! [dot product](super::reduce::dot) with these numbers.
+//! [dot product](super::reduce::dot) with these numbers; but a row of Q6_K is multiplied with a vector of
+//! [integers](q6_k).
 
 pub(super) mod formats;
+pub mod q6_k;
 
 use super::lanes::part;
-use super::matvec::prefetch;
-use super::{Lanes, instantiate, several};
+use super::vectors::{Integers, Vectors};
+use super::{Lanes, instantiate, matvec};
 use formats::{Block, Q4_0, Q4_1, Q4K, Q5_0, Q6K, Q8_0};
 use half::f16;
 
@@ -104,84 +106,69 @@ impl BlockFormat {
         }
     }
 
-    /// `out[r] = sum_i w[r * x.len() + i] * x[i]` for the weights of `rows`, in the order of
-    /// [`super::reduce::dot`]. Streams the rows at the speed of memory.
+    /// Vectors in the form in which rows of this format are multiplied with them.
     ///
     /// # Panics
-    /// When `rows` does not hold `out.len()` rows of `x.len()` weights, or these are not whole blocks.
-    pub fn rows(self, isa: crate::Supported, rows: &[u8], x: &[f32], out: &mut [f32]) {
+    /// When they are not whole blocks.
+    pub fn vectors<'a>(self, isa: crate::Supported, xs: &[&'a [f32]]) -> Vectors<'a> {
         match self {
-            Self::Q4_0 => rows_q4_0(isa, rows, x, out),
-            Self::Q4_1 => rows_q4_1(isa, rows, x, out),
-            Self::Q5_0 => rows_q5_0(isa, rows, x, out),
-            Self::Q8_0 => rows_q8_0(isa, rows, x, out),
-            Self::Q4K => rows_q4_k(isa, rows, x, out),
-            Self::Q6K => rows_q6_k(isa, rows, x, out),
+            Self::Q6K => Vectors::Integers(xs.iter().map(|x| Integers::of(isa, x)).collect()),
+            _ => Vectors::Floats(xs.to_vec()),
         }
     }
-}
 
-impl BlockFormat {
-    /// [`BlockFormat::rows`] for several vectors at once, each with its output.
+    /// `outs[t][r] = sum_i w[r * k + i] * xs[t][i]` for the weights of rows of `k`, and vectors of that
+    /// length that [`BlockFormat::vectors`] made. One vector streams the rows at the speed of memory.
     ///
     /// # Panics
-    /// When vectors and outputs differ in number or length, or `rows` does not hold as many rows of whole
-    /// blocks.
-    pub fn rows_for(
+    /// When vectors and outputs differ in number or length, `rows` does not hold as many rows of whole
+    /// blocks, or the vectors are not in the form for this format.
+    pub fn rows(
         self,
         isa: crate::Supported,
         rows: &[u8],
-        xs: &[&[f32]],
+        xs: &Vectors<'_>,
         outs: &mut [&mut [f32]],
     ) {
-        match self {
-            Self::Q4_0 => several::rows_q4_0(isa, rows, xs, outs),
-            Self::Q4_1 => several::rows_q4_1(isa, rows, xs, outs),
-            Self::Q5_0 => several::rows_q5_0(isa, rows, xs, outs),
-            Self::Q8_0 => several::rows_q8_0(isa, rows, xs, outs),
-            Self::Q4K => several::rows_q4_k(isa, rows, xs, outs),
-            Self::Q6K => several::rows_q6_k(isa, rows, xs, outs),
+        match (self, xs) {
+            (Self::Q4_0, Vectors::Floats(xs)) => matvec::rows_q4_0(isa, rows, xs, outs),
+            (Self::Q4_1, Vectors::Floats(xs)) => matvec::rows_q4_1(isa, rows, xs, outs),
+            (Self::Q5_0, Vectors::Floats(xs)) => matvec::rows_q5_0(isa, rows, xs, outs),
+            (Self::Q8_0, Vectors::Floats(xs)) => matvec::rows_q8_0(isa, rows, xs, outs),
+            (Self::Q4K, Vectors::Floats(xs)) => matvec::rows_q4_k(isa, rows, xs, outs),
+            (Self::Q6K, Vectors::Integers(xs)) => q6_k::rows(isa, rows, xs, outs),
+            (Self::Q6K, Vectors::Floats(_)) | (_, Vectors::Integers(_)) => {
+                panic!("vectors in the form for another format")
+            }
         }
     }
 }
 
-/// The operations of each format: `widen`, `rows`, their bodies, the type, chunks of 16 weights and bytes
-/// of a block.
+/// The operation of each format, its body, the type, chunks of 16 weights and bytes of a block.
 macro_rules! formats {
-    ($($widen:ident $rows:ident $widen_body:ident $rows_body:ident $ty:ident $chunks:literal $bytes:literal;)*) => {$(
+    ($($widen:ident $widen_body:ident $ty:ident $chunks:literal $bytes:literal;)*) => {$(
         instantiate! {
             /// [`BlockFormat::widen`] of one format.
             ///
             /// # Panics
             /// When the lengths differ or are not of whole blocks.
-            pub fn $widen(blocks: &[u8], out: &mut [f32]) = $widen_body;
-
-            /// [`BlockFormat::rows`] of one format.
-            ///
-            /// # Panics
-            /// When `rows` does not hold `out.len()` rows of `x.len()` weights, or these are not whole blocks.
-            pub fn $rows(rows: &[u8], x: &[f32], out: &mut [f32]) = $rows_body;
+            fn $widen(blocks: &[u8], out: &mut [f32]) = $widen_body;
         }
 
         #[inline(always)]
         fn $widen_body<L: Lanes>(blocks: &[u8], out: &mut [f32]) {
             widen::<L, $ty, $chunks, $bytes>(blocks, out);
         }
-
-        #[inline(always)]
-        fn $rows_body<L: Lanes>(rows: &[u8], x: &[f32], out: &mut [f32]) {
-            times::<L, $ty, $chunks, $bytes>(rows, x, out);
-        }
     )*};
 }
 
 formats! {
-    widen_q4_0 rows_q4_0 widen_q4_0_body rows_q4_0_body Q4_0 2 18;
-    widen_q4_1 rows_q4_1 widen_q4_1_body rows_q4_1_body Q4_1 2 20;
-    widen_q5_0 rows_q5_0 widen_q5_0_body rows_q5_0_body Q5_0 2 22;
-    widen_q8_0 rows_q8_0 widen_q8_0_body rows_q8_0_body Q8_0 2 34;
-    widen_q4_k rows_q4_k widen_q4_k_body rows_q4_k_body Q4K 16 144;
-    widen_q6_k rows_q6_k widen_q6_k_body rows_q6_k_body Q6K 16 210;
+    widen_q4_0 widen_q4_0_body Q4_0 2 18;
+    widen_q4_1 widen_q4_1_body Q4_1 2 20;
+    widen_q5_0 widen_q5_0_body Q5_0 2 22;
+    widen_q8_0 widen_q8_0_body Q8_0 2 34;
+    widen_q4_k widen_q4_k_body Q4K 16 144;
+    widen_q6_k widen_q6_k_body Q6K 16 210;
 }
 
 #[inline(always)]
@@ -202,83 +189,14 @@ fn widen<L: Lanes, B: Block<L, CHUNKS, BYTES>, const CHUNKS: usize, const BYTES:
     }
 }
 
-/// Rows per pass, as for [float rows](super::matvec).
-const ROWS: usize = 4;
-
-/// Chunks that are unrolled.
-const GROUP: usize = 4;
-
-#[inline(always)]
-fn times<L: Lanes, B: Block<L, CHUNKS, BYTES>, const CHUNKS: usize, const BYTES: usize>(
-    rows: &[u8],
-    x: &[f32],
-    out: &mut [f32],
-) {
-    let (rows, rest) = rows.as_chunks::<BYTES>();
-    let (chunks, tail) = x.as_chunks();
-    let (x, x_rest) = chunks.as_chunks::<CHUNKS>();
-    assert!(rest.is_empty() && tail.is_empty() && x_rest.is_empty());
-    assert_eq!(rows.len(), out.len() * x.len());
-    let row = |r: usize| &rows[r * x.len()..][..x.len()];
-    let (groups, singles) = out.as_chunks_mut::<ROWS>();
-    for (group, out) in groups.iter_mut().enumerate() {
-        let [a, b, c, d] = [0, 1, 2, 3].map(|r| group * ROWS + r);
-        *out = dots::<L, B, CHUNKS, BYTES, ROWS>([row(a), row(b), row(c), row(d)], x);
-    }
-    let done = groups.len() * ROWS;
-    for (r, out) in singles.iter_mut().enumerate() {
-        [*out] = dots::<L, B, CHUNKS, BYTES, 1>([row(done + r)], x);
-    }
-}
-
-/// The dot products of some rows with `x`; all have its number of blocks.
-#[inline(always)]
-fn dots<
-    L: Lanes,
-    B: Block<L, CHUNKS, BYTES>,
-    const CHUNKS: usize,
-    const BYTES: usize,
-    const N: usize,
->(
-    rows: [&[[u8; BYTES]]; N],
-    x: &[[[f32; 16]; CHUNKS]],
-) -> [f32; N] {
-    let mut sums = [L::splat(0.0); N];
-    let mut unpacked = [B::Unpacked::default(); N];
-    for (i, x) in x.iter().enumerate() {
-        for r in 0..N {
-            let block = &rows[r][i];
-            // The same place of the row that this lane of the pass takes next.
-            for line in (0..BYTES).step_by(64) {
-                prefetch(block.as_ptr().wrapping_add(N * size_of_val(rows[0]) + line));
-            }
-            B::unpack(block, &mut unpacked[r]);
-        }
-        // In groups, inside which the compiler knows the place of a chunk.
-        for group in (0..CHUNKS).step_by(GROUP) {
-            for chunk in group..group + GROUP.min(CHUNKS) {
-                let x = L::load(&x[chunk]);
-                for (sum, unpacked) in sums.iter_mut().zip(&unpacked) {
-                    *sum = sum.add(B::weights(unpacked, chunk).mul(x));
-                }
-            }
-        }
-    }
-    let mut out = [0.0; N];
-    for (out, sum) in out.iter_mut().zip(sums) {
-        *out = sum.sum();
-    }
-    out
-}
-
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use super::*;
     use crate::float::reduce::dot;
     use crate::float::tests::{isas, same_on_every_isa, values};
 
     /// Random blocks; every bit pattern but a `d` that is not finite.
-    fn blocks(format: BlockFormat, count: usize, seed: u64) -> Vec<u8> {
+    pub(in crate::float) fn blocks(format: BlockFormat, count: usize, seed: u64) -> Vec<u8> {
         let bytes = count * format.bytes();
         let noise = values(bytes, seed);
         let mut blocks: Vec<u8> =
@@ -290,7 +208,7 @@ mod tests {
     }
 
     /// A block of Q6_K with one scale and factor; codes are 0..64, which stand for -32..32.
-    fn q6_k(code: impl Fn(usize) -> u8, scale: i8, d: u16) -> [u8; 210] {
+    pub(super) fn q6_k(code: impl Fn(usize) -> u8, scale: i8, d: u16) -> [u8; 210] {
         let mut block = [0; 210];
         for i in 0..256 {
             let (half, quarter, at) = (i / 128, i % 128 / 32, i % 32);
@@ -303,7 +221,7 @@ mod tests {
     }
 
     /// The weights by the definition of the format, in f64.
-    fn plain(format: BlockFormat, blocks: &[u8]) -> Vec<f64> {
+    pub(super) fn plain(format: BlockFormat, blocks: &[u8]) -> Vec<f64> {
         let mut out = Vec::new();
         for block in blocks.chunks_exact(format.bytes()) {
             let half = |at: usize| f16::from_le_bytes([block[at], block[at + 1]]).to_f64();
@@ -356,8 +274,7 @@ mod tests {
     }
 
     #[test]
-    fn products_are_exact_at_the_extremes() {
-        let x = values(256, 3);
+    fn weights_are_exact_at_the_extremes() {
         // The largest and the smallest factors, of both signs, with the scales of the most and the
         // fewest bits, and every code in each place of a block that is unpacked in its own way.
         for d in [0x7BFF, 0xFBFF, 0x0001, 0x8001, 0x03FF, 0x8401] {
@@ -367,11 +284,10 @@ mod tests {
                     let exact = plain(BlockFormat::Q6K, &block);
                     // Bit for bit: a NaN or the sign of a zero would not show otherwise.
                     same_on_every_isa(|isa| {
-                        let (mut weights, mut product) = (vec![0.0; 256], [0.0]);
+                        let mut weights = vec![0.0; 256];
                         BlockFormat::Q6K.widen(isa, &block, &mut weights);
                         assert!(weights.iter().zip(&exact).all(|(a, b)| f64::from(*a) == *b));
-                        BlockFormat::Q6K.rows(isa, &block, &x, &mut product);
-                        [&weights[..], &product].concat()
+                        weights
                     });
                 }
             }
@@ -380,7 +296,7 @@ mod tests {
 
     #[test]
     fn every_row_is_a_dot_product_on_every_isa() {
-        for &format in BlockFormat::ALL {
+        for &format in BlockFormat::ALL.iter().filter(|&&format| format != BlockFormat::Q6K) {
             for count in [1, 2, 3, 10] {
                 let k = count * format.weights();
                 for m in [0, 1, 3, 4, 5, 9] {
@@ -389,7 +305,7 @@ mod tests {
                     format.widen(isas()[0], &rows, &mut wide);
                     same_on_every_isa(|isa| {
                         let mut out = vec![0.0; m];
-                        format.rows(isa, &rows, &x, &mut out);
+                        format.rows(isa, &rows, &format.vectors(isa, &[&x]), &mut [&mut out]);
                         let dots: Vec<f32> =
                             wide.chunks_exact(k).map(|row| dot(isa, row, &x)).collect();
                         assert_eq!(out, dots);
@@ -398,6 +314,13 @@ mod tests {
                 }
             }
         }
+    }
+
+    #[test]
+    #[should_panic(expected = "the form for another format")]
+    fn vectors_for_another_format_are_refused() {
+        let vectors = BlockFormat::Q8_0.vectors(isas()[0], &[&[1.0; 256]]);
+        BlockFormat::Q6K.rows(isas()[0], &[0; 210], &vectors, &mut [&mut [0.0]]);
     }
 
     #[test]

@@ -20,6 +20,7 @@ pub(crate) use avx512::{Zmm, has_avx512};
 pub(crate) use neon::{Quads, has_neon};
 pub(crate) use sums::Sums;
 
+use super::blocks::q6_k;
 use half::f16;
 
 /// Sixteen f32 values that are computed on side by side.
@@ -45,12 +46,9 @@ pub(crate) trait Lanes: Copy {
     fn widen_i8(x: &[i8; 16]) -> Self;
     /// Lane `i` from `x[i]`, rounded to nearest even.
     fn round_i32(x: &[i32; 16]) -> Self;
-    /// A block of Q6_K on its way to weights.
-    type Q6: Copy + Default;
-    /// Takes a block of Q6_K apart, see [`super::blocks`].
-    fn unpack_q6(block: &[u8; 210], unpacked: &mut Self::Q6);
-    /// Weights `16 * chunk..` of 16 of the block, which are exact; the sign of a zero may be any.
-    fn weights_q6(unpacked: &Self::Q6, chunk: usize) -> Self;
+    /// The products of a block of Q6_K with each of `T` vectors of integers, which lie in the order of
+    /// [`super::blocks::q6_k`], in eight sums.
+    fn products_q6<const T: usize>(block: &[u8; 210], xs: [&[i16; 256]; T]) -> [[i32; 8]; T];
     /// `out[i]` from lane `i`.
     fn store(self, out: &mut [f32; 16]);
     /// `out[i]` from lane `i`, rounded to nearest even.
@@ -106,6 +104,10 @@ pub(crate) trait HalfLanes: Copy {
     fn add(self, other: Self) -> Self;
     /// Lane-wise product.
     fn mul(self, other: Self) -> Self;
+    /// The same value in every lane.
+    fn splat(value: f32) -> Self;
+    /// Lane `i` from `x[i]`, rounded to nearest even.
+    fn round_i32(x: &[i32; 8]) -> Self;
 }
 
 /// Adding this to |x| < 2^22 rounds x to the nearest even integer and leaves it in the low bits.
@@ -117,33 +119,6 @@ pub(crate) fn padded<T: Copy + Default>(tail: &[T]) -> [T; 16] {
     let mut chunk = [T::default(); 16];
     chunk[..tail.len()].copy_from_slice(tail);
     chunk
-}
-
-/// The codes of a block of Q6_K as bytes, and `d * scale` for each 16.
-#[derive(Clone, Copy, Default)]
-#[repr(align(64))]
-pub(crate) struct CodesQ6 {
-    codes: [[i8; 16]; 16],
-    scales: [f32; 16],
-}
-
-impl CodesQ6 {
-    #[inline(always)]
-    fn set_scales<L: Lanes>(&mut self, block: &[u8; 210]) {
-        scales_q6::<L>(block).store(&mut self.scales);
-    }
-
-    #[inline(always)]
-    fn weights<L: Lanes>(&self, chunk: usize) -> L {
-        L::splat(self.scales[chunk]).mul(L::widen_i8(&self.codes[chunk]))
-    }
-}
-
-/// `d * scale` for each 16 weights of a block of Q6_K.
-#[inline(always)]
-fn scales_q6<L: Lanes>(block: &[u8; 210]) -> L {
-    let d = f16::from_le_bytes(*part(block, 208));
-    L::splat_f16(d).mul(L::widen_i8(as_i8(part(block, 192))))
 }
 
 /// The `N` bytes from `at` on.
@@ -244,6 +219,16 @@ impl HalfLanes for HalfArray {
         }
         self
     }
+
+    #[inline(always)]
+    fn splat(value: f32) -> Self {
+        Self([value; 8])
+    }
+
+    #[inline(always)]
+    fn round_i32(x: &[i32; 8]) -> Self {
+        Self(x.map(|x| x as f32))
+    }
 }
 
 impl Lanes for Array {
@@ -299,28 +284,9 @@ impl Lanes for Array {
         Self(out)
     }
 
-    type Q6 = CodesQ6;
-
     #[inline(always)]
-    fn unpack_q6(block: &[u8; 210], unpacked: &mut CodesQ6) {
-        for (half, codes) in unpacked.codes.as_chunks_mut::<8>().0.iter_mut().enumerate() {
-            let low: &[u8; 64] = part(block, 64 * half);
-            let high: &[u8; 32] = part(block, 128 + 32 * half);
-            // Quarter `i` has its nibbles in half `i % 2` of `low`, its pairs at bit 2 i of `high`.
-            for (i, out) in codes.as_flattened_mut().chunks_exact_mut(32).enumerate() {
-                let low = &low[i % 2 * 32..][..32];
-                for ((out, low), high) in out.iter_mut().zip(low).zip(high) {
-                    let code = low >> (i / 2 * 4) & 0x0F | (high >> (2 * i) & 3) << 4;
-                    *out = code as i8 - 32;
-                }
-            }
-        }
-        unpacked.set_scales::<Self>(block);
-    }
-
-    #[inline(always)]
-    fn weights_q6(unpacked: &CodesQ6, chunk: usize) -> Self {
-        unpacked.weights(chunk)
+    fn products_q6<const T: usize>(block: &[u8; 210], xs: [&[i16; 256]; T]) -> [[i32; 8]; T] {
+        q6_k::products(block, xs)
     }
 
     #[inline(always)]

@@ -6,17 +6,13 @@
 //! is added (no FMA); nothing but `+ - * /`, `sqrt` and our own [`exp`](softmax::exp) is used. What a
 //! function returns depends on its arguments alone, never on the ISA, the thread or the batch.
 //!
-//! One instruction is an FMA all the same: AVX-512 turns the codes of Q6_K into weights with it. The
-//! exact value of its sum is an f32, so it rounds nothing and gives what the others give (see
-//! [`blocks`]).
-//!
 //! | module | operations |
 //! |---|---|
 //! | [`reduce`] | dot product, sum of squares, largest value |
 //! | [`norm`] | root-mean-square norm |
-//! | [`matvec`] | float rows times a vector: the LM head |
-//! | [`blocks`] | rows of quantised blocks: embeddings and heads in Q8_0 and Q6_K |
-//! | [`several`] | stored rows times several vectors at once: the head of a few tokens |
+//! | [`matvec`] | stored rows times vectors: the LM head |
+//! | [`blocks`] | rows of quantised blocks: embeddings and heads in Q8_0, Q6_K and others |
+//! | [`vectors`] | vectors as floats or as integers, whichever such rows are multiplied with |
 //! | [`softmax`] | exp with its sum, scaling with the largest value |
 //! | [`attention`] | scores of keys and weighted sums of values, for several query heads at once |
 //! | [`dequantise`] | exact sums of a prompt's tokens to floats, token by token |
@@ -37,9 +33,9 @@ pub mod matvec;
 pub mod norm;
 pub mod reduce;
 pub mod rope;
-pub mod several;
 pub mod softmax;
 pub mod stored;
+pub mod vectors;
 
 pub(crate) use lanes::{Array, Lanes, padded};
 #[cfg(target_arch = "aarch64")]
@@ -56,7 +52,7 @@ macro_rules! instantiate {
             $vis fn $name(isa: $crate::Supported, $($arg: $ty),*) $(-> $ret)? {
                 #[cfg(target_arch = "x86_64")]
                 if $crate::float::has_avx512(isa) {
-                    #[target_feature(enable = "avx2,f16c,avx512f,avx512bw,avx512vl")]
+                    #[target_feature(enable = "avx2,f16c,avx512f,avx512bw,avx512vl,avx512vnni")]
                     fn avx512($($arg: $ty),*) $(-> $ret)? {
                         $body::<$crate::float::Zmm>($($arg),*)
                     }

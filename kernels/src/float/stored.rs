@@ -16,7 +16,7 @@ const MOST_16: f32 = 32767.0;
 /// The largest length of a row of 16-bit integers as a vector, but for what rounding adds to it, at most
 /// half the root of the width. The product of two such rows, or a part of it, is at most the product of
 /// their lengths, which is below 2^31.
-const LENGTH_16: f32 = 46_000.0;
+pub(super) const LENGTH_16: f32 = 46_000.0;
 const _: () = {
     let half_root = (1 << 8) / 2;
     assert!((LENGTH_16 as i64 + half_root).pow(2) < 1 << 31);

@@ -332,22 +332,19 @@ impl Forward<'_, '_> {
         let head = self.weights.head();
         let share = worker.share(vocab, HEAD_BLOCK_ROWS);
         // One token streams its whole share; several go over a block together.
-        let alone = wanted().count() == 1;
-        let block = if alone { share.len().max(1) } else { HEAD_BLOCK_ROWS };
+        let count = wanted().count();
+        let block = if count == 1 { share.len().max(1) } else { HEAD_BLOCK_ROWS };
         // SAFETY: the normed tokens are complete.
         let token = |(t, _)| unsafe { scratch.h.get(at(t, hidden)) };
-        let tokens: Vec<&[f32]> = wanted().map(token).collect();
+        let tokens = head.vectors(self.isa, wanted().map(token).collect());
         for start in share.clone().step_by(block) {
             let rows = start..share.end.min(start + block);
             let out = |index| {
                 // SAFETY: own rows of a token.
                 unsafe { scratch.logits.get_mut(within(index, vocab, &rows)) }
             };
-            let mut outs: Vec<&mut [f32]> = (0..tokens.len()).map(out).collect();
-            match (&tokens[..], &mut outs[..]) {
-                ([token], [out]) => head.rows_times(self.isa, rows.clone(), token, out),
-                (tokens, outs) => head.rows_times_each(self.isa, rows.clone(), tokens, outs),
-            }
+            let mut outs: Vec<&mut [f32]> = (0..count).map(out).collect();
+            head.rows_times(self.isa, rows.clone(), &tokens, &mut outs);
             outs.iter().for_each(|out| self.check(reduce::all_finite(self.isa, out)));
         }
     }

@@ -7,7 +7,8 @@ use half::f16;
 use rayon::prelude::*;
 use std::ops::Range;
 use trilut_kernels::float::blocks::BlockFormat;
-use trilut_kernels::float::{elementwise, matvec, several};
+use trilut_kernels::float::vectors::Vectors;
+use trilut_kernels::float::{elementwise, matvec};
 use trilut_kernels::pool::Pool;
 use trilut_kernels::{AlignedBytes, Supported};
 
@@ -147,37 +148,32 @@ impl Matrix {
         }
     }
 
-    /// `out[i]` = row `rows.start + i` times `x`.
+    /// Vectors in the form in which the rows are multiplied with them.
+    pub(crate) fn vectors<'a>(&self, isa: Supported, xs: Vec<&'a [f32]>) -> Vectors<'a> {
+        match self.elements {
+            Elements::Blocks(format) => format.vectors(isa, &xs),
+            Elements::F32 | Elements::F16 | Elements::BF16 => Vectors::Floats(xs),
+        }
+    }
+
+    /// `outs[t][i]` = row `rows.start + i` times vector `t`, for vectors that [`Matrix::vectors`] made.
     pub(crate) fn rows_times(
         &self,
         isa: Supported,
         rows: Range<usize>,
-        x: &[f32],
-        out: &mut [f32],
-    ) {
-        let bytes = self.rows(rows);
-        match self.elements {
-            Elements::F32 => matvec::rows_f32(isa, bytemuck::cast_slice(bytes), x, out),
-            Elements::F16 => matvec::rows_f16(isa, bytemuck::cast_slice(bytes), x, out),
-            Elements::BF16 => matvec::rows_bf16(isa, bytemuck::cast_slice(bytes), x, out),
-            Elements::Blocks(format) => format.rows(isa, bytes, x, out),
-        }
-    }
-
-    /// The same for several vectors at once, each with its output.
-    pub(crate) fn rows_times_each(
-        &self,
-        isa: Supported,
-        rows: Range<usize>,
-        xs: &[&[f32]],
+        xs: &Vectors<'_>,
         outs: &mut [&mut [f32]],
     ) {
         let bytes = self.rows(rows);
+        let floats = || match xs {
+            Vectors::Floats(xs) => &xs[..],
+            Vectors::Integers(_) => panic!("float rows are multiplied with floats"),
+        };
         match self.elements {
-            Elements::F32 => several::rows_f32(isa, bytemuck::cast_slice(bytes), xs, outs),
-            Elements::F16 => several::rows_f16(isa, bytemuck::cast_slice(bytes), xs, outs),
-            Elements::BF16 => several::rows_bf16(isa, bytemuck::cast_slice(bytes), xs, outs),
-            Elements::Blocks(format) => format.rows_for(isa, bytes, xs, outs),
+            Elements::F32 => matvec::rows_f32(isa, bytemuck::cast_slice(bytes), floats(), outs),
+            Elements::F16 => matvec::rows_f16(isa, bytemuck::cast_slice(bytes), floats(), outs),
+            Elements::BF16 => matvec::rows_bf16(isa, bytemuck::cast_slice(bytes), floats(), outs),
+            Elements::Blocks(format) => format.rows(isa, bytes, xs, outs),
         }
     }
 

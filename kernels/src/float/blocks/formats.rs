@@ -1,5 +1,6 @@
 //! How blocks of each format are taken apart into weights.
 
+use super::q6_k;
 use crate::float::Lanes;
 use crate::float::lanes::{as_i8, part};
 use half::f16;
@@ -15,7 +16,7 @@ pub(in crate::float) trait Block<L: Lanes, const CHUNKS: usize, const BYTES: usi
 }
 
 #[inline(always)]
-fn half<const BYTES: usize>(block: &[u8; BYTES], at: usize) -> f16 {
+pub(super) fn half<const BYTES: usize>(block: &[u8; BYTES], at: usize) -> f16 {
     f16::from_le_bytes(*part(block, at))
 }
 
@@ -154,15 +155,18 @@ impl<L: Lanes> Block<L, 16, 144> for Q4K {
 pub(in crate::float) struct Q6K;
 
 impl<L: Lanes> Block<L, 16, 210> for Q6K {
-    type Unpacked = L::Q6;
+    /// `d * scale` for each 16, and the codes
+    type Unpacked = ([f32; 16], [[i8; 16]; 16]);
 
     #[inline(always)]
-    fn unpack(block: &[u8; 210], unpacked: &mut L::Q6) {
-        L::unpack_q6(block, unpacked);
+    fn unpack(block: &[u8; 210], (scales, codes): &mut Self::Unpacked) {
+        let scale = L::splat_f16(half(block, 208)).mul(L::widen_i8(as_i8(part(block, 192))));
+        scale.store(scales);
+        q6_k::codes(block, codes.as_flattened_mut().as_mut_array().expect("256 codes"));
     }
 
     #[inline(always)]
-    fn weights(unpacked: &L::Q6, chunk: usize) -> L {
-        L::weights_q6(unpacked, chunk)
+    fn weights((scales, codes): &Self::Unpacked, chunk: usize) -> L {
+        L::splat(scales[chunk]).mul(L::widen_i8(&codes[chunk]))
     }
 }

@@ -1,7 +1,7 @@
 //! The lanes as two 256-bit registers: AVX2 and F16C.
 
 use super::sums::SumsYmm;
-use super::{CodesQ6, HalfLanes, Lanes, part};
+use super::{HalfLanes, Lanes, part};
 use crate::{Isa, Supported};
 use half::f16;
 use std::arch::x86_64::*;
@@ -55,6 +55,18 @@ impl HalfLanes for HalfYmm {
     fn mul(self, other: Self) -> Self {
         // SAFETY: AVX2 was proven, see the type.
         Self(unsafe { _mm256_mul_ps(self.0, other.0) })
+    }
+
+    #[inline(always)]
+    fn splat(value: f32) -> Self {
+        // SAFETY: AVX2 was proven, see the type.
+        Self(unsafe { _mm256_set1_ps(value) })
+    }
+
+    #[inline(always)]
+    fn round_i32(x: &[i32; 8]) -> Self {
+        // SAFETY: AVX2 was proven, see the type; the load is of all 8 elements.
+        Self(unsafe { _mm256_cvtepi32_ps(_mm256_loadu_si256(x.as_ptr().cast())) })
     }
 }
 
@@ -259,51 +271,74 @@ impl Lanes for Ymm {
         }
     }
 
-    type Q6 = CodesQ6;
-
     #[inline(always)]
-    fn unpack_q6(block: &[u8; 210], unpacked: &mut CodesQ6) {
+    fn products_q6<const T: usize>(block: &[u8; 210], xs: [&[i16; 256]; T]) -> [[i32; 8]; T] {
         // SAFETY: AVX2 was proven, see the type.
-        unsafe { codes(block, &mut unpacked.codes) };
-        unpacked.set_scales::<Self>(block);
-    }
-
-    #[inline(always)]
-    fn weights_q6(unpacked: &CodesQ6, chunk: usize) -> Self {
-        unpacked.weights(chunk)
+        unsafe { products_q6(block, xs) }
     }
 }
 
 // Functions of their own, so that the closures in them have their target features too.
 
-/// Writes the codes of a block of Q6_K.
+/// [`Lanes::products_q6`], 32 weights at a time.
 #[inline]
 #[target_feature(enable = "avx2")]
-fn codes(block: &[u8; 210], codes: &mut [[i8; 16]; 16]) {
-    // SAFETY: each load is of all 32 bytes of an array.
-    let load = |bytes: &[u8; 32]| unsafe { _mm256_loadu_si256(bytes.as_ptr().cast()) };
+fn products_q6<const T: usize>(block: &[u8; 210], xs: [&[i16; 256]; T]) -> [[i32; 8]; T] {
+    let load = |at: usize| {
+        let bytes: &[u8; 32] = part(block, at);
+        // SAFETY: the load is of all 32 bytes of an array.
+        unsafe { _mm256_loadu_si256(bytes.as_ptr().cast()) }
+    };
     let (nibble, pair) = (_mm256_set1_epi8(0x0F), _mm256_set1_epi8(0x30));
     let offset = _mm256_set1_epi8(32);
-    for (half, codes) in codes.as_chunks_mut::<8>().0.iter_mut().enumerate() {
-        let first = load(part(block, 64 * half));
-        let second = load(part(block, 64 * half + 32));
-        let high = load(part(block, 128 + 32 * half));
+    let scales: &[u8; 16] = part(block, 192);
+    // SAFETY: the load is of all 16 bytes of an array.
+    let scales = unsafe { _mm_loadu_si128(scales.as_ptr().cast()) };
+    let scales = _mm256_cvtepi8_epi16(scales);
+    // Words of both bytes of the first scale in one 128-bit half, of the second in the other.
+    let first = _mm256_set_m128i(_mm_set1_epi16(0x0302), _mm_set1_epi16(0x0100));
+    let mut sums = [_mm256_setzero_si256(); T];
+    for half in 0..2 {
+        let scales = match half {
+            0 => _mm256_permute4x64_epi64::<0b01_00_01_00>(scales),
+            _ => _mm256_permute4x64_epi64::<0b11_10_11_10>(scales),
+        };
+        let (low, low_too) = (load(64 * half), load(64 * half + 32));
+        let high = load(128 + 32 * half);
         // Words are shifted: what crosses into a neighbouring byte is masked away.
-        let parts = [
-            (first, _mm256_slli_epi16::<4>(high)),
-            (second, _mm256_slli_epi16::<2>(high)),
-            (_mm256_srli_epi16::<4>(first), high),
-            (_mm256_srli_epi16::<4>(second), _mm256_srli_epi16::<2>(high)),
+        let quarters = [
+            (low, _mm256_slli_epi16::<4>(high)),
+            (low_too, _mm256_slli_epi16::<2>(high)),
+            (_mm256_srli_epi16::<4>(low), high),
+            (_mm256_srli_epi16::<4>(low_too), _mm256_srli_epi16::<2>(high)),
         ];
-        for (out, (low, high)) in codes.as_chunks_mut::<2>().0.iter_mut().zip(parts) {
+        for (quarter, &(low, high)) in quarters.iter().enumerate() {
             let low = _mm256_and_si256(low, nibble);
             let code = _mm256_or_si256(low, _mm256_and_si256(high, pair));
-            // SAFETY: the store is of all 32 bytes of two arrays.
-            unsafe {
-                _mm256_storeu_si256(out.as_mut_ptr().cast(), _mm256_sub_epi8(code, offset));
+            let code = _mm256_sub_epi8(code, offset);
+            let place = _mm256_add_epi8(first, _mm256_set1_epi8(4 * quarter as i8));
+            let scale = _mm256_shuffle_epi8(scales, place);
+            let even = _mm256_srai_epi16::<8>(_mm256_slli_epi16::<8>(code));
+            let even = _mm256_mullo_epi16(even, scale);
+            let odd = _mm256_mullo_epi16(_mm256_srai_epi16::<8>(code), scale);
+            let at = 128 * half + 64 * (quarter / 2) + 16 * (quarter % 2);
+            for (sum, x) in sums.iter_mut().zip(&xs) {
+                // SAFETY: `at` is at most 208, and both loads are of 16 of the 256 elements.
+                let (x_even, x_odd) = unsafe {
+                    let at = x.as_ptr().add(at);
+                    (_mm256_loadu_si256(at.cast()), _mm256_loadu_si256(at.add(32).cast()))
+                };
+                *sum = _mm256_add_epi32(*sum, _mm256_madd_epi16(even, x_even));
+                *sum = _mm256_add_epi32(*sum, _mm256_madd_epi16(odd, x_odd));
             }
         }
     }
+    let mut out = [[0; 8]; T];
+    for (out, sum) in out.iter_mut().zip(sums) {
+        // SAFETY: the store is of all 8 elements.
+        unsafe { _mm256_storeu_si256(out.as_mut_ptr().cast(), sum) };
+    }
+    out
 }
 
 /// [`Lanes::sums`]; each step folds two vectors into the halves of one.

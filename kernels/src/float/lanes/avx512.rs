@@ -1,13 +1,13 @@
-//! The lanes as one 512-bit register: AVX-512 F, BW and VL.
+//! The lanes as one 512-bit register: AVX-512 F, BW, VL and VNNI.
 
 use super::avx2::{HalfYmm, largest_of_eight, sum_of_eight};
 use super::sums::SumsZmm;
-use super::{Lanes, part, scales_q6};
+use super::{Lanes, part};
 use crate::{Isa, Supported};
 use half::f16;
 use std::arch::x86_64::*;
 
-/// Whether the proof covers AVX-512 F, BW and VL.
+/// Whether the proof covers AVX-512 F, BW, VL and VNNI.
 #[inline(always)]
 pub(crate) fn has_avx512(isa: Supported) -> bool {
     matches!(isa.isa(), Isa::Avx512 | Isa::Avx512Vbmi)
@@ -16,33 +16,9 @@ pub(crate) fn has_avx512(isa: Supported) -> bool {
 /// The lanes as one 512-bit register.
 ///
 /// Private to instances made by `instantiate!`: every block below relies on the calling function
-/// having been reached through a proof of AVX-512 F, BW and VL.
+/// having been reached through a proof of AVX-512 F, BW, VL and VNNI.
 #[derive(Clone, Copy)]
 pub(crate) struct Zmm(__m512);
-
-/// The codes of a block of Q6_K, not yet less 32, and `d * scale` for each 16.
-#[derive(Clone, Copy, Default)]
-#[repr(align(64))]
-pub(crate) struct TransposedQ6 {
-    /// Byte c of dword l of line g is the code of weight 64 g + 16 c + l in its low six bits.
-    codes: [[u32; 16]; 4],
-    scales: [f32; 16],
-    /// -160 times the scales, which is exact: 160 has three significant bits.
-    offsets: [f32; 16],
-}
-
-#[repr(align(64))]
-struct Order([i32; 16]);
-
-/// Orders of dwords after which a 4 x 4 transposition in each quarter brings byte 16 c + l of 64 to
-/// byte c of dword l.
-static ROWS: Order = Order([0, 4, 8, 12, 1, 5, 9, 13, 2, 6, 10, 14, 3, 7, 11, 15]);
-
-/// The same for 32 bytes of each half, of which each dword gets its two bytes twice.
-static PAIRS: [Order; 2] = [
-    Order([0, 4, 0, 4, 1, 5, 1, 5, 2, 6, 2, 6, 3, 7, 3, 7]),
-    Order([8, 12, 8, 12, 9, 13, 9, 13, 10, 14, 10, 14, 11, 15, 11, 15]),
-];
 
 impl Zmm {
     /// Lanes 0..8 and 8..16.
@@ -114,36 +90,10 @@ impl Lanes for Zmm {
         unsafe { Self(_mm512_cvtepi32_ps(_mm512_loadu_si512(x.as_ptr().cast()))) }
     }
 
-    type Q6 = TransposedQ6;
-
     #[inline(always)]
-    fn unpack_q6(block: &[u8; 210], unpacked: &mut TransposedQ6) {
+    fn products_q6<const T: usize>(block: &[u8; 210], xs: [&[i16; 256]; T]) -> [[i32; 8]; T] {
         // SAFETY: AVX-512 was proven, see the type.
-        unsafe { transpose(block, &mut unpacked.codes) };
-        let scales = scales_q6::<Self>(block);
-        scales.store(&mut unpacked.scales);
-        scales.mul(Self::splat(-160.0)).store(&mut unpacked.offsets);
-    }
-
-    #[inline(always)]
-    fn weights_q6(unpacked: &TransposedQ6, chunk: usize) -> Self {
-        let (scale, offset) = (unpacked.scales[chunk], unpacked.offsets[chunk]);
-        // SAFETY: AVX-512 was proven, see the type; the load is of a line of 64 bytes, aligned.
-        unsafe {
-            let codes = _mm512_load_si512((&raw const unpacked.codes[chunk / 4]).cast());
-            // The code as the top bits of a mantissa: with the exponent of 128, the float 128 + code.
-            let placed = match chunk % 4 {
-                0 => _mm512_slli_epi32::<16>(codes),
-                1 => _mm512_slli_epi32::<8>(codes),
-                2 => codes,
-                _ => _mm512_srli_epi32::<8>(codes),
-            };
-            let (mask, exponent) = (_mm512_set1_epi32(0x003F_0000), _mm512_set1_epi32(0x4300_0000));
-            let float = _mm512_ternarylogic_epi32::<0xEA>(placed, mask, exponent);
-            let (scale, offset) = (_mm512_set1_ps(scale), _mm512_set1_ps(offset));
-            // scale * (128 + code) - scale * 160 in one rounding, which has nothing to round.
-            Self(_mm512_fmadd_ps(scale, _mm512_castsi512_ps(float), offset))
-        }
+        unsafe { products_q6(block, xs) }
     }
 
     #[inline(always)]
@@ -259,37 +209,82 @@ impl Lanes for Zmm {
 
 // Functions of their own, so that the closures in them have their target features too.
 
-/// Brings the codes of a block of Q6_K to the order of [`TransposedQ6`].
+/// [`Lanes::products_q6`], 64 weights at a time: the low nibbles of 64 bytes are the first half of 128.
 #[inline]
-#[target_feature(enable = "avx512f,avx512bw")]
-fn transpose(block: &[u8; 210], codes: &mut [[u32; 16]; 4]) {
-    // SAFETY: each load is of all 64 bytes of an array.
-    let load = |bytes: &[u8; 64]| unsafe { _mm512_loadu_si512(bytes.as_ptr().cast()) };
-    // Volatile, because the compiler would turn shuffles that it knows into many more.
-    // SAFETY: the order is as large as a vector and as aligned.
-    let order = |order: &Order| unsafe { (&raw const order.0).cast::<__m512i>().read_volatile() };
-    let turn =
-        _mm512_broadcast_i32x4(_mm_setr_epi8(0, 4, 8, 12, 1, 5, 9, 13, 2, 6, 10, 14, 3, 7, 11, 15));
-    let permuted =
-        |order: __m512i, bytes| _mm512_shuffle_epi8(_mm512_permutexvar_epi32(order, bytes), turn);
-    let (rows, pairs) = (order(&ROWS), load(part(block, 128)));
-    for (half, codes) in codes.as_chunks_mut::<2>().0.iter_mut().enumerate() {
-        let low = permuted(rows, load(part(block, 64 * half)));
-        let high = permuted(order(&PAIRS[half]), pairs);
-        // Words are shifted, each of a dword by its own number of bits: what crosses into a
-        // neighbouring byte and the top bits are masked away later.
+#[target_feature(enable = "avx2,avx512f,avx512bw,avx512vl,avx512vnni")]
+fn products_q6<const T: usize>(block: &[u8; 210], xs: [&[i16; 256]; T]) -> [[i32; 8]; T] {
+    let load = |at: usize| {
+        let bytes: &[u8; 64] = part(block, at);
+        // SAFETY: the load is of all 64 bytes of an array.
+        unsafe { _mm512_loadu_si512(bytes.as_ptr().cast()) }
+    };
+    let halves =
+        |low, high| _mm512_inserti64x4::<1>(_mm512_set1_epi16(low), _mm256_set1_epi16(high));
+    let (nibble, code_bits) = (_mm512_set1_epi8(0x0F), _mm512_set1_epi8(0x3F));
+    let offset = _mm512_set1_epi8(32);
+    let scales: &[u8; 16] = part(block, 192);
+    // SAFETY: the load is of all 16 bytes of an array.
+    let scales = unsafe { _mm_loadu_si128(scales.as_ptr().cast()) };
+    let scales = _mm256_cvtepi8_epi16(scales);
+    // Words of both bytes of a scale, another one in each 128-bit quarter.
+    let first = _mm512_set_epi64(
+        0x0706_0706_0706_0706,
+        0x0706_0706_0706_0706,
+        0x0504_0504_0504_0504,
+        0x0504_0504_0504_0504,
+        0x0302_0302_0302_0302,
+        0x0302_0302_0302_0302,
+        0x0100_0100_0100_0100,
+        0x0100_0100_0100_0100,
+    );
+    let pairs = load(128);
+    let mut sums = [_mm512_setzero_si512(); T];
+    for half in 0..2 {
+        let (scales, high) = match half {
+            0 => (
+                _mm512_broadcast_i32x4(_mm256_castsi256_si128(scales)),
+                _mm512_shuffle_i64x2::<0b01_00_01_00>(pairs, pairs),
+            ),
+            _ => (
+                _mm512_broadcast_i32x4(_mm256_extracti128_si256::<1>(scales)),
+                _mm512_shuffle_i64x2::<0b11_10_11_10>(pairs, pairs),
+            ),
+        };
+        let low = load(64 * half);
+        // Words are shifted, those of each half by a number of bits of their own: what crosses into a
+        // neighbouring byte is masked away.
         let parts = [
-            (low, _mm512_sllv_epi16(high, _mm512_set1_epi32(0x0002_0004))),
-            (_mm512_srli_epi16::<4>(low), _mm512_srlv_epi16(high, _mm512_set1_epi32(0x0002_0000))),
+            (low, _mm512_sllv_epi16(high, halves(4, 2))),
+            (_mm512_srli_epi16::<4>(low), _mm512_srlv_epi16(high, halves(0, 2))),
         ];
-        for (codes, (low, high)) in codes.iter_mut().zip(parts) {
+        for (part, &(low, high)) in parts.iter().enumerate() {
             // mask ? low : high, bit by bit
-            let mask = _mm512_set1_epi8(0x0F);
-            let code = _mm512_ternarylogic_epi32::<0xCA>(mask, low, high);
-            // SAFETY: the store is of all 64 bytes of an array.
-            unsafe { _mm512_storeu_si512(codes.as_mut_ptr().cast(), code) };
+            let code = _mm512_ternarylogic_epi32::<0xCA>(nibble, low, high);
+            let code = _mm512_sub_epi8(_mm512_and_si512(code, code_bits), offset);
+            let place = _mm512_add_epi8(first, _mm512_set1_epi8(8 * part as i8));
+            let scale = _mm512_shuffle_epi8(scales, place);
+            let even = _mm512_srai_epi16::<8>(_mm512_slli_epi16::<8>(code));
+            let even = _mm512_mullo_epi16(even, scale);
+            let odd = _mm512_mullo_epi16(_mm512_srai_epi16::<8>(code), scale);
+            let at = 128 * half + 64 * part;
+            for (sum, x) in sums.iter_mut().zip(&xs) {
+                // SAFETY: `at` is at most 192, and both loads are of 32 of the 256 elements.
+                let (x_even, x_odd) = unsafe {
+                    let at = x.as_ptr().add(at);
+                    (_mm512_loadu_si512(at.cast()), _mm512_loadu_si512(at.add(32).cast()))
+                };
+                *sum = _mm512_dpwssd_epi32(*sum, even, x_even);
+                *sum = _mm512_dpwssd_epi32(*sum, odd, x_odd);
+            }
         }
     }
+    let mut out = [[0; 8]; T];
+    for (out, sum) in out.iter_mut().zip(sums) {
+        let (low, high) = (_mm512_castsi512_si256(sum), _mm512_extracti64x4_epi64::<1>(sum));
+        // SAFETY: the store is of all 8 elements.
+        unsafe { _mm256_storeu_si256(out.as_mut_ptr().cast(), _mm256_add_epi32(low, high)) };
+    }
+    out
 }
 
 /// [`Lanes::sums`]; each step folds two vectors into the halves of one.

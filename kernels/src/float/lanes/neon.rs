@@ -1,7 +1,7 @@
 //! The lanes as four 128-bit registers: NEON.
 
 use super::sums::SumsQuads;
-use super::{Array, CodesQ6, HalfLanes, Lanes, wide};
+use super::{HalfLanes, Lanes, q6_k, wide};
 use crate::{Isa, Supported};
 use half::f16;
 use std::arch::aarch64::*;
@@ -114,6 +114,20 @@ impl HalfLanes for HalfQuads {
         // SAFETY: NEON was proven, see `Quads`.
         Self(from_fn(|i| unsafe { vmulq_f32(self.0[i], other.0[i]) }))
     }
+
+    #[inline(always)]
+    fn splat(value: f32) -> Self {
+        // SAFETY: NEON was proven, see the type.
+        let quad = unsafe { vdupq_n_f32(value) };
+        Self([quad; 2])
+    }
+
+    #[inline(always)]
+    fn round_i32(x: &[i32; 8]) -> Self {
+        // SAFETY: NEON was proven, see the type; each load is of 4 of the 8 elements.
+        let quad = |at: usize| unsafe { vcvtq_f32_s32(vld1q_s32(x[4 * at..].as_ptr())) };
+        Self([quad(0), quad(1)])
+    }
 }
 
 impl Lanes for Quads {
@@ -179,16 +193,9 @@ impl Lanes for Quads {
         Self([quad(0), quad(1), quad(2), quad(3)])
     }
 
-    type Q6 = CodesQ6;
-
     #[inline(always)]
-    fn unpack_q6(block: &[u8; 210], unpacked: &mut CodesQ6) {
-        Array::unpack_q6(block, unpacked);
-    }
-
-    #[inline(always)]
-    fn weights_q6(unpacked: &CodesQ6, chunk: usize) -> Self {
-        unpacked.weights(chunk)
+    fn products_q6<const T: usize>(block: &[u8; 210], xs: [&[i16; 256]; T]) -> [[i32; 8]; T] {
+        q6_k::products(block, xs)
     }
 
     #[inline(always)]

@@ -205,7 +205,7 @@ mod x86 {
 
     /// The sums as one 512-bit register.
     ///
-    /// Private to instances for [`Zmm`](super::super::Zmm): AVX-512 F and BW were proven.
+    /// Private to instances for [`Zmm`](super::super::Zmm): AVX-512 F, BW and VNNI were proven.
     #[derive(Clone, Copy)]
     pub(crate) struct SumsZmm(__m512i);
 
@@ -238,14 +238,14 @@ mod x86 {
             // SAFETY: AVX-512 was proven, see the type.
             unsafe {
                 let pair = _mm512_set1_epi32(joined(pair));
-                Self(_mm512_add_epi32(self.0, _mm512_madd_epi16(pair, with)))
+                Self(_mm512_dpwssd_epi32(self.0, pair, with))
             }
         }
 
         #[inline(always)]
         fn add_each(self, a: __m512i, b: __m512i) -> Self {
             // SAFETY: AVX-512 was proven, see the type.
-            Self(unsafe { _mm512_add_epi32(self.0, _mm512_madd_epi16(a, b)) })
+            Self(unsafe { _mm512_dpwssd_epi32(self.0, a, b) })
         }
 
         #[inline(always)]
