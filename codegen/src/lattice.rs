@@ -195,7 +195,7 @@ pub fn batches(isa: Isa) -> Vec<BatchName> {
             tiles(Format::Base3, lut, Some(64), &[(2, 2)]);
         }
         Isa::Avx2 => {
-            tiles(Format::I2S, madd, None, &[(1, 8), (2, 4)]);
+            tiles(Format::I2S, madd, None, &[(1, 8), (1, 4), (2, 4)]);
             tiles(Format::Base3, madd, None, &[(1, 8), (2, 4)]);
         }
         Isa::AvxVnni => {

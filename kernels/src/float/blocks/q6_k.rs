@@ -3,8 +3,9 @@
 //! A weight is `d` times an integer, `scale * code`, and a value of the vector is the scale of its block
 //! times one. So the products of a block of 256 weights are summed up exactly, in an order that is free;
 //! then the sums become floats, times `d` and the scale of the vector's block, and are added to those of
-//! the blocks before. That takes a quarter of the instructions that floats do. The vector is rounded to
-//! about the precision of f16, the weights are not rounded at all.
+//! the blocks before. Sixteen weights at a time are half as many instructions as with floats, and so are
+//! those that take a block apart. The vector is rounded to about the precision of f16, the weights are not
+//! rounded at all.
 //!
 //! There are eight sums, sum `l` of the weights 4 l..4 l + 4 of each 32. Codes are bytes, and words are what
 //! is multiplied: the even and the odd bytes of a register are its low and high halves of words. So the
