@@ -85,7 +85,7 @@ fn blocks_compute_what_their_weights_as_floats_do() {
     let floats = file(&spec(), Head::F32).unwrap();
     let place = gguf(&floats).tensor("token_embd.weight").unwrap().range();
     // The vector that rows of Q6_K are multiplied with is rounded to sixteen bits: that is some 1e-4 of a
-    // usual logit, and of thousands none is four times as far off.
+    // usual logit; of thousands none is four times as far off, or as large.
     for (head, format, tolerance) in
         [(Head::Q8_0, BlockFormat::Q8_0, 0.0), (Head::Q6K, BlockFormat::Q6K, 2e-4)]
     {

@@ -109,7 +109,7 @@ impl BlockFormat {
     /// Vectors in the form in which rows of this format are multiplied with them.
     ///
     /// # Panics
-    /// When they are not whole blocks.
+    /// When integers are wanted and they are not whole blocks.
     pub fn vectors<'a>(self, isa: crate::Supported, xs: &[&'a [f32]]) -> Vectors<'a> {
         match self {
             Self::Q6K => Vectors::Integers(xs.iter().map(|x| Integers::of(isa, x)).collect()),

@@ -1,6 +1,7 @@
 //! Sixteen virtual lanes of f32, spelled for each ISA.
 //!
-//! The trait has only operations that IEEE 754 rounds correctly, so two spellings of it cannot differ.
+//! The trait has only operations that IEEE 754 rounds correctly, and exact sums of integers, so two spellings
+//! of it cannot differ.
 //! Its methods are `inline(always)`: they vanish into the function that `instantiate!` makes, and that
 //! function carries the target features.
 

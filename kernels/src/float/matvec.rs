@@ -86,7 +86,8 @@ blocks! {
     rows_q4_k rows_q4_k_body Q4K 16 144;
 }
 
-/// Compares the lengths: `units` of `weights` weights are stored; `ks` are the lengths of the vectors.
+/// Compares the lengths: `units` of `weights` weights are stored; `ks` are the lengths of the vectors, which
+/// may count something larger than weights if `weights` does.
 #[inline(always)]
 pub(super) fn check(
     units: usize,

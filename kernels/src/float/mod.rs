@@ -3,7 +3,8 @@
 //! Every operation is written once, over sixteen virtual lanes ([`lanes`]), and instantiated for each
 //! ISA, so its result is the same bit for bit on all of them: reductions put element `i` into lane
 //! `i % 16`, pad the tail with +0 and fold the lanes by one fixed tree; a product is rounded before it
-//! is added (no FMA); nothing but `+ - * /`, `sqrt` and our own [`exp`](softmax::exp) is used. What a
+//! is added (no FMA); nothing but `+ - * /`, `sqrt` and our own [`exp`](softmax::exp) is used. Sums of
+//! integers are exact, and have orders of their own ([`blocks::q6_k`], [`fixed_attention`]). What a
 //! function returns depends on its arguments alone, never on the ISA, the thread or the batch.
 //!
 //! | module | operations |

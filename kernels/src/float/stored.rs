@@ -1,5 +1,5 @@
 //! Keys, values and queries as integers with a scale for each row, which is what a cache stores and what
-//! [attention in integers](super::fixed_attention) reads.
+//! [attention in integers](super::fixed_attention) reads; [vectors](super::vectors) for rows of Q6_K too.
 //!
 //! An integer of a row with scale `s` stands for `s` times it. Sixteen bits hold a row of a head to about
 //! the precision of f16, and are used up to where sums of products still have room in 32 bits; eight bits

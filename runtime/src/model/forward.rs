@@ -30,7 +30,7 @@ use trilut_presets::models::Activation;
 /// that a lookup kernel takes in one pass.
 pub(super) const BLOCK_ROWS: usize = 4 * Tile::ROW_QUANTUM;
 
-/// The same of the head, whose rows are floats.
+/// The same of the head, whose rows are longer.
 const HEAD_BLOCK_ROWS: usize = 32;
 
 /// What all workers of a region share.

@@ -29,7 +29,7 @@ const BYTES: usize = 210;
 const AHEAD: usize = 8192;
 
 // A sum is of 32 products. That is at most the length of the weights' part of it, whose values are at most
-// 4096, times the length of the vector's block.
+// 4096, times the length of the vector's block. No part of it is longer, in whatever order.
 const _: () = {
     let length = LENGTH_16 as i64 + BLOCK.isqrt() as i64 / 2;
     assert!(length.pow(2) * (32 * 4096 * 4096) < (1 << 31) * (1 << 31));

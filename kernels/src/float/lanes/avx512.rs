@@ -257,16 +257,16 @@ fn products_q6<const T: usize>(block: &[u8; 210], xs: [&[i16; 256]; T]) -> [[i32
             (low, _mm512_sllv_epi16(high, halves(4, 2))),
             (_mm512_srli_epi16::<4>(low), _mm512_srlv_epi16(high, halves(0, 2))),
         ];
-        for (part, &(low, high)) in parts.iter().enumerate() {
+        for (index, &(low, high)) in parts.iter().enumerate() {
             // mask ? low : high, bit by bit
             let code = _mm512_ternarylogic_epi32::<0xCA>(nibble, low, high);
             let code = _mm512_sub_epi8(_mm512_and_si512(code, code_bits), offset);
-            let place = _mm512_add_epi8(first, _mm512_set1_epi8(8 * part as i8));
+            let place = _mm512_add_epi8(first, _mm512_set1_epi8(8 * index as i8));
             let scale = _mm512_shuffle_epi8(scales, place);
             let even = _mm512_srai_epi16::<8>(_mm512_slli_epi16::<8>(code));
             let even = _mm512_mullo_epi16(even, scale);
             let odd = _mm512_mullo_epi16(_mm512_srai_epi16::<8>(code), scale);
-            let at = 128 * half + 64 * part;
+            let at = 128 * half + 64 * index;
             for (sum, x) in sums.iter_mut().zip(&xs) {
                 // SAFETY: `at` is at most 192, and both loads are of 32 of the 256 elements.
                 let (x_even, x_odd) = unsafe {

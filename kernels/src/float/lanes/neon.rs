@@ -117,14 +117,14 @@ impl HalfLanes for HalfQuads {
 
     #[inline(always)]
     fn splat(value: f32) -> Self {
-        // SAFETY: NEON was proven, see the type.
+        // SAFETY: NEON was proven, see `Quads`.
         let quad = unsafe { vdupq_n_f32(value) };
         Self([quad; 2])
     }
 
     #[inline(always)]
     fn round_i32(x: &[i32; 8]) -> Self {
-        // SAFETY: NEON was proven, see the type; each load is of 4 of the 8 elements.
+        // SAFETY: NEON was proven, see `Quads`; each load is of 4 of the 8 elements.
         let quad = |at: usize| unsafe { vcvtq_f32_s32(vld1q_s32(x[4 * at..].as_ptr())) };
         Self([quad(0), quad(1)])
     }
