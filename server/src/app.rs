@@ -11,6 +11,7 @@ use axum::http::StatusCode;
 use axum::middleware;
 use axum::response::Response;
 use axum::routing::{get, post};
+use std::io::Write;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
@@ -70,7 +71,9 @@ impl App {
     pub(crate) fn check_context(&self, wanted: u64) {
         let context = self.model.context();
         if wanted > context as u64 && !self.warned.swap(true, Ordering::Relaxed) {
-            eprintln!(
+            // A stderr that cannot take it is no reason to fail a request.
+            let _ = writeln!(
+                std::io::stderr(),
                 "note: a client asks for a context of {wanted} tokens; it is {context} here, whatever \
                  clients ask for (this is said once)"
             );

@@ -4,7 +4,7 @@ use super::conversation::Conversation;
 use super::failure::{Failure, printable};
 use super::interrupt;
 use super::model::Source;
-use super::output::{count, outln};
+use super::output::{count, outln, say};
 use super::run::{Engine, Policy};
 use super::sampling::{Limit, Sampling, Seed, TopK};
 use rustyline::DefaultEditor;
@@ -77,7 +77,7 @@ pub(crate) fn converse(
     conversation.system = system.filter(|text| !text.is_empty());
     let mut input = Input::new();
     if input.is_terminal() {
-        eprintln!("{source}, context of {} positions; /help lists commands", model.context());
+        say!("{source}, context of {} positions; /help lists commands", model.context());
     }
     let (mut messages, mut failed) = (0, 0);
     loop {
@@ -134,7 +134,7 @@ fn obey(conversation: &mut Conversation, command: &str) -> Result<Next, Failure>
         }
         "save" => conversation.save(Path::new(rest))?,
         "load" => conversation.load(Path::new(rest))?,
-        "help" | "?" => eprintln!("{HELP}"),
+        "help" | "?" => say!("{HELP}"),
         other => {
             return Err(Failure::usage(format!("there is no command /{}", printable(other)))
                 .hint("/help lists commands"));
@@ -258,7 +258,7 @@ impl Input {
                     Ok(line) => Ok(Some(line)),
                     Err(ReadlineError::Eof) => Ok(None),
                     Err(ReadlineError::Io(error)) if error.kind() == ErrorKind::InvalidData => {
-                        eprintln!("note: the line is no UTF-8 and is asked for again");
+                        say!("note: the line is no UTF-8 and is asked for again");
                         continue;
                     }
                     Err(error) => Err(error),
@@ -283,7 +283,7 @@ impl Input {
             Ok(Some(line)) => line,
             Ok(None) => return Ok(Said::End),
             Err(ReadlineError::Interrupted) => {
-                eprintln!("(Ctrl-D or /bye ends)");
+                say!("(Ctrl-D or /bye ends)");
                 return Ok(Said::Nothing);
             }
             Err(error) => return Err(failed(error)),

@@ -3,7 +3,7 @@
 mod machine_code;
 
 use super::failure::Failure;
-use super::output::out;
+use super::output::{out, say};
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
 use trilut_codegen::{Library, Named, Set, SetModule, lattice};
@@ -217,7 +217,7 @@ fn set(args: &Args) -> Result<Set, Failure> {
             taken.push(format!("isa {}", names.join(", ")));
         }
         if !taken.is_empty() {
-            eprintln!("note: from {}: {}", file.display(), taken.join("; "));
+            say!("note: from {}: {}", file.display(), taken.join("; "));
         }
     }
     if !has_formats {

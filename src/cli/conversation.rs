@@ -2,7 +2,7 @@
 
 use super::failure::Failure;
 use super::interrupt;
-use super::output::count;
+use super::output::{count, say};
 use super::run::Policy;
 use std::io::Write;
 use std::ops::ControlFlow;
@@ -111,22 +111,21 @@ impl Conversation {
         written?;
         writeln!(out)?;
         if generation.dropped > 0 {
-            eprintln!(
+            say!(
                 "note: the context was full: the oldest {} were dropped, the rest was read again",
                 count(generation.dropped, "token")
             );
         }
         match generation.finish {
-            Finish::Context => eprintln!(
+            Finish::Context => say!(
                 "note: the context of {} positions is full, the answer ends here (/set on_full shift goes on, \
                  /clear begins anew)",
                 self.session.model().context()
             ),
-            Finish::Length => eprintln!(
-                "note: the answer ends after {} (/set n)",
-                count(generation.tokens, "token")
-            ),
-            Finish::Cancelled => eprintln!("note: stopped"),
+            Finish::Length => {
+                say!("note: the answer ends after {} (/set n)", count(generation.tokens, "token"))
+            }
+            Finish::Cancelled => say!("note: stopped"),
             Finish::Stop => {}
         }
         Ok(generation)
@@ -146,7 +145,7 @@ impl Conversation {
             };
             if fits {
                 if dropped > 0 {
-                    eprintln!(
+                    say!(
                         "note: the conversation no longer fits into {context} positions: the oldest {} were \
                          dropped",
                         count(dropped, "message")

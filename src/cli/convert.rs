@@ -3,7 +3,7 @@
 use super::failure::Failure;
 use super::layouts::Layouts;
 use super::model::{EMBEDDED, Source};
-use super::output::{count, outln};
+use super::output::{count, outln, say};
 use super::table::Table;
 use super::{interrupt, output};
 use indicatif::{ProgressBar, ProgressStyle};
@@ -175,7 +175,7 @@ pub(crate) fn convert(args: &Args) -> Result<(), Failure> {
 pub(crate) fn quantize(args: &QuantizeArgs) -> Result<(), Failure> {
     let given = args.common.open()?;
     let options = Options { ternarise: true, ..args.common.options(&given)? };
-    eprintln!(
+    say!(
         "warning: a model that was not trained to be ternary does not keep its quality: expect nonsense. \
          Use this to measure speed and memory, or as a start for training."
     );
@@ -184,7 +184,7 @@ pub(crate) fn quantize(args: &QuantizeArgs) -> Result<(), Failure> {
     let errors: Vec<f64> = report.tensors.iter().filter_map(|tensor| tensor.error).collect();
     if let Some(worst) = errors.iter().copied().reduce(f64::max) {
         let mean = errors.iter().sum::<f64>() / errors.len() as f64;
-        eprintln!(
+        say!(
             "relative error of the weights: {:.1} % on average, {:.1} % at worst",
             mean * 100.0,
             worst * 100.0
@@ -226,9 +226,9 @@ fn go(given: Given, common: &Common, options: &Options) -> Result<Report, Failur
         Err(error @ ConvertError::Differs { .. }) => return Err(Failure::from(error).into_check()),
         converted => converted?,
     };
-    report.notes.iter().for_each(|note| eprintln!("note: {note}"));
+    report.notes.iter().for_each(|note| say!("note: {note}"));
     let bytes = std::fs::metadata(target).map_or(0, |facts| facts.len());
-    eprintln!(
+    say!(
         "wrote {}: {}, {}, {} of them ternary ({}), {:.1} MB in {:.1} s{}",
         target.display(),
         report.architecture,

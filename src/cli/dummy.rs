@@ -2,6 +2,7 @@
 
 use super::failure::Failure;
 use super::{interrupt, output};
+use crate::cli::output::say;
 use indicatif::{ProgressBar, ProgressStyle};
 use std::ops::ControlFlow;
 use std::path::PathBuf;
@@ -189,6 +190,6 @@ pub(crate) fn dummy(args: &Args) -> Result<(), Failure> {
     if cancelled {
         return Err(Failure::interrupted());
     }
-    eprintln!("wrote {}", args.output.display());
+    say!("wrote {}", args.output.display());
     Ok(())
 }

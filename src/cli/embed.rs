@@ -4,6 +4,7 @@ use super::failure::Failure;
 use super::interrupt;
 use super::model::Source;
 use super::run::{Engine, read_text};
+use crate::cli::output::say;
 use std::io::Write;
 use std::path::PathBuf;
 use trilut_runtime::embedding::{Embedder, Pooling};
@@ -78,7 +79,7 @@ pub(crate) fn run(args: Args) -> Result<(), Failure> {
     let pooling = match args.pooling {
         Some(name) => name.into(),
         None if source == Source::Embedded => {
-            eprintln!(
+            say!(
                 "note: the embedded model was not made for embeddings; the mean of its states is taken"
             );
             Pooling::Mean

@@ -1,5 +1,6 @@
 //! What is printed when something fails: what, why, and the command to run.
 
+use crate::cli::output::say;
 use std::fmt::Display;
 use std::process::ExitCode;
 use trilut_runtime::dummy::DummyError;
@@ -92,10 +93,10 @@ impl Failure {
     pub(crate) fn report(self) -> ExitCode {
         if !self.silent {
             let mut chain = self.chain.iter().map(|text| printable(text));
-            eprintln!("error: {}", chain.next().unwrap_or_else(|| "unknown".to_owned()));
-            chain.for_each(|cause| eprintln!("  caused by: {cause}"));
+            say!("error: {}", chain.next().unwrap_or_else(|| "unknown".to_owned()));
+            chain.for_each(|cause| say!("  caused by: {cause}"));
             if let Some(hint) = &self.hint {
-                eprintln!("hint: {hint}");
+                say!("hint: {hint}");
             }
         }
         ExitCode::from(self.code)

@@ -2,6 +2,7 @@
 
 use super::failure::Failure;
 use super::output;
+use crate::cli::output::say;
 use clap::Command;
 use std::path::PathBuf;
 
@@ -21,6 +22,6 @@ pub(crate) fn man(args: &Args, command: Command) -> Result<(), Failure> {
         Failure::of(&error).context(format!("cannot write man pages to {}", directory.display()))
     };
     written.map_err(cannot)?;
-    eprintln!("man pages in {}", directory.display());
+    say!("man pages in {}", directory.display());
     Ok(())
 }

@@ -1,4 +1,4 @@
-//! Where output goes: stdout, and files that a user names.
+//! Where output goes: data to stdout and to files that a user names, talk to stderr.
 
 use super::failure::Failure;
 use std::path::Path;
@@ -20,7 +20,15 @@ macro_rules! outln {
     }};
 }
 
-pub(crate) use {out, outln};
+/// `eprintln!` that does not panic when stderr cannot take it: what is said beside the work never stops it.
+macro_rules! say {
+    ($($text:tt)*) => {{
+        use std::io::Write;
+        let _ = writeln!(std::io::stderr(), $($text)*);
+    }};
+}
+
+pub(crate) use {out, outln, say};
 
 /// A number of things: `1 thread`, `2 threads`.
 pub(crate) fn count(n: usize, thing: &str) -> String {
@@ -54,6 +62,6 @@ pub(crate) fn make_directory(path: &Path) -> std::io::Result<()> {
         return Ok(());
     }
     std::fs::create_dir_all(path)?;
-    eprintln!("note: made the directory {}", path.display());
+    say!("note: made the directory {}", path.display());
     Ok(())
 }

@@ -3,7 +3,7 @@
 use super::failure::Failure;
 use super::interrupt;
 use super::model::Source;
-use super::output::{count, outln};
+use super::output::{count, outln, say};
 use super::run::{Engine, read_text};
 use indicatif::{ProgressBar, ProgressStyle};
 use std::ops::ControlFlow;
@@ -58,7 +58,7 @@ pub(crate) fn run(mut args: Args) -> Result<(), Failure> {
         outln!("{json}");
     } else {
         outln!("perplexity {:.4} +/- {:.4}", found.value(), found.value_error());
-        eprintln!(
+        say!(
             "{} of {context} tokens, {} scored, {mean:.5} nats each",
             count(chunks, "chunk"),
             count(scored, "token")

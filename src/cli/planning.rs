@@ -3,6 +3,7 @@
 use super::failure::Failure;
 use super::model;
 use super::progress::Bar;
+use crate::cli::output::say;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 use trilut_kernels::Cpu;
@@ -35,14 +36,14 @@ impl Here {
                 && sources.environment.is_some()
                 && rung.verdict == Verdict::Nothing
             {
-                eprintln!("note: {VARIABLE} yields no preset: {}", rung.note);
+                say!("note: {VARIABLE} yields no preset: {}", rung.note);
             }
         }
         if let Some(usable) = found.winner()
             && usable.place == Place::Explicit
             && usable.likeness != Likeness::SameCpu
         {
-            eprintln!("note: {} was tuned on {}", usable.origin, usable.likeness);
+            say!("note: {} was tuned on {}", usable.origin, usable.likeness);
         }
         Ok(Self { machine, cpu, found })
     }
@@ -52,7 +53,7 @@ impl Here {
     pub(crate) fn plan(&self) -> Plan {
         let picks = self.found.picks(|name| self.cpu.resolve(name));
         if let Some(first) = picks.dropped.first() {
-            eprintln!(
+            say!(
                 "note: {} preset records are not used, the first for {}: {}: {}",
                 picks.dropped.len(),
                 first.shape,
@@ -120,7 +121,7 @@ impl Here {
         let request =
             self.request(missing, bytes, formats, threads, Effort::Estimate, FIRST_RUN_LIMIT);
         let outcome = trilut_tuning::tune(&request, &mut Bar::new())?;
-        eprintln!(
+        say!(
             "no preset for {} of the layer shapes: estimated in {:.1} s (`trilut tune` measures)",
             request.shapes.len(),
             outcome.took.as_secs_f64(),
@@ -138,10 +139,10 @@ impl Here {
     /// time, no more, so it is said and not an error.
     pub(crate) fn remember(&self, preset: Preset) {
         match self.cache_file() {
-            None => eprintln!("note: this user has no cache directory, the records are not kept"),
+            None => say!("note: this user has no cache directory, the records are not kept"),
             Some(path) => {
                 if let Err(error) = save(preset, &path) {
-                    eprintln!("note: the records are not kept: {}", error.summary());
+                    say!("note: the records are not kept: {}", error.summary());
                 }
             }
         }
@@ -152,7 +153,7 @@ impl Here {
 pub(crate) fn save(preset: Preset, path: &Path) -> Result<(), Failure> {
     let saved = preset.save_merged(path)?;
     if let Some((aside, why)) = saved.set_aside {
-        eprintln!("note: the earlier {} was moved to {}: {why}", path.display(), aside.display());
+        say!("note: the earlier {} was moved to {}: {why}", path.display(), aside.display());
     }
     Ok(())
 }

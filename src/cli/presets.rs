@@ -7,7 +7,7 @@ use super::environment;
 use super::failure::Failure;
 use super::layouts::Layouts;
 use super::model::Source;
-use super::output::{self, out, outln};
+use super::output::{self, out, outln, say};
 use super::planning::Here;
 use super::table::Table;
 use std::path::{Path, PathBuf};
@@ -97,7 +97,7 @@ pub(crate) fn presets(args: &Args) -> Result<(), Failure> {
         Action::Show { preset: Some(name) } => out!("{}", named(name)?.to_text()),
         Action::Show { preset: None } => match here.found.winner() {
             Some(usable) => {
-                eprintln!("{} ({})", usable.origin, usable.place);
+                say!("{} ({})", usable.origin, usable.place);
                 out!("{}", usable.preset.to_text());
             }
             None => {
@@ -134,7 +134,7 @@ pub(crate) fn presets(args: &Args) -> Result<(), Failure> {
         Action::Path => {
             let path = cache_file(&here)?;
             let is_there = if path.exists() { "" } else { ", which does not exist yet" };
-            eprintln!("`trilut tune` writes this file{is_there}");
+            say!("`trilut tune` writes this file{is_there}");
             outln!("{}", path.display());
         }
     }
@@ -157,7 +157,7 @@ fn diff(a: &Preset, b: &Preset, picks: bool) -> Result<(), Failure> {
     let mut differences = a.differences(b);
     differences.retain(|d| !(picks && matches!(d.change, Change::Time(_))));
     if differences.is_empty() {
-        eprintln!("the presets say the same");
+        say!("the presets say the same");
         return Ok(());
     }
     let headings = ["phase", "shape", "threads", "", "kernel", "time"];
@@ -206,9 +206,11 @@ fn merge(a: Preset, b: Preset, output: Option<&Path>) -> Result<(), Failure> {
     for (difference, is_first) in &combined.disagreements {
         let [_, kernel, _] = table::change(&difference.change);
         let believed = if *is_first { "first" } else { "second" };
-        eprintln!(
+        say!(
             "note: {} {}, threads {}: {kernel}: the {believed} is believed",
-            difference.phase, difference.shape, difference.threads
+            difference.phase,
+            difference.shape,
+            difference.threads
         );
     }
     match output {
@@ -216,7 +218,7 @@ fn merge(a: Preset, b: Preset, output: Option<&Path>) -> Result<(), Failure> {
         Some(path) => {
             output::check_file(path)?;
             combined.preset.save(path)?;
-            eprintln!("saved to {}", path.display());
+            say!("saved to {}", path.display());
         }
     }
     Ok(())
@@ -236,7 +238,7 @@ fn export(here: &Here, directory: &Path, force: bool) -> Result<(), Failure> {
         let preset = match Preset::load(&file) {
             Ok(preset) => preset,
             Err(error) => {
-                eprintln!("note: {}", Failure::from(error).summary());
+                say!("note: {}", Failure::from(error).summary());
                 continue;
             }
         };

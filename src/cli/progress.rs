@@ -2,6 +2,7 @@
 //! the best so far, of other work a line.
 
 use super::interrupt;
+use crate::cli::output::say;
 use indicatif::{ProgressBar, ProgressFinish, ProgressStyle};
 use trilut_tuning::{Event, Observer};
 
@@ -40,7 +41,7 @@ impl Observer for Bar {
             }
             Event::Progress(part) => self.bar.set_position((part * 1000.0) as u64),
             Event::Refused(refused) => {
-                self.bar.suspend(|| eprintln!("refused {}: {}", refused.kernel, refused.reason));
+                self.bar.suspend(|| say!("refused {}: {}", refused.kernel, refused.reason));
             }
             Event::Begin { .. }
             | Event::Note(_)

@@ -3,7 +3,7 @@
 use super::failure::Failure;
 use super::layouts::Layouts;
 use super::model::{CacheMode, LoadMode, Source};
-use super::output::{count, outln};
+use super::output::{count, outln, say};
 use super::planning::Here;
 use super::sampling::Sampling;
 use super::{environment, interrupt, progress};
@@ -154,7 +154,7 @@ impl Engine {
             layers: self.layers,
         };
         let model = Model::open_with(gguf, &options)?;
-        model.tokenizer().notes().iter().for_each(|note| eprintln!("note: {note}"));
+        model.tokenizer().notes().iter().for_each(|note| say!("note: {note}"));
         Ok(model)
     }
 }
@@ -225,7 +225,7 @@ pub(crate) fn run(args: Args) -> Result<(), Failure> {
         return many(&model, &prompts, &texts, &options, args.parallel.into());
     }
     let generation = tell(&model, &texts[0], !args.chat, &options)?;
-    eprintln!("{}", figures(&generation));
+    say!("{}", figures(&generation));
     match generation.finish {
         Finish::Cancelled => Err(Failure::interrupted()),
         _ => Ok(()),
@@ -292,7 +292,7 @@ fn many(
     }
     let tokens: usize = all.iter().map(|one| one.tokens).sum();
     let seconds = began.elapsed().as_secs_f64().max(f64::MIN_POSITIVE);
-    eprintln!(
+    say!(
         "{}, {width} at once: {tokens} tokens generated, {:.1} t/s",
         count(prompts.len(), "prompt"),
         tokens as f64 / seconds
@@ -422,7 +422,7 @@ pub(crate) fn tell(
     writeln!(out, "{lead}")?;
     if generation.dropped > 0 {
         let dropped = count(generation.dropped, "token");
-        eprintln!(
+        say!(
             "note: the context of {} was full: the oldest {dropped} behind the first ones were \
              dropped, and the rest was read again (--on-full stop ends the text there)",
             count(model.context(), "position")
@@ -434,7 +434,7 @@ pub(crate) fn tell(
             // There was nothing left to drop.
             OnFull::Shift { .. } => "",
         };
-        eprintln!(
+        say!(
             "note: the context of {} is full, the text ends here (--ctx changes it{shift})",
             count(model.context(), "position")
         );

@@ -1,6 +1,7 @@
 //! How the next token is chosen, and how many there are: options that `run` and `chat` share.
 
 use super::failure::Failure;
+use crate::cli::output::say;
 use std::hash::{BuildHasher, RandomState};
 use std::str::FromStr;
 use trilut_runtime::{Sampler, SamplerOptions};
@@ -82,7 +83,7 @@ impl Seed {
         self.0.unwrap_or_else(|| {
             // 32 bits are enough to be typed.
             let seed = RandomState::new().hash_one(()) >> 32;
-            eprintln!("note: the seed is {seed}");
+            say!("note: the seed is {seed}");
             seed
         })
     }

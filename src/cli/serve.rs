@@ -5,6 +5,7 @@ use super::failure::Failure;
 use super::model::{EMBEDDED, Source};
 use super::run::Engine;
 use super::{environment, interrupt};
+use crate::cli::output::say;
 use std::net::Ipv6Addr;
 use std::path::{Path, PathBuf};
 use trilut_server::engine::EngineOptions;
@@ -75,7 +76,7 @@ pub(crate) fn serve(args: Args) -> Result<(), Failure> {
         served = served.with_embeddings(pooling.into());
     }
     if !served.can_chat() {
-        eprintln!("note: the model file carries no chat template: completions work, chats do not");
+        say!("note: the model file carries no chat template: completions work, chats do not");
     }
     let options = ServerOptions {
         engine: EngineOptions {
@@ -92,13 +93,11 @@ pub(crate) fn serve(args: Args) -> Result<(), Failure> {
     let server = Server::bind(served, &args.host, args.port, options)?;
     let address = server.address();
     if open && !address.ip().to_canonical().is_loopback() {
-        eprintln!(
-            "note: anybody who reaches {address} may use the model: --api-key asks for a key"
-        );
+        say!("note: anybody who reaches {address} may use the model: --api-key asks for a key");
     }
-    eprintln!("serving at http://{address} (Ctrl-C ends)");
+    say!("serving at http://{address} (Ctrl-C ends)");
     server.run(interrupt::asked)?;
-    eprintln!("ended");
+    say!("ended");
     if interrupt::asked() { Err(Failure::interrupted()) } else { Ok(()) }
 }
 

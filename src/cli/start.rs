@@ -2,7 +2,7 @@
 
 use super::failure::Failure;
 use super::model::{self, Source};
-use super::output::outln;
+use super::output::{outln, say};
 use super::planning::Here;
 use super::{doctor, environment, run, tune};
 use std::time::Duration;
@@ -38,6 +38,6 @@ pub(crate) fn start() -> Result<(), Failure> {
     let model = Model::open_with(&gguf, &options)?;
     let generation = run::tell(&model, run::STORY, true, &GenerateOptions::greedy())?;
     outln!("\n{}", run::figures(&generation));
-    eprintln!("\nnext: trilut run \"Once upon a time there was a fox\", trilut --help");
+    say!("\nnext: trilut run \"Once upon a time there was a fox\", trilut --help");
     Ok(())
 }

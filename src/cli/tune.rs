@@ -8,7 +8,7 @@ mod report;
 use super::failure::Failure;
 use super::layouts::Layouts;
 use super::model::{self, Source};
-use super::output::{self, count, out, outln};
+use super::output::{self, count, out, outln, say};
 use super::planning::{self, Here};
 use super::progress::Bar;
 use super::table::Table;
@@ -172,7 +172,7 @@ pub(crate) fn tune(args: Args) -> Result<(), Failure> {
         // What is in the log waits for the gate: should that be interrupted, the next run repeats it.
         if is_new && (gguf.is_none() || log.journal.is_none()) {
             planning::save(preset.clone(), &path)?;
-            eprintln!("saved to {}", path.display());
+            say!("saved to {}", path.display());
             log.saved();
         }
         if let Some(outcome) = &outcome {
@@ -183,7 +183,7 @@ pub(crate) fn tune(args: Args) -> Result<(), Failure> {
                     bandwidth::measure(&Pool::new(threads), bytes, 5)
                 };
                 let page = report::write(directory, &request, outcome, &moments, bandwidth)?;
-                eprintln!("report: {}", page.display());
+                say!("report: {}", page.display());
             }
             finish(outcome)?;
         }
@@ -204,13 +204,13 @@ pub(crate) fn tune(args: Args) -> Result<(), Failure> {
             let checked = gate.check(&preset, &path)?;
             if is_new || checked != preset {
                 save_checked(&preset, checked, &path)?;
-                eprintln!("saved to {}", path.display());
+                say!("saved to {}", path.display());
                 log.saved();
             }
         }
     }
     if is_done {
-        eprintln!("nothing to do: {} is up to date (--force tunes again)", path.display());
+        say!("nothing to do: {} is up to date (--force tunes again)", path.display());
     }
     if threads.len() > 1 {
         compare_threads(&Preset::load(&path)?, &base.shapes, &threads)?;
@@ -377,7 +377,7 @@ fn tuned_with(
         Ok(preset) => Some(preset),
         // Saving sets an unreadable file aside; the run goes on.
         Err(error) => {
-            eprintln!("note: {}", Failure::from(error).summary());
+            say!("note: {}", Failure::from(error).summary());
             None
         }
     });
@@ -440,7 +440,7 @@ fn run(
     request: &Request,
     journal: Option<&mut Journal>,
 ) -> Result<Outcome, Failure> {
-    eprintln!(
+    say!(
         "tuning {} for {} on {} ({}), at most {}",
         count(request.shapes.len(), "shape"),
         count(request.threads, "thread"),
@@ -454,20 +454,20 @@ fn run(
             let mut logged = Logged::new(observer, journal, request);
             let outcome = trilut_tuning::tune(request, &mut logged)?;
             if let Some(why) = logged.failure() {
-                eprintln!("note: the trial log {path} ended before the run did: {why}");
+                say!("note: the trial log {path} ended before the run did: {why}");
             }
             outcome
         }
         None => trilut_tuning::tune(request, observer)?,
     };
-    outcome.notes.iter().for_each(|note| eprintln!("note: {note}"));
+    outcome.notes.iter().for_each(|note| say!("note: {note}"));
     for (phase, what) in [
         (Phase::Decode, "decoded token"),
         (Phase::SmallBatch, "token in a small batch"),
         (Phase::Prefill, "prompt token"),
     ] {
         if let Some((tuned, default)) = outcome.token_ns(phase) {
-            eprintln!(
+            say!(
                 "ternary layers of one {what}: {:.3} ms tuned, {:.3} ms by default",
                 tuned / 1e6,
                 default / 1e6,
@@ -482,14 +482,12 @@ fn finish(outcome: &Outcome) -> Result<(), Failure> {
     let left = outcome.unfinished.len();
     match outcome.stopped {
         Some(Stopped::Cancelled) => {
-            eprintln!("interrupted: {} shapes are finished and kept", outcome.shapes.len());
+            say!("interrupted: {} shapes are finished and kept", outcome.shapes.len());
             Err(Failure::interrupted())
         }
         _ if interrupt::asked() => Err(Failure::interrupted()),
         Some(Stopped::TimeLimit) if left > 0 => {
-            eprintln!(
-                "the time limit left {left} shapes untuned: run again, or raise --time-limit"
-            );
+            say!("the time limit left {left} shapes untuned: run again, or raise --time-limit");
             Ok(())
         }
         _ => Ok(()),

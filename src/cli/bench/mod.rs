@@ -36,7 +36,7 @@ use super::environment;
 use super::failure::{Failure, printable};
 use super::layouts::Layouts;
 use super::model::{CacheMode, LoadMode, Source};
-use super::output::{count, out, outln};
+use super::output::{count, out, outln, say};
 use super::run::Engine;
 use comparison::Ours;
 use meter::Meter;
@@ -234,9 +234,9 @@ fn tell_kernels(model: &Model) {
         let one_by_one = choice.kernel.kernel().text;
         (layer, choice.batch.kernel.map_or(one_by_one, |kernel| kernel.kernel().text))
     });
-    eprintln!("tokens with {threads}: {}", by_kernel(decode));
-    eprintln!("small batches with {threads}: {}", by_kernel(batches));
-    eprintln!("prompts with {threads}: {}", by_kernel(prompts));
+    say!("tokens with {threads}: {}", by_kernel(decode));
+    say!("small batches with {threads}: {}", by_kernel(batches));
+    say!("prompts with {threads}: {}", by_kernel(prompts));
 }
 
 /// Each kernel with its layers, in the order of their first use.

@@ -1,7 +1,7 @@
 //! Results of our engine alone, with llama-bench's field names and formats.
 
 use super::super::failure::Failure;
-use super::super::output::count;
+use super::super::output::{count, say};
 use super::super::table::Table;
 use super::super::{interrupt, progress};
 use super::comparison::Ours;
@@ -188,7 +188,7 @@ pub(super) fn footer(results: &[Measured], meter: &Meter) {
     for r in results {
         let threads = count(r.n_threads, "thread");
         if let Some(share) = r.bandwidth_share {
-            eprintln!(
+            say!(
                 "{} with {threads} (load: {}) reads {:.0} MB per token: {:.0} % of the {:.1} GB/s measured in this run",
                 r.test,
                 r.load,
@@ -202,7 +202,7 @@ pub(super) fn footer(results: &[Measured], meter: &Meter) {
                 == (1, r.n_threads, r.n_gen, r.n_depth)
         });
         if let Some(one) = alone.filter(|_| r.n_sequences > 1) {
-            eprintln!(
+            say!(
                 "{} with {threads} makes {:.2} times as many tokens per second as {}",
                 r.test,
                 r.median_ts / one.median_ts,
@@ -210,12 +210,12 @@ pub(super) fn footer(results: &[Measured], meter: &Meter) {
             );
         }
         if let Some(joules) = r.joules_per_token {
-            eprintln!("{} with {threads} costs {joules:.3} J per token", r.test);
+            say!("{} with {threads} costs {joules:.3} J per token", r.test);
         } else if let Some(seconds) = r.cpu_seconds_per_token {
-            eprintln!("{} with {threads} costs {:.3} CPU ms per token", r.test, seconds * 1e3);
+            say!("{} with {threads} costs {:.3} CPU ms per token", r.test, seconds * 1e3);
         }
     }
-    eprintln!("cost: {}", meter.describe());
+    say!("cost: {}", meter.describe());
 }
 
 pub(super) fn csv(results: &[Measured]) -> String {

@@ -4,6 +4,7 @@ use super::super::failure::{Failure, printable};
 use super::super::table::Table;
 use super::Output;
 use super::comparison::{Against, Comparison, Side};
+use crate::cli::output::say;
 
 /// Everything that was compared, except for JSON lines, which are printed as they come.
 pub(super) fn whole(output: Output, comparisons: &[Comparison]) -> Result<String, Failure> {
@@ -112,13 +113,13 @@ fn mebibytes(bytes: Option<u64>) -> String {
 /// What the figures mean, on stderr.
 pub(super) fn footer(comparisons: &[Comparison]) {
     let Some(first) = comparisons.first() else { return };
-    eprintln!("trilut runs {}", first.trilut.model_filename);
+    say!("trilut runs {}", first.trilut.model_filename);
     for Against { side, agreement, .. } in &first.baselines {
-        eprintln!("{} runs {}", printable(&side.engine), printable(&side.model_filename));
+        say!("{} runs {}", printable(&side.engine), printable(&side.model_filename));
         match agreement {
-            Some(agreement) => eprintln!("agreed: {agreement}"),
+            Some(agreement) => say!("agreed: {agreement}"),
             None => {
-                eprintln!("unchecked: nothing says that both compute the same (--agree TEXTFILE)")
+                say!("unchecked: nothing says that both compute the same (--agree TEXTFILE)")
             }
         }
     }
@@ -126,9 +127,9 @@ pub(super) fn footer(comparisons: &[Comparison]) {
         .iter()
         .map(|c| format!("{} with {}: {}", c.test, c.n_threads, c.rounds))
         .collect();
-    eprintln!("rounds: {}; medians of the rounds", rounds.join(", "));
-    eprintln!("ratio: trilut's speed over the engine's, within a round; above 1 trilut is faster");
-    eprintln!("cost: {}", first.cost);
+    say!("rounds: {}; medians of the rounds", rounds.join(", "));
+    say!("ratio: trilut's speed over the engine's, within a round; above 1 trilut is faster");
+    say!("cost: {}", first.cost);
 }
 
 /// The columns of the CSV form; a row for each engine.

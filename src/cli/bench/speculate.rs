@@ -3,7 +3,7 @@
 
 use super::super::failure::Failure;
 use super::super::model::Source;
-use super::super::output::{count, out, outln};
+use super::super::output::{count, out, outln, say};
 use super::super::run::Engine as Loading;
 use super::super::table::Table;
 use super::super::{interrupt, progress};
@@ -118,7 +118,7 @@ pub(super) fn bench(args: &Args) -> Result<(), Failure> {
     }
     let (rounds, threads) =
         (count(args.repetitions as usize, "round"), count(model.threads(), "thread"));
-    eprintln!("{source}, {threads}; medians of {rounds}; all texts are as without guesses");
+    say!("{source}, {threads}; medians of {rounds}; all texts are as without guesses");
     Ok(())
 }
 

@@ -3,7 +3,7 @@
 
 use super::super::failure::Failure;
 use super::super::model::Source;
-use super::super::output::{out, outln};
+use super::super::output::{out, outln, say};
 use super::agreement::{self, Agreement, Check};
 use super::baseline::{self, Baseline};
 use super::comparison::{Comparison, Engines};
@@ -186,7 +186,7 @@ pub(super) fn bench(
         out!("{}", report::whole(args.output, &done)?);
         report::footer(&done);
         if let Some(record) = record {
-            eprintln!("recorded in {}", record.path().display());
+            say!("recorded in {}", record.path().display());
         }
     }
     outcome?;

@@ -2,6 +2,7 @@
 
 use crate::cli::assembly;
 use crate::cli::failure::Failure;
+use crate::cli::output::say;
 use std::env::consts::ARCH;
 use trilut_codegen::{Named, lattice};
 use trilut_presets::KernelName;
@@ -49,7 +50,7 @@ fn listing(member: &Named) -> Result<String, Failure> {
     if let Named::Gemv(plan) = member {
         let any = KernelName { fixed: Default::default(), ..plan.spec.name }.to_string();
         if let Some(code) = code(&any) {
-            eprintln!("note: {name} is not compiled into this program; shown is {any}");
+            say!("note: {name} is not compiled into this program; shown is {any}");
             return assembly::listing(&any, code);
         }
     }

@@ -3,7 +3,7 @@
 use super::super::failure::Failure;
 use super::super::interrupt;
 use super::super::model;
-use super::super::output::out;
+use super::super::output::{out, say};
 use super::super::planning::Here;
 use super::super::progress::Bar;
 use super::super::table::Table;
@@ -71,7 +71,7 @@ pub(super) fn verify(here: &Here, preset: &Preset, sample: usize) -> Result<(), 
     let isa = here.cpu.best().isa();
     let likeness = preset.likeness(&here.machine, isa);
     if likeness != Likeness::SameCpu {
-        eprintln!("note: it was tuned on {likeness}: {}; its times are not taken", preset.machine);
+        say!("note: it was tuned on {likeness}: {}; its times are not taken", preset.machine);
     }
     // Where the weights were then, they are now: a model that fitted the cache, or one far larger.
     let is_warm = preset.records().iter().any(|record| record.weights == Weights::Warm);
@@ -106,7 +106,7 @@ pub(super) fn verify(here: &Here, preset: &Preset, sample: usize) -> Result<(), 
             .hint("verify it on the CPU that it is for, with the build that it was made with"));
     }
     if unknown > 0 {
-        eprintln!("note: {unknown} of {} records cannot be checked here", checked.len());
+        say!("note: {unknown} of {} records cannot be checked here", checked.len());
     }
     Ok(())
 }

@@ -2,7 +2,7 @@
 
 use crate::cli::failure::Failure;
 use crate::cli::interrupt;
-use crate::cli::output::count;
+use crate::cli::output::{count, say};
 use crate::cli::planning::Here;
 use crate::cli::progress;
 use std::cell::Cell;
@@ -57,14 +57,14 @@ impl Gate<'_> {
         let verdicts = self.compare(preset, &phases)?;
         line.finish_and_clear();
         let drop = |preset: &Preset, phase| {
-            eprintln!("note: {} keeps the default kernels for {phase}", path.display());
+            say!("note: {} keeps the default kernels for {phase}", path.display());
             let find = |name: &str| self.default_kernel(name);
             end_to_end::without(preset, self.layers, phase, self.threads, find)
         };
         let threads = count(self.threads, "thread");
         for (phase, verdict) in &verdicts {
             if is_picked(*phase) {
-                eprintln!("the model, {phase}, {threads}: {verdict}");
+                say!("the model, {phase}, {threads}: {verdict}");
                 let (layers, threads) = (self.layers, self.threads);
                 checked = end_to_end::stated(&checked, layers, *phase, threads, verdict);
                 if !verdict.is_kept {
@@ -77,10 +77,11 @@ impl Gate<'_> {
         let tokens = (PROMPT, TOKENS);
         let gain = self.mix.gain((prefill, tokens.0), (decode, tokens.1));
         if is_picked(Phase::Decode) && decode.is_kept && prefill.ratio > 1.0 && gain <= 0.0 {
-            eprintln!(
+            say!(
                 "the model: with {}:{} tokens of prompt and answer, the formats of decode cost more than they \
                  gain",
-                self.mix.prompt, self.mix.generated
+                self.mix.prompt,
+                self.mix.generated
             );
             checked = drop(&checked, Phase::Decode);
         }

@@ -3,6 +3,7 @@
 
 use super::super::failure::Failure;
 use super::super::{output, planning};
+use crate::cli::output::say;
 use std::path::Path;
 use trilut_presets::Preset;
 use trilut_presets::preset::Record;
@@ -57,7 +58,7 @@ impl Log {
             Ok((journal, recovered)) => (Some(journal), recovered),
             Err(error @ JournalError::Busy { .. }) => return Err(error.into()),
             Err(error) => {
-                eprintln!("note: {}", Failure::from(error).summary());
+                say!("note: {}", Failure::from(error).summary());
                 (None, Recovered::default())
             }
         };
@@ -66,7 +67,7 @@ impl Log {
         }
         if found.unreadable > 0 {
             let lines = output::count(found.unreadable, "line");
-            eprintln!("note: {lines} of the trial log could not be read and were passed over");
+            say!("note: {lines} of the trial log could not be read and were passed over");
         }
         let (free, gated) = (found.preset.take(), found.waiting.take());
         let (free, gated) = (free.as_ref(), gated.as_ref());
@@ -109,11 +110,11 @@ impl Log {
         }
         if kept > 0 {
             let records = output::count(kept, "shape");
-            eprintln!("resumed: {records} finished by an interrupted run");
+            say!("resumed: {records} finished by an interrupted run");
         }
         if let Some(waiting) = &recovered.waiting {
             let records = output::count(waiting.records().len(), "shape");
-            eprintln!(
+            say!(
                 "note: {records} that an interrupted run finished for another model wait for its check: tune \
                  that model again to keep them"
             );
@@ -145,7 +146,7 @@ impl Log {
         }
         let waiting = self.recovered.waiting.as_ref();
         if let Some(Err(error)) = self.journal.as_mut().map(|journal| journal.saved(waiting)) {
-            eprintln!("note: the trial log cannot be written: {error}");
+            say!("note: the trial log cannot be written: {error}");
         }
     }
 }

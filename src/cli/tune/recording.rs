@@ -2,7 +2,7 @@
 
 use super::super::failure::Failure;
 use super::super::interrupt;
-use super::super::output::{self, outln};
+use super::super::output::{self, outln, say};
 use super::super::progress::Bar;
 use std::path::Path;
 use trilut_tuning::{Hardware, Request, table};
@@ -20,7 +20,7 @@ pub(super) fn record(request: &Request, directory: &Path, rounds: usize) -> Resu
         let table = table::record(&mut lab, request, layer, rounds, KEPT, &mut bar)?;
         drop(bar);
         let Some(table) = table else {
-            eprintln!("interrupted: {layer} is not recorded");
+            say!("interrupted: {layer} is not recorded");
             return Err(Failure::interrupted());
         };
         std::fs::write(&path, table.to_text()).map_err(|error| {

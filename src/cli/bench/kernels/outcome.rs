@@ -1,7 +1,7 @@
 //! How a comparison of layers' candidates is printed: as tables, as one line a layer, or as JSON lines.
 
 use crate::cli::failure::Failure;
-use crate::cli::output::{count, out, outln};
+use crate::cli::output::{count, out, outln, say};
 use crate::cli::table::Table;
 use serde_json::json;
 use std::time::Duration;
@@ -56,7 +56,7 @@ impl Summary {
         let is_first = self.regrets.is_empty();
         self.regrets.push(compared.contest.regret.max(0.0));
         if let Some(warning) = &compared.contest.warning {
-            eprintln!("note: {}: {warning}", compared.layer);
+            say!("note: {}: {warning}", compared.layer);
         }
         match self.style {
             Style::Table => compared.table(top),

@@ -12,7 +12,7 @@ mod subject;
 
 use super::super::failure::{Failure, printable};
 use super::super::model::Source;
-use super::super::output::{out, outln};
+use super::super::output::{out, outln, say};
 use super::super::run::Engine;
 use super::super::{environment, progress};
 use load::Sizes;
@@ -132,7 +132,7 @@ pub(super) fn bench(args: &Args) -> Result<(), Failure> {
     for &clients in &args.clients {
         say(format!("{clients} at once"));
         if u64::from(clients) > slots {
-            eprintln!("note: {clients} clients share {slots} slots: some wait for others to end");
+            say!("note: {clients} clients share {slots} slots: some wait for others to end");
         }
         let measured = load::clients(&subject, &mut passages, clients.into(), sizes)?;
         report.clients.push(measured);
@@ -184,7 +184,7 @@ fn own(args: &Args) -> Result<Subject, Failure> {
 fn fitting(long: usize, context: usize) -> Result<usize, Failure> {
     let room = context.saturating_sub(16);
     if long > room {
-        eprintln!("note: the context has {context} tokens: the long prompt has {room}, not {long}");
+        say!("note: the context has {context} tokens: the long prompt has {room}, not {long}");
     }
     Ok(long.min(room))
 }

@@ -6,6 +6,7 @@ use super::super::super::model::Source;
 use super::super::super::run::Engine as Loading;
 use super::super::super::serve::share_heap;
 use super::client::{Client, Heard};
+use crate::cli::output::say;
 use serde_json::Value;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -62,7 +63,7 @@ impl Subject {
         let asked = Arc::clone(&end);
         let run = move || {
             if let Err(error) = server.run(|| asked.load(Ordering::Relaxed)) {
-                eprintln!("note: the server failed: {error}");
+                say!("note: the server failed: {error}");
             }
         };
         let thread = std::thread::Builder::new().name("server".to_owned()).spawn(run)?;
