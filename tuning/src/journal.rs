@@ -106,7 +106,7 @@ pub struct Recovered {
     pub waiting: Option<Preset>,
     /// Candidates that fell behind in the layer that it did not finish.
     pub fallen: BTreeMap<ShapeUse, Fallen>,
-    /// Lines that could not be read.
+    /// Lines that could not be read, of those that may have been of use.
     pub unreadable: usize,
 }
 
@@ -145,14 +145,17 @@ impl Journal {
         }
         let mut bytes = Vec::new();
         (&mut file).take(64 << 20).read_to_end(&mut bytes).map_err(failed)?;
-        let recovered = recover(&String::from_utf8_lossy(&bytes), request);
+        let (recovered, has_foreign) = recover(&String::from_utf8_lossy(&bytes), request);
         // What comes next begins on a line of its own.
         if bytes.last().is_some_and(|byte| *byte != b'\n') {
             file.write_all(b"\n").map_err(failed)?;
         }
         let found = [&recovered.preset, &recovered.waiting];
-        let is_needed = found.iter().any(|f| f.is_some()) || !recovered.fallen.is_empty();
-        if bytes.len() as u64 > MOST_BYTES && !is_needed {
+        let is_needed =
+            has_foreign || found.iter().any(|f| f.is_some()) || !recovered.fallen.is_empty();
+        // What cannot be read is told once.
+        let is_spent = bytes.len() as u64 > MOST_BYTES || recovered.unreadable > 0;
+        if is_spent && !is_needed {
             file.set_len(0).map_err(failed)?;
         }
         Ok((Self { file, path: path.to_owned(), is_gated: false }, recovered))
@@ -218,8 +221,9 @@ impl Journal {
     }
 }
 
-fn recover(text: &str, request: &Request) -> Recovered {
-    let mut recovered = Recovered::default();
+/// What a log holds for a machine, and whether it holds something for another one.
+fn recover(text: &str, request: &Request) -> (Recovered, bool) {
+    let (mut recovered, mut has_foreign) = (Recovered::default(), false);
     let mut run: Option<Run> = None;
     let mut layer: Option<ShapeUse> = None;
     for line in text.lines().filter(|line| !line.trim().is_empty()) {
@@ -252,7 +256,10 @@ fn recover(text: &str, request: &Request) -> Recovered {
             }
             Line::Trial(_) => {}
             Line::Done(record) => {
-                let Some(run) = &run else { continue };
+                let Some(run) = &run else {
+                    has_foreign = true;
+                    continue;
+                };
                 if let Some(used) = layer.take() {
                     recovered.fallen.remove(&used);
                 }
@@ -268,13 +275,13 @@ fn recover(text: &str, request: &Request) -> Recovered {
                 }
             }
             Line::Saved => {
-                (recovered.preset, recovered.waiting) = (None, None);
-                recovered.fallen.clear();
+                // Nothing above is of any use, whatever it was.
+                (recovered, has_foreign) = (Recovered::default(), false);
             }
         }
     }
     recovered.fallen.retain(|_, fallen| !fallen.candidates.is_empty());
-    recovered
+    (recovered, has_foreign)
 }
 
 /// Passes events on and writes down those that a later run can use.

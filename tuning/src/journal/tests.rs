@@ -184,4 +184,31 @@ fn nonsense_in_a_log_is_counted_and_passed_over() {
     .unwrap();
     let (_, recovered) = Journal::open(&path, &request()).unwrap();
     assert_eq!((recovered.unreadable, recovered.preset.is_none()), (3, true));
+    // Once: nothing in it was needed.
+    assert_eq!(Journal::open(&path, &request()).unwrap().1.unreadable, 0);
+    // What another machine may need stays.
+    run(&path, &request(), &mut Silent);
+    let text = std::fs::read_to_string(&path).unwrap() + "hello\n";
+    std::fs::write(&path, &text).unwrap();
+    let machine = Machine { vendor: "other".into(), ..Machine::default() };
+    Journal::open(&path, &Request { machine, ..request() }).unwrap();
+    assert_eq!(std::fs::read_to_string(&path).unwrap(), text);
+}
+
+#[test]
+fn what_cannot_be_read_is_told_until_what_is_beside_it_is_saved() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("a.trials");
+    run(&path, &request(), &mut Silent);
+    let mut text = std::fs::read(&path).unwrap();
+    text.extend(b"nonsense\n");
+    std::fs::write(&path, text).unwrap();
+    for _ in 0..2 {
+        let (_, recovered) = Journal::open(&path, &request()).unwrap();
+        assert!(recovered.unreadable == 1 && recovered.preset.is_some());
+    }
+    let (mut journal, _) = Journal::open(&path, &request()).unwrap();
+    journal.saved(None).unwrap();
+    drop(journal);
+    assert_eq!(Journal::open(&path, &request()).unwrap().1.unreadable, 0);
 }
