@@ -81,8 +81,8 @@ pub struct Checked {
     pub finding: Finding,
 }
 
-/// Checks every record for exactness, and times at most `sample` of them, evenly taken from all. What the
-/// request says of shapes, formats, threads and effort is not looked at.
+/// Checks every record for exactness, and times at most `sample` of them, evenly taken from those that claim a
+/// gain. What the request says of shapes, formats, threads and effort is not looked at.
 ///
 /// # Errors
 /// When the machine has no memory for it.
@@ -111,19 +111,39 @@ pub fn verify_in<'a>(
 ) -> Result<Vec<Checked>, TuneError> {
     let likeness = preset.likeness(&request.machine, request.isa());
     let records = preset.records();
-    let step = records.len().div_ceil(sample.max(1)).max(1);
+    let timed = sampled(records, sample);
+    let most_threads = match request.machine.logical_cpus {
+        0 => std::thread::available_parallelism().map_or(1, |n| n.get()),
+        known => known,
+    };
     let mut checked = Vec::new();
     for (index, record) in records.iter().enumerate() {
         if observer.should_stop() {
             break;
         }
         observer.event(&Event::Progress(index as f64 / records.len() as f64));
-        let is_timed = sample > 0 && index % step == 0;
-        let mut lab = lab(record.threads);
-        let finding = check(&mut *lab, record, preset, likeness, is_timed, observer)?;
+        // Threads that wait for each other on one CPU say nothing, and a file may name any number of them.
+        let finding = if record.threads > most_threads {
+            Finding::Unknown(format!(
+                "it is for {} threads, and this machine has {most_threads} logical CPUs",
+                record.threads
+            ))
+        } else {
+            let is_timed = timed.contains(&index);
+            check(&mut *lab(record.threads), record, preset, likeness, is_timed, observer)?
+        };
         checked.push(Checked { record: record.clone(), finding });
     }
     Ok(checked)
+}
+
+/// The places of at most so many records that claim a gain, evenly taken from all of them: where the pick is the
+/// default itself there are no two times to compare.
+fn sampled(records: &[Record], sample: usize) -> Vec<usize> {
+    let claims = |at: &usize| !records[*at].is_default();
+    let claiming: Vec<usize> = (0..records.len()).filter(claims).collect();
+    let taken = sample.min(claiming.len());
+    (0..taken).map(|nth| claiming[nth * claiming.len() / taken]).collect()
 }
 
 fn check(
@@ -156,15 +176,15 @@ fn check(
     if kernel.hash() != record.hash {
         return untimed("its times are of an earlier build of this kernel");
     }
-    if !is_timed {
-        return untimed("not among those that were timed");
-    }
     let pick = Candidate { kernel, tile: record.tile };
     let Some(default) = find(&record.default_kernel).map(Candidate::untuned) else {
         return untimed("the default of its time is no longer there");
     };
     if pick.is(&default) {
         return untimed("it is the default itself");
+    }
+    if !is_timed {
+        return untimed("not among those that were timed");
     }
     Ok(compare(lab, &layer, record, stored, &pick, &default, observer)?
         .unwrap_or_else(|| Finding::Exact("its time could not be taken".to_owned())))
@@ -274,5 +294,47 @@ mod tests {
         };
         let foreign = findings(&preset, &elsewhere, TIMES, |_| {}).remove(0);
         assert!(matches!(&foreign, Finding::Exact(why) if why.contains("another CPU")));
+    }
+
+    #[test]
+    fn what_is_timed_is_taken_from_records_that_claim_a_gain() {
+        let preset = tune_in(&mut lab(TIMES), &request(), &mut Silent).unwrap().preset;
+        let gain = preset.records()[0].clone();
+        assert!(!gain.is_default());
+        let none = Record {
+            kernel: gain.default_kernel.clone(),
+            tile: trilut_kernels::Tile::default(),
+            ..gain.clone()
+        };
+        assert!(none.is_default());
+        let all = |claims: &[bool]| -> Vec<Record> {
+            claims.iter().map(|claims| if *claims { gain.clone() } else { none.clone() }).collect()
+        };
+        let few = all(&[false, true, false, false, true]);
+        assert_eq!(sampled(&few, 2), [1, 4]);
+        assert_eq!(sampled(&few, 9), [1, 4]);
+        assert!(sampled(&few, 0).is_empty());
+        assert_eq!(sampled(&all(&[true; 9]), 3), [0, 3, 6]);
+        assert!(sampled(&all(&[false; 3]), 3).is_empty());
+    }
+
+    #[test]
+    fn a_record_for_more_threads_than_the_machine_has_is_passed_over() {
+        let machine = Machine { logical_cpus: 2, ..Machine::default() };
+        let request = Request { machine, ..request() };
+        let preset = tune_in(&mut lab(TIMES), &request, &mut Silent).unwrap().preset;
+        for (threads, is_checked) in [(1, true), (2, true), (3, false), (4096, false)] {
+            let record = Record { threads, ..preset.records()[0].clone() };
+            let preset =
+                Preset::new(preset.provenance.clone(), preset.machine.clone(), vec![record]);
+            let make = |given: usize| -> Box<dyn Lab> {
+                assert!(is_checked, "threads are started: {given}");
+                Box::new(lab(TIMES))
+            };
+            let checked = verify_in(&make, &request, &preset, 1, &mut Silent).unwrap();
+            let finding = &checked[0].finding;
+            let is_refused = matches!(finding, Finding::Unknown(why) if why.contains("2 logical"));
+            assert_eq!(is_refused, !is_checked, "{finding}");
+        }
     }
 }
