@@ -10,7 +10,7 @@ mod replay;
 
 use crate::disturbance::Snapshot;
 use crate::noise::CpuTimes;
-use crate::request::{ShapeUse, TuneError};
+use crate::request::{ShapeUse, Shortage, TuneError};
 use crate::{AnyKernel, Candidate};
 use std::time::{Duration, SystemTime};
 use trilut_kernels::{Format, Layout, Shape};
@@ -67,6 +67,14 @@ pub trait Lab {
     /// Whether the times are real, so that another harness can be asked for them.
     fn is_real(&self) -> bool {
         false
+    }
+
+    /// Looks whether there is memory to time a layer in these layouts, before anything is done for it.
+    ///
+    /// # Errors
+    /// When there is not.
+    fn check_memory(&self, _shape: Shape, _layouts: &[Layout]) -> Result<(), Shortage> {
+        Ok(())
     }
 
     /// Makes a layer ready to be timed, in these layouts; panels are filled from the first.

@@ -15,7 +15,7 @@ pub const TIMES_CACHE: u64 = 3;
 pub const UNKNOWN_CACHE: u64 = 32 << 20;
 
 /// Bytes between two copies, so that they do not start in the same cache sets.
-const GAP: usize = 4096 + 64;
+pub(crate) const GAP: usize = 4096 + 64;
 
 /// Where a model's weights are during decoding: in the cache only if they leave half of it to the
 /// activations, the KV cache and everybody else.

@@ -91,7 +91,9 @@ impl Disturbance {
             return Some(format!("the container's CPU quota held it back for {held} ms"));
         }
         if self.heat > 0 {
-            return Some(format!("cores were slowed down {} times because of heat", self.heat));
+            let times =
+                if self.heat == 1 { "once".to_owned() } else { format!("{} times", self.heat) };
+            return Some(format!("cores were slowed down {times} because of heat"));
         }
         if let Some(others) = self.others.filter(|share| *share > bound) {
             return Some(format!("other programs used {:.0} % of the CPU time", others * 100.0));

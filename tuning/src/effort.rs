@@ -1,6 +1,7 @@
 //! What each effort does: how many candidates, how many samples, in which stages.
 
 use crate::request::{Request, ShapeUse};
+use crate::statistics::LEAST_SPREAD;
 use trilut_kernels::Phase;
 use trilut_presets::preset::Effort;
 
@@ -64,6 +65,13 @@ pub(crate) const fn samples(effort: Effort) -> usize {
         Effort::Measure | Effort::Exhaustive => 9,
         Effort::Patient => 15,
     }
+}
+
+/// The fewest samples of a candidate with which a race that was cut off still counts as one of its effort: those
+/// who are far behind have left by then, the others are told apart by pairs, and the noise can be seen.
+pub(crate) const fn enough(effort: Effort) -> usize {
+    let third = samples(effort) / 3;
+    if third < LEAST_SPREAD { LEAST_SPREAD } else { third }
 }
 
 /// How many times as many samples a race takes on a noisy machine.

@@ -2,7 +2,7 @@
 //!
 //! Layers are tuned one by one; what they do to each other (caches, prefetchers, the order of memory) shows
 //! only in the model. Two models, both fully loaded, one with the default plan and one with the tuned one,
-//! take turns, A B B A. Where the gain is inside the noise the default stays.
+//! take turns, A B B A. Where the tuned one is not faster beyond the noise the default stays.
 //!
 //! This crate does not run models: the caller does, and hands in the times.
 
@@ -44,15 +44,24 @@ pub struct Verdict {
     pub is_kept: bool,
 }
 
+impl Verdict {
+    /// Whether the time was up before enough pairs had been run to tell the two apart.
+    pub fn is_open(&self) -> bool {
+        let [low, high] = self.interval;
+        low <= 1.0 && high >= 1.0 && self.pairs < MOST_PAIRS
+    }
+}
+
 impl std::fmt::Display for Verdict {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         let [low, high] = self.interval;
         let speed = 1.0 / self.ratio;
         write!(f, "{speed:.3}x the speed of the default (time {low:.3} to {high:.3} of it")?;
         write!(f, ", {} pairs): ", self.pairs)?;
-        f.write_str(match self.is_kept {
-            true => "the tuned kernels are used",
-            false => "the gain is inside the noise, the default stays",
+        f.write_str(match self.interval {
+            _ if self.is_kept => "faster beyond the noise, the tuned kernels are used",
+            [low, _] if low > 1.0 => "slower beyond the noise, the default stays",
+            _ => "no difference beyond the noise, the default stays",
         })
     }
 }
@@ -150,6 +159,24 @@ fn is_pick(record: &Record, layers: &[ShapeUse], phase: Phase, threads: usize) -
         && layers.iter().any(|layer| (layer.shape, layer.phase) == (record.shape, phase))
 }
 
+/// The layers but for those whose pick passed an earlier gate: what a later one that ends [open](Verdict::is_open)
+/// says nothing against.
+pub fn unproven(
+    preset: &Preset,
+    layers: &[ShapeUse],
+    phase: Phase,
+    threads: usize,
+) -> Vec<ShapeUse> {
+    let has_passed = |record: &&Record| {
+        let model = record.evidence.as_ref().and_then(|evidence| evidence.model);
+        model.is_some_and(|[_, high]| high < 1.0)
+    };
+    let proven: Vec<Shape> =
+        picks(preset, layers, phase, threads).filter(has_passed).map(|r| r.shape).collect();
+    let is_left = |layer: &&ShapeUse| layer.phase != phase || !proven.contains(&layer.shape);
+    layers.iter().filter(is_left).copied().collect()
+}
+
 /// The same preset in which every such pick says what became of the model.
 pub fn stated(
     preset: &Preset,
@@ -226,6 +253,22 @@ fn defaulted(record: &Record, format: Option<Format>, hash: u64) -> Record {
     record
 }
 
+/// The formats that a model's layers were read in by default when they were tuned: those of the kernels that the
+/// picks of decoding had to beat. `find` is as for [`without`]; layers that it does not know are left out.
+pub fn default_formats(
+    preset: &Preset,
+    layers: &[ShapeUse],
+    threads: usize,
+    find: impl Fn(&str) -> Option<(Option<Format>, u64)>,
+) -> Vec<(Shape, Format)> {
+    let is_own = |record: &&Record| {
+        (record.phase, record.threads) == (Phase::Decode, threads)
+            && layers.iter().any(|layer| layer.shape == record.shape)
+    };
+    let own = preset.records().iter().filter(is_own);
+    own.filter_map(|record| Some((record.shape, find(&record.default_kernel)?.0?))).collect()
+}
+
 /// The time that a gate should have of a run's limit: two fifths, at most half a minute.
 pub fn share_of(limit: Duration) -> Duration {
     (limit / 5 * 2).min(Duration::from_secs(30))
@@ -261,7 +304,9 @@ mod tests {
         let (verdict, runs) = run(90.0, 100.0, 0.02, 0.0);
         assert!(verdict.is_kept && verdict.pairs == LEAST_PAIRS, "{verdict}");
         assert_eq!(runs, 2 + 2 * LEAST_PAIRS);
-        assert!(verdict.to_string().contains("tuned kernels are used"));
+        assert!(
+            verdict.to_string().contains("faster beyond the noise, the tuned kernels are used")
+        );
         const { assert!(LEAST_PAIRS >= 5) };
     }
 
@@ -269,9 +314,10 @@ mod tests {
     fn a_gain_inside_the_noise_leaves_the_default_and_says_so() {
         let (verdict, _) = run(99.8, 100.0, 0.3, 0.0);
         assert!(!verdict.is_kept && verdict.pairs == MOST_PAIRS, "{verdict}");
-        assert!(verdict.to_string().contains("inside the noise, the default stays"));
+        assert!(verdict.to_string().contains("no difference beyond the noise, the default stays"));
         let (slower, _) = run(110.0, 100.0, 0.02, 0.0);
         assert!(!slower.is_kept && slower.pairs == LEAST_PAIRS, "{slower}");
+        assert!(slower.to_string().contains("slower beyond the noise, the default stays"));
     }
 
     #[test]
@@ -352,6 +398,37 @@ mod tests {
             assert_eq!(model, Some(verdict.interval.map(Evidence::rounded)));
             assert_eq!(Preset::parse(&preset.to_text(), "x").unwrap(), preset);
         }
+    }
+
+    #[test]
+    fn what_an_earlier_gate_let_pass_is_told_from_the_rest() {
+        let layers = [layer(64), layer(96)];
+        let mut preset = tuned(&layers[..1]);
+        let (passed, _) = run(90.0, 100.0, 0.0, 0.0);
+        preset = stated(&preset, &layers, Phase::Decode, 1, &passed);
+        preset.merge(tuned(&layers[1..]));
+        assert_eq!(unproven(&preset, &layers, Phase::Decode, 1), [layer(96)]);
+        assert_eq!(unproven(&preset, &layers, Phase::Decode, 2), layers);
+        assert_eq!(unproven(&preset, &layers, Phase::Prefill, 1), layers);
+        // A verdict is open while more pairs might still decide.
+        let open = gate(&mut |_| Some(100.0), || true).unwrap();
+        assert!(open.is_open() && !passed.is_open());
+        assert!(
+            !run(99.8, 100.0, 0.3, 0.0).0.is_open() && !run(110.0, 100.0, 0.0, 0.0).0.is_open()
+        );
+    }
+
+    #[test]
+    fn what_the_picks_had_to_beat_is_known_by_its_format() {
+        let (own, other) = ([layer(64)], [layer(128)]);
+        let mut preset = tuned(&own);
+        preset.merge(tuned(&other));
+        let formats =
+            |threads, format| default_formats(&preset, &own, threads, |_: &str| Some((format, 7)));
+        assert_eq!(formats(1, Some(Format::Tl1)), [(layer(64).shape, Format::Tl1)]);
+        assert_eq!(formats(2, Some(Format::Tl1)), []);
+        assert_eq!(formats(1, None), []);
+        assert_eq!(default_formats(&preset, &own, 1, |_: &str| None), []);
     }
 
     #[test]

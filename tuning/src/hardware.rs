@@ -11,7 +11,7 @@ use crate::cold::{self, Copies, Rotation};
 use crate::disturbance::Snapshot;
 use crate::exactness::Random;
 use crate::noise::CpuTimes;
-use crate::request::{Request, ShapeUse, TuneError};
+use crate::request::{Request, ShapeUse, Shortage, TuneError};
 use crate::{AnyKernel, Candidate};
 use either::Either;
 use few::Few;
@@ -30,6 +30,9 @@ use trilut_presets::preset::Effort;
 
 /// Memory that is taken to be free where the system does not tell.
 const UNKNOWN_FREE: u64 = 1 << 30;
+
+/// The part of the free memory that is used for all copies of a layer's weights: one in so many.
+const SHARE: u64 = 4;
 
 /// A sample that takes so many times as long as planned is cut off: on a busy machine a barrier can take
 /// a thousand times as long as a moment before.
@@ -128,6 +131,10 @@ impl Lab for Hardware {
         Snapshot::read(Path::new("/"))
     }
 
+    fn check_memory(&self, shape: Shape, layouts: &[Layout]) -> Result<(), Shortage> {
+        fits(shape, layouts, available())
+    }
+
     fn open(&mut self, layer: &ShapeUse, layouts: &[Layout]) -> Result<Stage<'_>, TuneError> {
         let (shape, threads, cpu) = (layer.shape, self.pool.threads(), self.cpu.clone());
         self.stage(shape, layouts, |random| match layer.phase {
@@ -162,17 +169,11 @@ impl Hardware {
         layouts: &[Layout],
         work: impl FnOnce(&mut Random) -> Box<dyn Work>,
     ) -> Result<Stage<'_>, TuneError> {
-        let available = meminfo(Path::new("/proc/meminfo"), "MemAvailable").unwrap_or(UNKNOWN_FREE);
-        // A quarter for all copies; the plain weights they are packed from take from it first.
-        let free = (available / 4).saturating_sub(shape.weights() as u64);
-        let free = free / layouts.len().max(1) as u64;
+        let available = available();
         // Before anything is allocated: a shape may be larger than the memory.
-        for layout in layouts {
-            let needed = layout.bytes(shape) as u64;
-            if free < needed {
-                return Err(TuneError::Memory { shape, needed, free });
-            }
-        }
+        fits(shape, layouts, available)?;
+        let free = available / SHARE - shape.weights() as u64;
+        let free = free / layouts.len().max(1) as u64;
         let mut random = Random::new(1);
         let rows = shape.m.min(RANDOM_ROWS);
         let plain = random.ternary(rows * shape.k);
@@ -180,10 +181,9 @@ impl Hardware {
         let mut copies = Vec::new();
         let mut notes: Vec<String> = self.clock_note.iter().cloned().collect();
         for &layout in layouts {
-            let needed = layout.bytes(shape) as u64;
-            let memory = TuneError::Memory { shape, needed, free };
-            let rotation =
-                Rotation::plan(needed, self.model_bytes, &self.machine, free).ok_or(memory)?;
+            let each = layout.bytes(shape) as u64;
+            let rotation = Rotation::plan(each, self.model_bytes, &self.machine, free)
+                .expect("a copy in each layout fits");
             let packed = Packed::pack(layout, shape, &ternary)
                 .expect("ternary values of the shape's own size");
             copies.push(Copies::of(&packed, rotation));
@@ -205,6 +205,19 @@ impl Hardware {
         let weights = cold::state(self.model_bytes, &self.machine);
         Ok(Stage { runner: Box::new(runner), weights, notes })
     }
+}
+
+/// Bytes of memory that are free.
+fn available() -> u64 {
+    meminfo(Path::new("/proc/meminfo"), "MemAvailable").unwrap_or(UNKNOWN_FREE)
+}
+
+/// Whether one copy in each layout fits, with the plain weights that they are packed from.
+fn fits(shape: Shape, layouts: &[Layout], free: u64) -> Result<(), Shortage> {
+    // All layouts get the same room.
+    let largest = layouts.iter().map(|layout| layout.bytes(shape) as u64 + cold::GAP as u64).max();
+    let needed = shape.weights() as u64 + largest.unwrap_or(0) * layouts.len() as u64;
+    if free / SHARE < needed { Err(Shortage { shape, needed, free }) } else { Ok(()) }
 }
 
 /// What the threads of the model do with one layer.
@@ -351,6 +364,26 @@ mod tests {
                 assert!(stage.notes[0].contains("warm"), "{:?}", stage.notes);
             }
         }
+    }
+
+    #[test]
+    fn a_shape_larger_than_the_memory_is_refused_with_the_bytes_that_it_needs() {
+        let shape = Shape { m: 1 << 20, k: 1 << 20 };
+        let mut lab = Hardware::new(&request(1));
+        let large = ShapeUse { shape, ..layer(Phase::Decode) };
+        let layouts = [Layout::I2s];
+        let Err(TuneError::Memory(short)) = lab.open(&large, &layouts) else { panic!("it fits") };
+        // A byte for each plain weight, two bits for each packed one, and the gap behind them.
+        assert_eq!(short.needed, (1 << 40) + (1 << 38) + cold::GAP as u64);
+        assert!(lab.check_memory(shape, &layouts).is_err());
+        let told = short.to_string();
+        assert!(told.contains(&short.needed.to_string()), "{told}");
+        assert!(told.contains(&short.free.to_string()) && short.free > 0, "{told}");
+        // What is just enough is enough.
+        let (small, free) = (layer(Phase::Decode).shape, |short: Shortage| short.needed * SHARE);
+        let least = fits(small, &layouts, 0).map_err(free).unwrap_err();
+        assert_eq!(fits(small, &layouts, least), Ok(()));
+        assert!(fits(small, &layouts, least - 1).is_err());
     }
 
     #[test]

@@ -47,7 +47,7 @@ pub use needed::needed;
 pub use observer::{Event, Observer, Silent};
 pub use prior::{Fallen, Prior};
 pub use record::{Outcome, Refused, ShapeReport, Stopped, Trial};
-pub use request::{BATCH_TOKENS, PROMPT_TOKENS, Request, ShapeUse, TuneError};
+pub use request::{BATCH_TOKENS, PROMPT_TOKENS, Request, ShapeUse, Shortage, TuneError};
 pub use statistics::median;
 pub use trilut_kernels::{AnyKernel, exactness};
 pub use tuner::{tune, tune_in};

@@ -1,12 +1,12 @@
 //! Which shapes still have to be tuned: what makes a second run a no-op.
 
-use crate::hardware;
+use crate::AnyKernel;
 use crate::request::{Request, ShapeUse};
 use crate::space;
 use trilut_kernels::{Format, Phase};
 use trilut_presets::Preset;
 use trilut_presets::machine::Likeness;
-use trilut_presets::preset::Record;
+use trilut_presets::preset::{Effort, Record};
 
 /// The shapes of the request for which the preset has no current record.
 ///
@@ -15,8 +15,7 @@ use trilut_presets::preset::Record;
 /// there are to choose from, the microcode and the number of cores are still the same.
 pub fn needed(preset: &Preset, request: &Request) -> Vec<ShapeUse> {
     needed_by(preset, request, |formats, layer| {
-        let kernels = formats.iter().flat_map(|&f| hardware::kernels(&request.cpu, layer, f));
-        space::fingerprint(&space::distinct(kernels))
+        space::fingerprint(&space::of_cpu(&request.cpu, layer, formats))
     })
 }
 
@@ -26,17 +25,9 @@ fn needed_by(
     fingerprint: impl Fn(&[Format], &ShapeUse) -> u64,
 ) -> Vec<ShapeUse> {
     let request = &request.knowing(preset);
-    let same_machine = preset.likeness(&request.machine, request.isa()) == Likeness::SameCpu;
     let current = |record: &Record, layer: &ShapeUse| {
         let formats = request.formats_of(layer);
-        let made = record.evidence.clone().unwrap_or_else(|| preset.evidence());
-        let here = &request.machine;
-        // Where the system tells no microcode there is nothing to compare.
-        let is_same_microcode = made.microcode.is_none()
-            || here.microcode.is_none()
-            || made.microcode == here.microcode;
-        is_same_microcode
-            && made.cores == here.physical_cores
+        was_made_here(preset, record, request)
             && record.effort >= request.effort
             && record.tokens == layer.tokens()
             && formats.contains(&record.format)
@@ -47,7 +38,7 @@ fn needed_by(
         let record = preset.record(layer.shape, layer.phase, request.threads);
         record.is_some_and(|record| current(record, layer))
     };
-    let wanted = |layer: &&ShapeUse| !(same_machine && done(layer));
+    let wanted = |layer: &&ShapeUse| !done(layer);
     let needed: Vec<ShapeUse> = request.shapes.iter().filter(wanted).copied().collect();
     // A new race of decoding may choose another format.
     let anew = |layer: &ShapeUse| {
@@ -58,6 +49,39 @@ fn needed_by(
     all.filter(|layer| needed.contains(layer) || anew(layer)).collect()
 }
 
+/// Whether a record was made on this machine as it is now.
+fn was_made_here(preset: &Preset, record: &Record, request: &Request) -> bool {
+    let (here, made) = (&request.machine, record.evidence.clone());
+    let made = made.unwrap_or_else(|| preset.evidence());
+    // Where the system tells no microcode there is nothing to compare.
+    let is_same_microcode =
+        made.microcode.is_none() || here.microcode.is_none() || made.microcode == here.microcode;
+    preset.likeness(here, request.isa()) == Likeness::SameCpu
+        && is_same_microcode
+        && made.cores == here.physical_cores
+}
+
+/// The incumbents' record for a layer if it knows more than one that is made with some effort: it comes of a
+/// greater one, of this machine as it is now, and its kernel is among those that may be picked.
+pub(crate) fn better_known<'a>(
+    request: &'a Request,
+    layer: &ShapeUse,
+    effort: Effort,
+    kernels: &[AnyKernel],
+) -> Option<&'a Record> {
+    let incumbents = request.prior.incumbents.as_ref()?;
+    let record = request.prior.incumbent(layer, request.threads)?;
+    let is_there = |kernel: &AnyKernel| {
+        (kernel.name(), kernel.hash()) == (record.kernel.as_str(), record.hash)
+    };
+    let knows_more = record.effort > effort
+        && record.tokens == layer.tokens()
+        && request.formats_of(layer).contains(&record.format)
+        && was_made_here(incumbents, record, request)
+        && kernels.iter().any(is_there);
+    knows_more.then_some(record)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -65,7 +89,7 @@ mod tests {
     use std::time::Duration;
     use trilut_kernels::{Cpu, Shape, Tile};
     use trilut_presets::Machine;
-    use trilut_presets::preset::{Effort, Provenance, Weights};
+    use trilut_presets::preset::{Provenance, Weights};
 
     fn request() -> Request {
         Request {

@@ -44,6 +44,11 @@ impl Lane {
         Self { candidate, samples, failed: None, live: false }
     }
 
+    /// Whether it stayed to the end of the race.
+    pub(crate) fn is_live(&self) -> bool {
+        self.live
+    }
+
     /// The median of its samples in nanoseconds.
     pub fn median(&self) -> f64 {
         median(&self.samples)

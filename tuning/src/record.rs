@@ -4,7 +4,7 @@ use crate::candidate::Candidate;
 use crate::confirm::Confirmation;
 use crate::noise::Noise;
 use crate::race::Lane;
-use crate::request::ShapeUse;
+use crate::request::{ShapeUse, Shortage};
 use crate::second_opinion::Opinion;
 use crate::statistics::least;
 use serde::{Deserialize, Serialize};
@@ -92,6 +92,9 @@ pub struct ShapeReport {
     pub opinion: Option<Opinion>,
     /// Why the winner won, for a person.
     pub reason: String,
+    /// Whether the time ended the search before it was as thorough as the effort demands; the record then
+    /// claims less.
+    pub is_cut_short: bool,
     /// What is kept of all this.
     pub record: Record,
 }
@@ -119,9 +122,14 @@ pub struct Outcome {
     pub preset: Preset,
     /// One report per finished shape, in the order of the request.
     pub shapes: Vec<ShapeReport>,
-    /// The shapes that were not finished.
+    /// The shapes that were not finished, and of which nothing is kept.
     pub unfinished: Vec<ShapeUse>,
-    /// Why some are unfinished.
+    /// The shapes whose search the time limit cut short: their records claim a lesser effort than was asked
+    /// for, or an earlier record of a greater one stayed.
+    pub cut_short: Vec<ShapeUse>,
+    /// The shapes that are too large for the memory that is free.
+    pub too_large: Vec<(ShapeUse, Shortage)>,
+    /// Why some are unfinished or cut short.
     pub stopped: Option<Stopped>,
     /// Statements about the run as a whole: memory used for cold weights, a busy machine.
     pub notes: Vec<String>,

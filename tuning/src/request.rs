@@ -62,7 +62,8 @@ pub struct Request {
     pub threads: usize,
     /// How much to do.
     pub effort: Effort,
-    /// When to stop. [`Effort::Estimate`] never takes more than [`Request::ESTIMATE_LIMIT`].
+    /// When to stop. [`Effort::Estimate`] never takes more than [`Request::ESTIMATE_LIMIT`], and nothing more
+    /// than [`Request::LONGEST`].
     pub time_limit: Duration,
     /// What may run here.
     pub cpu: Cpu,
@@ -78,12 +79,16 @@ impl Request {
     /// The upper end of what [`Effort::Estimate`] takes for a model: two seconds with what a command does besides.
     pub const ESTIMATE_LIMIT: Duration = Duration::from_millis(1800);
 
+    /// A year stands for all longer limits: no run comes near it, and shares of it are far from what a
+    /// [`Duration`] can hold.
+    pub const LONGEST: Duration = Duration::from_secs(365 * 24 * 60 * 60);
+
     /// The time limit with the effort taken into account.
     pub fn limit(&self) -> Duration {
-        match self.effort {
-            Effort::Estimate => self.time_limit.min(Self::ESTIMATE_LIMIT),
-            _ => self.time_limit,
-        }
+        self.time_limit.min(match self.effort {
+            Effort::Estimate => Self::ESTIMATE_LIMIT,
+            _ => Self::LONGEST,
+        })
     }
 
     /// The codecs that are raced for a layer.
@@ -162,15 +167,22 @@ pub enum TuneError {
         layer: ShapeUse,
     },
     /// The memory for cold weights is not there.
-    #[error("{needed} bytes of memory are needed to time {shape}, {free} are free")]
-    Memory {
-        /// The layer's size.
-        shape: Shape,
-        /// The bytes of one copy of its weights.
-        needed: u64,
-        /// The bytes that may be used.
-        free: u64,
-    },
+    #[error(transparent)]
+    Memory(#[from] Shortage),
+}
+
+/// A shape is too large for the memory that is free.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error(
+    "{needed} bytes of memory are needed to time {shape}, a quarter of {free} free bytes may be used"
+)]
+pub struct Shortage {
+    /// The layer's size.
+    pub shape: Shape,
+    /// The bytes of its weights, once as they are and once for each way in which they are packed.
+    pub needed: u64,
+    /// The bytes that are free, of which the tuner takes a quarter at most.
+    pub free: u64,
 }
 
 impl TuneError {
@@ -186,7 +198,7 @@ impl TuneError {
             Self::Pick { .. } => {
                 Some("run `trilut doctor` to see where the pick comes from".into())
             }
-            Self::Memory { .. } => Some("close other programs, or tune a smaller model".into()),
+            Self::Memory(_) => Some("close other programs, or tune a smaller model".into()),
         }
     }
 }

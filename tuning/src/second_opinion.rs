@@ -12,7 +12,7 @@ use std::path::Path;
 use std::time::Duration;
 
 /// The least time that an opinion is asked for with; with less it would say nothing.
-const LEAST: Duration = Duration::from_millis(400);
+pub(crate) const LEAST: Duration = Duration::from_millis(400);
 
 /// The most time that one takes.
 const MOST: Duration = Duration::from_secs(12);

@@ -1,10 +1,12 @@
 //! The search space: which knobs exist, and which candidates are legal for a layer.
 
 use crate::bench::Lab;
+use crate::hardware;
 use crate::request::ShapeUse;
 use crate::{AnyKernel, Candidate};
+use std::collections::BTreeSet;
 use trilut_kernels::pool::share;
-use trilut_kernels::{Format, Panel, Phase, Shape, Tile};
+use trilut_kernels::{Cpu, Format, Panel, Phase, Shape, Tile};
 
 /// A run-time bound that the tuner varies.
 #[derive(Debug, Clone, Copy)]
@@ -79,6 +81,30 @@ pub fn fingerprint(kernels: &[AnyKernel]) -> u64 {
     members.sort_unstable();
     let bytes = |(text, hash): &(&str, u64)| [text.as_bytes(), &[0], &hash.to_le_bytes()].concat();
     trilut_presets::hash(members.iter().flat_map(bytes))
+}
+
+/// The kernels of a CPU for a layer in any of the formats.
+pub fn of_cpu(cpu: &Cpu, layer: &ShapeUse, formats: &[Format]) -> Vec<AnyKernel> {
+    distinct(formats.iter().flat_map(|&format| hardware::kernels(cpu, layer, format)))
+}
+
+/// The values of a knob that are tried for a shape with any of the kernels.
+pub fn useful(knob: &Knob, kernels: &[AnyKernel], shape: Shape, threads: usize) -> Vec<usize> {
+    let is_prefetch = knob.name == PREFETCH.name;
+    let variants = |candidate: Candidate| -> Vec<Candidate> {
+        match candidate.kernel {
+            _ if is_prefetch => prefetch_variants(candidate).collect(),
+            AnyKernel::Gemm(_) => panel_variants(candidate, shape, threads),
+            _ => split_variants(candidate, shape, threads).collect(),
+        }
+    };
+    let value = |tile: Tile| if is_prefetch { tile.prefetch } else { tile.rows_per_task };
+    let tried: BTreeSet<usize> = kernels
+        .iter()
+        .flat_map(|kernel| variants(Candidate::untuned(*kernel)))
+        .map(|candidate| value(candidate.tile))
+        .collect();
+    knob.values.iter().copied().filter(|value| tried.contains(value)).collect()
 }
 
 /// The candidate with every prefetch distance; with none alone if its kernel does not prefetch.
@@ -209,6 +235,16 @@ mod tests {
             panel_variants(Candidate::untuned(fake::exact("r1u1")), shape(9, 9), 1).len(),
             1
         );
+    }
+
+    #[test]
+    fn the_values_of_use_are_those_that_are_tried() {
+        let (gemv, gemm) = ([fake::exact("r1u1")], [fake::exact_gemm("r1t4")]);
+        let shape = |m| Shape { m, k: 128 };
+        assert_eq!(useful(&ROWS_PER_TASK, &gemv, shape(256), 1), [0]);
+        assert_eq!(useful(&ROWS_PER_TASK, &gemv, shape(256), 2), [0, 32, 64]);
+        assert_eq!(useful(&PREFETCH, &gemv, shape(256), 2), PREFETCH.values);
+        assert_eq!(useful(&ROWS_PER_PANEL, &gemm, shape(960), 1), [0, 192, 960]);
     }
 
     #[test]

@@ -19,11 +19,14 @@ pub(crate) fn least(samples: &[f64]) -> f64 {
     samples.iter().copied().fold(f64::INFINITY, f64::min)
 }
 
+/// Samples that can show a spread: with fewer, it would read as stability.
+pub(crate) const LEAST_SPREAD: usize = 3;
+
 /// The relative spread: the median absolute deviation over the median, scaled so that it estimates the
-/// standard deviation of normal samples. `None` below three samples, where it would read as stability.
+/// standard deviation of normal samples. `None` below [`LEAST_SPREAD`].
 pub(crate) fn spread(samples: &[f64]) -> Option<f64> {
     let middle = median(samples);
-    if samples.len() < 3 || middle <= 0.0 {
+    if samples.len() < LEAST_SPREAD || middle <= 0.0 {
         return None;
     }
     let deviations: Vec<f64> = samples.iter().map(|s| (s - middle).abs()).collect();

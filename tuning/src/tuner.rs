@@ -1,16 +1,20 @@
 //! One tuning run from beginning to end.
 
+mod again;
 mod crossing;
 mod layer;
 mod verdict;
 
 use crate::bench::Lab;
 use crate::hardware::Hardware;
+use crate::needed::better_known;
 use crate::observer::{Event, Observer};
 use crate::race::Turn;
 use crate::record::{Outcome, Refused, ShapeReport, Stopped};
-use crate::request::{Request, ShapeUse, TuneError};
+use crate::request::{Request, ShapeUse, Shortage, TuneError};
+use crate::space;
 use crate::statistics::median;
+use again::again;
 use crossing::crossing;
 use layer::tune_layer;
 use std::collections::BTreeSet;
@@ -56,8 +60,8 @@ pub fn tune_in(
     let work = |layer: &ShapeUse| layer.work() / work_in(layer.phase);
     let total: f64 = request.shapes.iter().map(work).sum();
     let mut left = total;
-    let (mut reports, mut notes) = (Vec::new(), Vec::new());
-    let (mut stopped, mut too_large) = (None, None);
+    let mut found = Found::default();
+    let mut stopped = None;
     for (index, layer) in request.shapes.clone().iter().enumerate() {
         let now = lab.now();
         if observer.should_stop() {
@@ -69,7 +73,7 @@ pub fn tune_in(
             break;
         }
         // By work, but a small layer needs some time as well; what is left over goes to the others.
-        let part = (work(layer) / left).max(0.5 / (shapes - index) as f64);
+        let part = (work(layer) / left).max(0.5 / (shapes - index) as f64).min(1.0);
         let time = Time { begin: now, budget: deadline.saturating_sub(now).mul_f64(part) };
         let fraction = (1.0 - left / total, work(layer) / total);
         left = (left - work(layer)).max(0.0);
@@ -78,55 +82,73 @@ pub fn tune_in(
         let part = if has_crossing { 1.0 - CROSSING } else { 1.0 };
         let time = Time { budget: time.budget.mul_f64(part), ..time };
         let mut watch = Watch { observer, time, fraction, best: f64::INFINITY, cancelled: false };
-        let tuned = tune_layer(lab, request, index, *layer, &mut watch, &mut notes);
+        let tuned = tune_layer(lab, request, index, *layer, &mut watch, &mut found.notes);
         match tuned {
+            Ok(Some(report)) if found.passes_over(lab, request, &report) => {
+                let text = format!("{layer}: the earlier record, of more effort, stays");
+                note(observer, &mut found.notes, text);
+            }
             Ok(Some(mut report)) => {
+                let mut from = None;
                 if has_crossing {
-                    let from = crossing(lab, request, &reports, &report, end, &mut watch);
-                    report.record.from = from;
+                    from = crossing(lab, request, &found.reports, &report, end, &mut watch);
                 }
+                let known = || crossing::known(request, &found.reports, &report);
+                report.record.from = from.or_else(known);
                 observer.event(&Event::Done(&report));
                 let read = report.winner.candidate.kernel.format();
                 if let Some(format) = read.filter(|_| layer.phase == Phase::Decode) {
                     request.decoded.push((layer.shape, format));
                 }
-                reports.push(report);
+                found.reports.push(report);
             }
             Ok(None) => {}
             // Other shapes may be smaller.
-            Err(error @ TuneError::Memory { .. }) => {
-                note(observer, &mut notes, error.to_string());
-                too_large = Some(error);
-            }
+            Err(TuneError::Memory(short)) => found.too_large.push((*layer, short)),
             Err(error) => return Err(error),
         }
         observer.event(&Event::Progress(1.0 - left / total));
     }
-    again(lab, request, &mut reports, deadline, observer, &mut notes)?;
-    if stopped.is_none() && reports.len() < shapes && too_large.is_none() {
+    again(lab, request, &mut found, deadline, observer)?;
+    let Found { reports, stayed, too_large, notes } = found;
+    let shapes = request.shapes.iter().copied();
+    let is_in = |layer: &ShapeUse| {
+        let is_too_large = too_large.iter().any(|(own, _)| own == layer);
+        let is_reported = reports.iter().any(|report| report.layer == *layer);
+        is_reported || stayed.contains(layer) || is_too_large
+    };
+    let unfinished: Vec<ShapeUse> = shapes.clone().filter(|layer| !is_in(layer)).collect();
+    let claims_less = |report: &ShapeReport| report.record.effort < request.effort;
+    let short: BTreeSet<ShapeUse> =
+        reports.iter().filter(|r| claims_less(r)).map(|r| r.layer).chain(stayed).collect();
+    if stopped.is_none() && !(unfinished.is_empty() && short.is_empty()) {
         let is_cancelled = observer.should_stop();
         stopped = Some(if is_cancelled { Stopped::Cancelled } else { Stopped::TimeLimit });
     }
-
-    if let Some(error) = too_large.filter(|_| reports.is_empty() && stopped.is_none()) {
-        return Err(error);
+    // Whatever the time would have allowed.
+    if let Some((_, short)) = too_large.first()
+        && reports.is_empty()
+        && stopped != Some(Stopped::Cancelled)
+    {
+        return Err(TuneError::Memory(*short));
     }
 
     let records = reports.iter().map(|report| report.record.clone()).collect();
     let spreads: Vec<f64> = reports.iter().filter_map(|r| r.noise.spread).collect();
+    let effort = reports.iter().map(|report| report.record.effort).min();
     let provenance = Provenance {
         trilut: env!("CARGO_PKG_VERSION").to_owned(),
         date: rfc3339(lab.date()),
         isa: request.isa(),
-        effort: request.effort,
+        effort: effort.unwrap_or(request.effort),
         threads: request.threads,
         noise: median(&spreads),
     };
-    let finished: BTreeSet<ShapeUse> = reports.iter().map(|r| r.layer).collect();
-    let shapes = request.shapes.iter().copied();
     Ok(Outcome {
         preset: Preset::new(provenance, request.machine.clone(), records),
-        unfinished: shapes.filter(|layer| !finished.contains(layer)).collect(),
+        unfinished,
+        cut_short: shapes.filter(|layer| short.contains(layer)).collect(),
+        too_large,
         shapes: reports,
         stopped,
         notes,
@@ -134,76 +156,29 @@ pub fn tune_in(
     })
 }
 
-/// A busy moment may be over: what it disturbed is measured once more, in the time that is left, and the calmer
-/// race is believed. Where decoding then reads another format, the small batches that were tuned for the earlier
-/// one are tuned anew, or left out; where they hand over to prompts is then not known any more.
-fn again(
-    lab: &mut dyn Lab,
-    request: &mut Request,
-    reports: &mut Vec<ShapeReport>,
-    deadline: Duration,
-    observer: &mut dyn Observer,
-    notes: &mut Vec<String>,
-) -> Result<(), TuneError> {
-    let place = |request: &Request, layer| request.shapes.iter().position(|l| *l == layer);
-    let is_disturbed = |report: &&ShapeReport| {
-        request.effort > Effort::Estimate && report.noise.warning().is_some()
-    };
-    // The first one, which others depend on, is at the end.
-    let mut left: Vec<ShapeUse> =
-        reports.iter().filter(is_disturbed).map(|report| report.layer).rev().collect();
-    while let Some(layer) = left.pop() {
-        let now = lab.now();
-        if now >= deadline || observer.should_stop() {
-            break;
+/// What a run has found so far.
+#[derive(Default)]
+struct Found {
+    reports: Vec<ShapeReport>,
+    /// Layers whose earlier records stay, because they know more than a search that was cut short.
+    stayed: BTreeSet<ShapeUse>,
+    too_large: Vec<(ShapeUse, Shortage)>,
+    notes: Vec<String>,
+}
+
+impl Found {
+    /// Whether an earlier record knows more of a layer than a search that was cut short; its layer is then one
+    /// that stays.
+    fn passes_over(&mut self, lab: &dyn Lab, request: &Request, report: &ShapeReport) -> bool {
+        let (layer, effort) = (&report.layer, report.record.effort);
+        let kernels = space::kernels(lab, layer, request.formats_of(layer));
+        let is_known = better_known(request, layer, effort, &kernels).is_some();
+        let is_passed_over = report.is_cut_short && is_known;
+        if is_passed_over {
+            self.stayed.insert(*layer);
         }
-        // Decoding may bring its small batches in.
-        let batches = ShapeUse { phase: Phase::SmallBatch, ..layer };
-        let more = u32::from(layer.phase == Phase::Decode && request.shapes.contains(&batches));
-        let budget = (deadline - now) / (left.len() as u32 + 1 + more);
-        let (time, fraction) = (Time { begin: now, budget }, (1.0, 0.0));
-        let mut watch = Watch { observer, time, fraction, best: f64::INFINITY, cancelled: false };
-        let index = place(request, layer).unwrap_or(0);
-        let mut report = match tune_layer(lab, request, index, layer, &mut watch, notes) {
-            Ok(Some(report)) => report,
-            Ok(None) => continue,
-            // What there is stays.
-            Err(error @ TuneError::Memory { .. }) => {
-                note(observer, notes, error.to_string());
-                continue;
-            }
-            Err(error) => return Err(error),
-        };
-        if let Some(at) = reports.iter().position(|earlier| earlier.layer == layer) {
-            if !report.noise.is_calmer_than(&reports[at].noise) {
-                continue;
-            }
-            report.record.from = reports.remove(at).record.from;
-        }
-        observer.event(&Event::Done(&report));
-        let read = report.winner.candidate.kernel.format();
-        reports.push(report);
-        let Some(format) = read.filter(|_| layer.phase == Phase::Decode) else { continue };
-        request.decoded.push((layer.shape, format));
-        let is_stale = |report: &ShapeReport| {
-            let own = report.layer;
-            (own.phase, own.shape) == (Phase::SmallBatch, layer.shape)
-                && report.record.format != format
-        };
-        if let Some(at) = reports.iter().position(is_stale) {
-            let stale = reports.remove(at).layer;
-            left.retain(|layer| *layer != stale);
-            left.push(stale);
-            let is_stack = |own: &ShapeUse| {
-                own.phase == Phase::Prefill
-                    && own.shape.k == layer.shape.k
-                    && own.shape.m >= layer.shape.m
-            };
-            reports.iter_mut().filter(|r| is_stack(&r.layer)).for_each(|r| r.record.from = None);
-        }
+        is_passed_over
     }
-    reports.sort_by_key(|report| place(request, report.layer));
-    Ok(())
 }
 
 /// A layer's share of the run.

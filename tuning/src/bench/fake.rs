@@ -3,7 +3,7 @@
 use super::{Lab, Runner, Stage};
 use crate::exactness::Random;
 use crate::noise::CpuTimes;
-use crate::request::{ShapeUse, TuneError};
+use crate::request::{ShapeUse, Shortage, TuneError};
 use crate::{AnyKernel, Candidate};
 use std::cell::{Cell, RefCell};
 use std::collections::{BTreeMap, BTreeSet};
@@ -297,6 +297,8 @@ pub(crate) struct Script {
     pub(crate) rows: Option<(usize, f64)>,
     /// The number of tokens at which kernels of small batches are as slow as those of prompts.
     pub(crate) crossing: Option<usize>,
+    /// The weights of the largest layer that there is memory for.
+    pub(crate) memory: Option<usize>,
 }
 
 /// A runner that follows a script. Its clock moves by a millisecond per sample.
@@ -398,6 +400,12 @@ impl Lab for FakeLab {
 
     fn cpu_times(&self) -> Option<CpuTimes> {
         None
+    }
+
+    fn check_memory(&self, shape: Shape, _: &[Layout]) -> Result<(), Shortage> {
+        let (needed, free) =
+            (shape.weights() as u64, self.script.memory.unwrap_or(usize::MAX) as u64);
+        if needed > free { Err(Shortage { shape, needed, free }) } else { Ok(()) }
     }
 
     fn open(&mut self, _: &ShapeUse, _: &[Layout]) -> Result<Stage<'_>, TuneError> {

@@ -57,6 +57,27 @@ pub(super) fn crossing(
     Some(points.get(low).copied().unwrap_or(most + 1))
 }
 
+/// The same as an earlier run found it, if the prompt's pick is the one that it was found for, and if what this run
+/// has picked for the layers of the stack is what they had then.
+pub(super) fn known(
+    request: &Request,
+    found: &[ShapeReport],
+    prompt: &ShapeReport,
+) -> Option<usize> {
+    let stack = prompt.layer.shape;
+    let earlier = |report: &ShapeReport| request.prior.incumbent(&report.layer, request.threads);
+    let is_same = |report: &ShapeReport| {
+        let own = &report.record;
+        earlier(report).is_some_and(|old| (&old.kernel, old.tile) == (&own.kernel, own.tile))
+    };
+    let is_part = |report: &&ShapeReport| {
+        let shape = report.layer.shape;
+        report.layer.phase != Phase::Prefill && shape.k == stack.k && shape.m <= stack.m
+    };
+    let is_unchanged = is_same(prompt) && found.iter().filter(is_part).all(is_same);
+    earlier(prompt).filter(|old| is_unchanged && old.hash == prompt.record.hash)?.from
+}
+
 /// What runs small batches of the layers of a stack: the pick of the largest of them if one is known, else the
 /// default for the format that decoding reads.
 fn few(lab: &dyn Lab, request: &Request, found: &[ShapeReport], stack: Shape) -> Candidate {

@@ -1,7 +1,7 @@
 //! The tuning of one layer: exactness gate, races by stages, runoff of the finalists, paired check.
 
 use super::verdict::{self, Verdict};
-use super::{Time, Watch, note};
+use super::{Watch, note};
 use crate::bench::{Lab, Runner, Stage};
 use crate::cold;
 use crate::confirm::{Confirmation, WORTH, confirm};
@@ -14,9 +14,11 @@ use crate::race::{End, Lane, Limits, Turn, race};
 use crate::record::{ShapeReport, Trial};
 use crate::request::{Request, ShapeUse, TuneError};
 use crate::second_opinion::{self, Opinion};
+use crate::statistics::LEAST_SPREAD;
 use crate::{AnyKernel, Candidate};
 use crate::{runoff, space};
 use std::collections::BTreeSet;
+use std::time::Duration;
 use trilut_kernels::{Format, Isa, Layout, Tile};
 use trilut_presets::preset::Effort;
 
@@ -82,6 +84,7 @@ pub(super) fn tune_layer(
     let mut gate = Gate::new(shape, stored);
 
     let default = Candidate::untuned(lab.default_kernel(&layer, formats[0]));
+    lab.check_memory(shape, &[stored])?;
     gate.check(&default.kernel).map_err(|source| TuneError::DefaultInexact { layer, source })?;
     let all = space::kernels(lab, &layer, formats);
     let space = space::fingerprint(&all);
@@ -114,14 +117,16 @@ pub(super) fn tune_layer(
     let mut lanes: Vec<Lane> = Vec::new();
     let ranks: Vec<&str> = kernels.iter().map(AnyKernel::name).collect();
     let mut finalists: Vec<Candidate> = kernels.into_iter().map(Candidate::untuned).collect();
+    let mut is_cut_short = false;
     for (stage, end) in stages(request, &layer) {
         // What a late stage cannot do in its time, it leaves out.
         if !lanes.is_empty() && runner.now() >= time.at(end) {
+            is_cut_short = true;
             continue;
         }
         let (candidates, left_out) = field.of(stage, &finalists);
         if left_out > 0 {
-            let text = format!("{layer}: {left_out} points beyond {} are left out", effort::GRID);
+            let text = format!("{layer}: points beyond {} are left out: {left_out}", effort::GRID);
             note(watch.observer, notes, text);
         }
         tried.extend(candidates.iter().map(ToString::to_string));
@@ -135,6 +140,9 @@ pub(super) fn tune_layer(
         if watch.cancelled {
             return Ok(None);
         }
+        let enough = effort::enough(request.effort);
+        let is_short = |lane: &Lane| lane.is_live() && lane.samples.len() < enough;
+        is_cut_short |= end == End::Deadline && raced.iter().any(is_short);
         for lane in &raced {
             if let Some(why) = &lane.failed {
                 watch.refuse(&mut refused, &lane.candidate.to_string(), why.clone());
@@ -146,7 +154,8 @@ pub(super) fn tune_layer(
             trials.push(trial);
         }
         // A race that was cut off after a sample or two knows less than the one before it.
-        let cut_off = end == End::Deadline && raced.iter().all(|lane| lane.samples.len() < 3);
+        let cut_off =
+            end == End::Deadline && raced.iter().all(|lane| lane.samples.len() < LEAST_SPREAD);
         if !lanes.is_empty() && cut_off {
             break;
         }
@@ -192,12 +201,18 @@ pub(super) fn tune_layer(
         }
         false => None,
     };
-    let opinion = match &confirmation {
-        Some(check) if is_real && request.effort >= Effort::Patient && check.is_worth() => {
-            ask_again(&mut *runner, &fastest.candidate, &default, &time, watch, notes)
+    let is_asked = is_real && request.effort >= Effort::Patient;
+    let left = time.at(1.0).saturating_sub(runner.now());
+    let is_unheard = left < second_opinion::LEAST;
+    let (opinion, effort) = match &confirmation {
+        Some(check) if is_asked && check.is_worth() && is_unheard => (None, Effort::Measure),
+        Some(check) if is_asked && check.is_worth() => {
+            let opinion = ask_again(&mut *runner, &fastest.candidate, &default, left, watch, notes);
+            (opinion, request.effort)
         }
-        _ => None,
+        _ => (None, request.effort),
     };
+    let effort = if is_cut_short { Effort::Estimate } else { effort };
     let scalar_ns = scalar.and_then(|kernel| {
         // A prompt may take it seconds.
         let bound = |k: &AnyKernel| Bound::of(k, &layer, request.threads, weights).ns();
@@ -237,6 +252,7 @@ pub(super) fn tune_layer(
         lanes: &lanes,
         best_ns,
         date: lab.date(),
+        effort,
     };
     let record = verdict::record(&winner, &default, &found, request);
     Ok(Some(ShapeReport {
@@ -253,6 +269,7 @@ pub(super) fn tune_layer(
         confirmation,
         opinion,
         reason,
+        is_cut_short: is_cut_short || effort < request.effort,
         record,
     }))
 }
@@ -309,11 +326,10 @@ fn ask_again(
     runner: &mut dyn Runner,
     winner: &Candidate,
     default: &Candidate,
-    time: &Time,
+    left: Duration,
     watch: &mut Watch<'_>,
     notes: &mut Vec<String>,
 ) -> Option<Opinion> {
-    let left = time.at(1.0).saturating_sub(runner.now());
     match second_opinion::of(runner, winner, default, left) {
         Ok(opinion) => opinion,
         Err(why) => {

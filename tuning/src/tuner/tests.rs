@@ -4,6 +4,7 @@ use crate::estimate;
 use crate::prior::Prior;
 use trilut_kernels::{Cpu, Format, Isa, Shape, Tile};
 use trilut_presets::Machine;
+use trilut_presets::preset::Record;
 
 fn layer(m: usize, k: usize) -> ShapeUse {
     ShapeUse { phase: Phase::Decode, shape: Shape { m, k }, count_per_token: 2 }
@@ -361,9 +362,10 @@ fn small_batches_are_tuned_anew_when_decoding_turns_to_another_format() {
     reports[0].noise.drift = 0.5;
     reports[1].record.format = Format::Tl1;
     let (mut notes, limit) = (Notes::default(), lab.now() + Duration::from_secs(60));
-    again(&mut lab, &mut request.clone(), &mut reports, limit, &mut notes, &mut vec![]).unwrap();
+    let mut found = Found { reports, ..Found::default() };
+    again(&mut lab, &mut request.clone(), &mut found, limit, &mut notes).unwrap();
     assert_eq!(notes.done, 2);
-    let formats = reports.iter().map(|report| (report.layer, report.record.format));
+    let formats = found.reports.iter().map(|report| (report.layer, report.record.format));
     assert!(formats.eq([(decode, Format::I2S), (batch, Format::I2S)]));
 }
 
@@ -402,4 +404,133 @@ fn where_prompts_take_over_is_asked_of_the_kernel_that_small_batches_have() {
     let log = lab.log.borrow();
     let last = log.iter().rev().find(|name| name.starts_with("batch")).unwrap();
     assert!(last.contains("r2t8"), "{last}");
+}
+
+#[test]
+fn a_search_that_is_cut_short_claims_no_more_than_an_estimate() {
+    for effort in [Effort::Measure, Effort::Patient, Effort::Exhaustive] {
+        // A millisecond per sample: a round of the first race, and the fewest pairs.
+        let short = Request { time_limit: Duration::from_millis(3), ..request(effort) };
+        let outcome = run(&mut lab(Script::default()), &short, &mut Notes::default());
+        assert_eq!(outcome.stopped, Some(Stopped::TimeLimit));
+        assert_eq!((&outcome.cut_short[..], outcome.unfinished.len()), (&[layer(64, 128)][..], 1));
+        let record = &outcome.preset.records()[0];
+        assert_eq!(
+            (record.effort, outcome.preset.provenance.effort),
+            (Effort::Estimate, Effort::Estimate)
+        );
+        // One sample of the default in the race shows no noise, and no certainty of the pick.
+        let evidence = record.evidence.clone().unwrap();
+        assert_eq!((evidence.noise, evidence.wins), (None, None));
+
+        let whole = run(&mut lab(Script::default()), &request(effort), &mut Notes::default());
+        assert!(whole.cut_short.is_empty() && whole.stopped.is_none());
+        assert!(whole.preset.records().iter().all(|record| record.effort == effort));
+        let evidence = whole.preset.records()[0].evidence.clone().unwrap();
+        assert!(evidence.noise.is_some() && evidence.wins.is_some());
+    }
+}
+
+#[test]
+fn a_search_that_is_cut_short_leaves_the_record_of_a_greater_effort() {
+    let prompt = ShapeUse { phase: Phase::Prefill, ..layer(96, 128) };
+    let kernels = || {
+        let kernels = ["r1t4", "r2t8"].map(fake::exact_gemm).into_iter();
+        kernels.chain([fake::exact_batch("r1t8")]).collect()
+    };
+    let times = &[("r1t4", 100.0), ("r2t8", 80.0), ("r1t8", 10.0)];
+    let script = Script { times, crossing: Some(9), ..Script::default() };
+    let patient = Request { shapes: vec![prompt], ..request(Effort::Patient) };
+    let earlier = run(&mut FakeLab::new(kernels(), script), &patient, &mut Notes::default()).preset;
+    let known = &earlier.records()[0];
+    assert_eq!((known.effort, known.from), (Effort::Patient, Some(10)));
+
+    let tuned = |earlier: &Preset, effort, limit| {
+        let prior = Prior { incumbents: Some(earlier.clone()), ..Prior::default() };
+        let time_limit = Duration::from_millis(limit);
+        let request = Request { effort, time_limit, prior, ..patient.clone() };
+        let mut notes = Notes::default();
+        let outcome = run(&mut FakeLab::new(kernels(), script), &request, &mut notes);
+        assert_eq!(notes.done, outcome.shapes.len());
+        outcome
+    };
+    for effort in [Effort::Estimate, Effort::Measure, Effort::Exhaustive] {
+        let outcome = tuned(&earlier, effort, 3);
+        assert!(outcome.preset.records().is_empty() && outcome.unfinished.is_empty());
+        assert_eq!(outcome.cut_short, [prompt], "{effort}");
+        assert!(outcome.notes.iter().any(|note| note.contains("stays")), "{:?}", outcome.notes);
+    }
+    // What is whole replaces it, and so does anything where the record is of an earlier build.
+    let whole = tuned(&earlier, Effort::Exhaustive, 60_000);
+    assert_eq!(whole.preset.records()[0].effort, Effort::Exhaustive);
+    let changed = |change: &dyn Fn(&mut Record)| {
+        let mut record = known.clone();
+        change(&mut record);
+        Preset::new(earlier.provenance.clone(), earlier.machine.clone(), vec![record])
+    };
+    for stale in [
+        changed(&|record| record.hash += 1),
+        changed(&|record| record.evidence.as_mut().unwrap().cores += 1),
+        changed(&|record| record.tokens += 1),
+    ] {
+        let outcome = tuned(&stale, Effort::Exhaustive, 3);
+        assert_eq!(outcome.preset.records()[0].effort, Effort::Estimate);
+    }
+    // Where prompts take over is still known of the same pick.
+    let estimate = changed(&|record| record.effort = Effort::Estimate);
+    let outcome = tuned(&estimate, Effort::Measure, 3);
+    let record = &outcome.preset.records()[0];
+    assert_eq!((record.kernel == known.kernel, record.from), (true, Some(10)));
+}
+
+#[test]
+fn a_search_that_was_cut_short_is_begun_anew_in_the_time_that_others_leave() {
+    let mut lab = lab(Script::default());
+    let request = request(Effort::Measure);
+    let mut reports = run(&mut lab, &request, &mut Notes::default()).shapes;
+    reports[0].is_cut_short = true;
+    reports[0].record.effort = Effort::Estimate;
+    // Too little for a usual share, then enough.
+    for (left, efforts) in
+        [(29, [Effort::Estimate, Effort::Measure]), (31, [Effort::Measure, Effort::Measure])]
+    {
+        let limit = lab.now() + Duration::from_secs(left);
+        let mut found = Found { reports: reports.clone(), ..Found::default() };
+        again(&mut lab, &mut request.clone(), &mut found, limit, &mut Notes::default()).unwrap();
+        assert!(found.reports.iter().map(|report| report.record.effort).eq(efforts));
+        assert!(found.reports.iter().map(|report| report.layer).eq(request.shapes.clone()));
+    }
+}
+
+#[test]
+fn any_time_limit_is_a_time_limit() {
+    for limit in [Duration::from_secs(u64::MAX), Duration::MAX] {
+        let request = Request { time_limit: limit, ..request(Effort::Measure) };
+        assert_eq!(request.limit(), Request::LONGEST);
+        let outcome = run(&mut lab(Script::default()), &request, &mut Notes::default());
+        assert_eq!((outcome.shapes.len(), outcome.stopped), (2, None));
+        assert!(request.limit() > crate::end_to_end::share_of(limit));
+    }
+}
+
+#[test]
+fn a_shape_that_is_too_large_is_told_from_one_that_there_was_no_time_for() {
+    let memory = Some(layer(64, 128).shape.weights());
+    let script = Script { memory, ..Script::default() };
+    let short = |outcome: &Outcome| -> Vec<ShapeUse> {
+        outcome.too_large.iter().map(|(layer, _)| *layer).collect()
+    };
+    // The large one is named, and the others are kept.
+    let outcome = run(&mut lab(script), &request(Effort::Measure), &mut Notes::default());
+    assert_eq!((short(&outcome), outcome.stopped), (vec![layer(96, 256)], None));
+    assert_eq!((outcome.preset.records().len(), outcome.unfinished.len()), (1, 0));
+    // Nothing else is there: it is an error, however little time there was.
+    for limit in [Duration::from_secs(60), Duration::from_nanos(1)] {
+        let alone =
+            Request { shapes: vec![layer(96, 256)], time_limit: limit, ..request(Effort::Measure) };
+        let mut lab = lab(script);
+        let error = tune_in(&mut lab, &alone, &mut Notes::default()).unwrap_err();
+        assert!(matches!(error, TuneError::Memory(short) if short.needed == 96 * 256), "{error}");
+        assert!(lab.log.borrow().is_empty() && error.hint().is_some());
+    }
 }

@@ -7,9 +7,9 @@ use crate::race::Lane;
 use crate::record::Timed;
 use crate::request::{Request, ShapeUse};
 use crate::second_opinion::Opinion;
-use crate::statistics::{spread, win_share};
+use crate::statistics::{LEAST_SPREAD, spread, win_share};
 use std::time::SystemTime;
-use trilut_presets::preset::{Evidence, Record, Weights, rfc3339};
+use trilut_presets::preset::{Effort, Evidence, Record, Weights, rfc3339};
 
 /// Samples that a record keeps at most: enough to see their spread, few enough to read.
 const KEPT_SAMPLES: usize = 32;
@@ -63,20 +63,19 @@ pub(super) fn decide(
             }
         }
         None => {
-            let noise = [&fastest, &default].into_iter().filter_map(|lane| spread(&lane.samples));
-            // Three samples understate the noise; a gain must also exceed a plain floor.
-            let floor = noise.fold(0.02, f64::max);
+            let noise = spread(&fastest.samples).zip(spread(&default.samples));
             let gain = 1.0 - fastest.median() / default.median();
-            match gain > floor {
-                true => (true, format!("{} saved {}", fastest.candidate, percent(gain))),
-                false => (
+            let saved = format!("{} saved {}", fastest.candidate, percent(gain));
+            // Three samples understate the noise; a gain must also exceed a plain floor.
+            match noise.map(|(own, other)| own.max(other).max(0.02)) {
+                Some(floor) if gain > floor => (true, saved),
+                Some(floor) => (
                     false,
-                    format!(
-                        "the default stays: {} saved {}, inside the noise of {}",
-                        fastest.candidate,
-                        percent(gain),
-                        percent(floor)
-                    ),
+                    format!("the default stays: {saved}, inside the noise of {}", percent(floor)),
+                ),
+                None => (
+                    false,
+                    format!("the default stays: {saved}, in too few samples to show their noise"),
                 ),
             }
         }
@@ -102,6 +101,8 @@ pub(super) struct Found<'a> {
     /// The best median of that race.
     pub(super) best_ns: f64,
     pub(super) date: SystemTime,
+    /// What the search was worth, which is less than was asked for when the time cut it short.
+    pub(super) effort: Effort,
 }
 
 pub(super) fn record(
@@ -130,7 +131,7 @@ pub(super) fn record(
         kernel: kernel.name().to_owned(),
         hash: kernel.hash(),
         tile,
-        effort: request.effort,
+        effort: found.effort,
         from: None,
         weights: found.weights,
         median_ns: ns(winner.median()),
@@ -168,6 +169,7 @@ fn evidence(
         }
     }
     let interval = check.filter(|check| check.low > 0.0);
+    let wins = (own.len() >= LEAST_SPREAD).then(|| win_share(own, &rivals));
     Evidence {
         date: rfc3339(found.date),
         trilut: env!("CARGO_PKG_VERSION").to_owned(),
@@ -178,7 +180,7 @@ fn evidence(
         interval: interval.map(|c| [c.low, c.high].map(Evidence::rounded)),
         // Known once the model has run.
         model: None,
-        wins: Some(Evidence::rounded(win_share(own, &rivals))),
+        wins: wins.map(Evidence::rounded),
         regret: Some(Evidence::rounded((median / found.best_ns - 1.0).max(0.0))),
         finalists,
     }

@@ -1,0 +1,114 @@
+//! What is measured once more when time is left: layers that something disturbed, and those whose search was
+//! cut short.
+
+use super::layer::tune_layer;
+use super::{Found, Time, Watch, crossing, note};
+use crate::bench::Lab;
+use crate::observer::{Event, Observer};
+use crate::record::ShapeReport;
+use crate::request::{Request, ShapeUse, TuneError};
+use std::time::Duration;
+use trilut_kernels::Phase;
+use trilut_presets::preset::Effort;
+
+/// A busy moment may be over: what it disturbed is measured once more, in the time that is left, and the calmer
+/// race is believed. A search that was cut short is begun anew where time is left for a usual one. Where decoding
+/// then reads another format, the small batches that were tuned for the earlier one are tuned anew, or left out;
+/// where they hand over to prompts is then not known any more.
+pub(super) fn again(
+    lab: &mut dyn Lab,
+    request: &mut Request,
+    found: &mut Found,
+    deadline: Duration,
+    observer: &mut dyn Observer,
+) -> Result<(), TuneError> {
+    if request.effort == Effort::Estimate {
+        return Ok(());
+    }
+    let place = |request: &Request, layer| request.shapes.iter().position(|l| *l == layer);
+    let usual = request.limit() / request.shapes.len().max(1) as u32;
+    // What is begun anew whatever the time, and what only where there is enough of it.
+    let is_disturbed = |report: &&ShapeReport| report.noise.warning().is_some();
+    let disturbed: Vec<ShapeUse> =
+        found.reports.iter().filter(is_disturbed).map(|report| report.layer).collect();
+    let is_short = |report: &&ShapeReport| report.is_cut_short && !is_disturbed(report);
+    let short = found.reports.iter().filter(is_short).map(|report| report.layer);
+    let mut left: Vec<ShapeUse> =
+        short.chain(found.stayed.iter().copied()).chain(disturbed.iter().copied()).collect();
+    // The first one, which others depend on, is at the end.
+    left.sort_by_key(|layer| std::cmp::Reverse(place(request, *layer)));
+    while let Some(layer) = left.pop() {
+        let now = lab.now();
+        if now >= deadline || observer.should_stop() {
+            break;
+        }
+        // Decoding may bring its small batches in.
+        let batches = ShapeUse { phase: Phase::SmallBatch, ..layer };
+        let more = u32::from(layer.phase == Phase::Decode && request.shapes.contains(&batches));
+        let mut budget = (deadline - now) / (left.len() as u32 + 1 + more);
+        let at = |found: &Found| found.reports.iter().position(|earlier| earlier.layer == layer);
+        let is_known = at(found).is_some() || found.stayed.contains(&layer);
+        if is_known && !disturbed.contains(&layer) {
+            if deadline - now < usual {
+                continue;
+            }
+            budget = budget.max(usual);
+        }
+        let (time, fraction) = (Time { begin: now, budget }, (1.0, 0.0));
+        let mut watch = Watch { observer, time, fraction, best: f64::INFINITY, cancelled: false };
+        let index = place(request, layer).unwrap_or(0);
+        let tuned = tune_layer(lab, request, index, layer, &mut watch, &mut found.notes);
+        let mut report = match tuned {
+            Ok(Some(report)) => report,
+            Ok(None) => continue,
+            // What there is stays.
+            Err(error @ TuneError::Memory(_)) => {
+                note(observer, &mut found.notes, error.to_string());
+                continue;
+            }
+            Err(error) => return Err(error),
+        };
+        if found.passes_over(lab, request, &report) {
+            continue;
+        }
+        if let Some(at) = at(found) {
+            let earlier = &found.reports[at];
+            let is_better = match (earlier.is_cut_short, report.is_cut_short) {
+                (true, false) => true,
+                (false, true) => false,
+                _ => report.noise.is_calmer_than(&earlier.noise),
+            };
+            if !is_better {
+                continue;
+            }
+            report.record.from = found.reports.remove(at).record.from;
+        } else {
+            report.record.from = crossing::known(request, &found.reports, &report);
+        }
+        found.stayed.remove(&layer);
+        observer.event(&Event::Done(&report));
+        let read = report.winner.candidate.kernel.format();
+        found.reports.push(report);
+        let Some(format) = read.filter(|_| layer.phase == Phase::Decode) else { continue };
+        request.decoded.push((layer.shape, format));
+        let is_stale = |report: &ShapeReport| {
+            let own = report.layer;
+            (own.phase, own.shape) == (Phase::SmallBatch, layer.shape)
+                && report.record.format != format
+        };
+        if let Some(at) = found.reports.iter().position(is_stale) {
+            let stale = found.reports.remove(at).layer;
+            left.retain(|layer| *layer != stale);
+            left.push(stale);
+            let is_stack = |own: &ShapeUse| {
+                own.phase == Phase::Prefill
+                    && own.shape.k == layer.shape.k
+                    && own.shape.m >= layer.shape.m
+            };
+            let stacks = found.reports.iter_mut().filter(|r| is_stack(&r.layer));
+            stacks.for_each(|report| report.record.from = None);
+        }
+    }
+    found.reports.sort_by_key(|report| place(request, report.layer));
+    Ok(())
+}
