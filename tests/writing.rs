@@ -109,3 +109,54 @@ fn directories_that_are_made_are_said() {
     let said = stderr(&refused);
     assert!(said.contains("holds a checkpoint already") && said.contains("hint: "), "{said}");
 }
+
+/// What is said beside the work goes to stderr; where that is full, the work goes on and its exit code stays.
+#[test]
+fn a_full_stderr_stops_nothing() {
+    let sandbox = Sandbox::new();
+    let preset = sandbox.path("here.toml");
+    let tune = ["tune", "--effort", "estimate", "--shape", "256x256", "-t", "1", "-o"];
+    for (args, code) in [
+        (&["presets", "list"][..], 0),
+        (&["presets", "path"], 0),
+        (&["doctor"], 0),
+        (&[&tune[..], &[text(&preset)]].concat(), 0),
+        (&["presets", "show", "no-such-preset"], 1),
+        (&["run", "no-such-file.gguf"], 1),
+        (&["codegen", "--shape", "0x1"], 2),
+    ] {
+        let full = std::fs::File::options().write(true).open("/dev/full").unwrap();
+        let output = Command::new(assert_cmd::cargo::cargo_bin("trilut"))
+            .args(args)
+            .env("XDG_CACHE_HOME", sandbox.path("cache"))
+            .stderr(full)
+            .output()
+            .unwrap();
+        assert_eq!(output.status.code(), Some(code), "{args:?}");
+    }
+    assert!(preset.exists());
+}
+
+/// A full stdout is an error, which says what it is about.
+#[test]
+fn a_full_stdout_is_told() {
+    let sandbox = Sandbox::new();
+    for args in [
+        &["presets", "show", "x86_64/zen3"][..],
+        &["presets", "list"],
+        &["doctor"],
+        &["completions", "bash"],
+    ] {
+        let full = std::fs::File::options().write(true).open("/dev/full").unwrap();
+        let output = Command::new(assert_cmd::cargo::cargo_bin("trilut"))
+            .args(args)
+            .env("XDG_CACHE_HOME", sandbox.path("cache"))
+            .stdout(full)
+            .output()
+            .unwrap();
+        let said = stderr(&output);
+        assert_eq!(output.status.code(), Some(1), "{said}");
+        assert!(said.contains("error: cannot write to the standard output\n"), "{said}");
+        assert!(said.contains("caused by: No space left on device"), "{said}");
+    }
+}

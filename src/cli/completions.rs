@@ -2,6 +2,7 @@
 //! to be kept in step and the build stays as it is.
 
 use super::failure::Failure;
+use super::output::lost;
 use clap::Command;
 use std::io::Write;
 
@@ -17,5 +18,5 @@ pub(crate) fn completions(args: &Args, mut command: Command) -> Result<(), Failu
     // In one piece, because the generator cannot fail where stdout can.
     let mut text = Vec::new();
     clap_complete::generate(args.shell, &mut command, "trilut", &mut text);
-    Ok(std::io::stdout().write_all(&text)?)
+    std::io::stdout().write_all(&text).map_err(lost)
 }

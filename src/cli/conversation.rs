@@ -2,7 +2,7 @@
 
 use super::failure::Failure;
 use super::interrupt;
-use super::output::{count, say};
+use super::output::{count, lost, say};
 use super::run::Policy;
 use std::io::Write;
 use std::ops::ControlFlow;
@@ -108,8 +108,7 @@ impl Conversation {
             }
         })?;
         interrupt::taken();
-        written?;
-        writeln!(out)?;
+        written.and_then(|()| writeln!(out)).map_err(lost)?;
         if generation.dropped > 0 {
             say!(
                 "note: the context was full: the oldest {} were dropped, the rest was read again",

@@ -4,7 +4,7 @@ use super::failure::Failure;
 use super::interrupt;
 use super::model::Source;
 use super::run::{Engine, read_text};
-use crate::cli::output::say;
+use crate::cli::output::{lost, say};
 use std::io::Write;
 use std::path::PathBuf;
 use trilut_runtime::embedding::{Embedder, Pooling};
@@ -104,16 +104,15 @@ pub(crate) fn run(args: Args) -> Result<(), Failure> {
         match args.output {
             Form::Raw => {
                 let bytes: Vec<u8> = vector.iter().flat_map(|value| value.to_le_bytes()).collect();
-                out.write_all(&bytes)?;
+                out.write_all(&bytes).map_err(lost)?;
             }
             Form::Json => {
                 let tokens = tokens.len();
                 let json =
                     serde_json::json!({"index": index, "tokens": tokens, "embedding": vector});
-                writeln!(out, "{json}")?;
+                writeln!(out, "{json}").map_err(lost)?;
             }
         }
     }
-    out.flush()?;
-    Ok(())
+    out.flush().map_err(lost)
 }

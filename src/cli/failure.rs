@@ -92,8 +92,8 @@ impl Failure {
     /// Prints the report and gives the exit code.
     pub(crate) fn report(self) -> ExitCode {
         if !self.silent {
-            let mut chain = self.chain.iter().map(|text| printable(text));
-            say!("error: {}", chain.next().unwrap_or_else(|| "unknown".to_owned()));
+            let mut chain = self.chain.iter();
+            say!("error: {}", chain.next().map_or("unknown", String::as_str));
             chain.for_each(|cause| say!("  caused by: {cause}"));
             if let Some(hint) = &self.hint {
                 say!("hint: {hint}");
@@ -111,6 +111,11 @@ pub(crate) fn printable(text: &str) -> String {
         c => c.to_string(),
     };
     text.chars().map(show).collect()
+}
+
+/// The same in one line, for a cell of a table or a value within a note.
+pub(crate) fn one_line(text: &str) -> String {
+    printable(text).replace('\n', " ")
 }
 
 impl From<std::io::Error> for Failure {

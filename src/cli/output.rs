@@ -1,6 +1,7 @@
 //! Where output goes: data to stdout and to files that a user names, talk to stderr.
 
-use super::failure::Failure;
+use super::failure::{Failure, printable};
+use std::io::Write;
 use std::path::Path;
 use trilut_presets::atomic_file::AtomicFile;
 
@@ -8,7 +9,7 @@ use trilut_presets::atomic_file::AtomicFile;
 macro_rules! out {
     ($($text:tt)*) => {{
         use std::io::Write;
-        write!(std::io::stdout(), $($text)*)?
+        write!(std::io::stdout(), $($text)*).map_err($crate::cli::output::lost)?
     }};
 }
 
@@ -16,30 +17,44 @@ macro_rules! out {
 macro_rules! outln {
     ($($text:tt)*) => {{
         use std::io::Write;
-        writeln!(std::io::stdout(), $($text)*)?
+        writeln!(std::io::stdout(), $($text)*).map_err($crate::cli::output::lost)?
     }};
 }
 
 /// `eprintln!` that does not panic when stderr cannot take it: what is said beside the work never stops it.
+/// What it quotes may come from a file, so that control characters are shown instead of obeyed.
 macro_rules! say {
-    ($($text:tt)*) => {{
-        use std::io::Write;
-        let _ = writeln!(std::io::stderr(), $($text)*);
-    }};
+    ($($text:tt)*) => {
+        $crate::cli::output::talk(format_args!($($text)*))
+    };
 }
 
 pub(crate) use {out, outln, say};
+
+/// Why stdout could not take something, as a failure.
+pub(crate) fn lost(error: std::io::Error) -> Failure {
+    Failure::from(error).context("cannot write to the standard output")
+}
+
+/// What [`say!`] does.
+pub(crate) fn talk(text: std::fmt::Arguments<'_>) {
+    let line = printable(&text.to_string()) + "\n";
+    let _ = std::io::stderr().write_all(line.as_bytes());
+}
 
 /// A number of things: `1 thread`, `2 threads`.
 pub(crate) fn count(n: usize, thing: &str) -> String {
     format!("{n} {thing}{}", if n == 1 { "" } else { "s" })
 }
 
+/// What to do about a file that cannot be written.
+pub(crate) const ELSEWHERE: &str = "name a file in a directory that you can write to";
+
 /// Refuses, before any work is done, a path that a file cannot be written to: a directory, a device, or
 /// a place where nothing can be made. Missing parent directories are made, which is said.
 pub(crate) fn check_file(path: &Path) -> Result<(), Failure> {
     let cannot = |why: &dyn std::fmt::Display| {
-        Failure::new(format!("cannot write {}", path.display())).because(why)
+        Failure::new(format!("cannot write {}", path.display())).because(why).hint(ELSEWHERE)
     };
     match std::fs::metadata(path) {
         Ok(kind) if !kind.is_file() => return Err(cannot(&"it exists and is no regular file")),
@@ -52,7 +67,7 @@ pub(crate) fn check_file(path: &Path) -> Result<(), Failure> {
         make_directory(parent).map_err(|error| cannot(&error))?;
     }
     // Never gets its name.
-    AtomicFile::create(path).map(drop).map_err(Failure::from)
+    AtomicFile::create(path).map(drop).map_err(|error| Failure::from(error).hint(ELSEWHERE))
 }
 
 /// Makes a directory that something is to be written to, with those that it is in. A path that was mistyped

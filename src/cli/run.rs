@@ -3,7 +3,7 @@
 use super::failure::Failure;
 use super::layouts::Layouts;
 use super::model::{CacheMode, LoadMode, Source};
-use super::output::{count, outln, say};
+use super::output::{count, lost, outln, say};
 use super::planning::Here;
 use super::sampling::Sampling;
 use super::{environment, interrupt, progress};
@@ -418,8 +418,7 @@ pub(crate) fn tell(
             ControlFlow::Continue(())
         }
     })?;
-    written?;
-    writeln!(out, "{lead}")?;
+    written.and_then(|()| writeln!(out, "{lead}")).map_err(lost)?;
     if generation.dropped > 0 {
         let dropped = count(generation.dropped, "token");
         say!(

@@ -1,5 +1,7 @@
 //! Tables for people: aligned columns, or Markdown with the same columns.
 
+use super::failure::one_line;
+
 /// Rows of text under headings.
 #[derive(Debug, Clone)]
 pub(crate) struct Table {
@@ -16,9 +18,9 @@ impl Table {
         Self { headings, rows: Vec::new(), numbers_from }
     }
 
-    /// Adds a row.
+    /// Adds a row. What a cell says may come from a file: control characters are shown, not obeyed.
     pub(crate) fn row(&mut self, cells: impl IntoIterator<Item = impl Into<String>>) {
-        let cells: Vec<String> = cells.into_iter().map(Into::into).collect();
+        let cells: Vec<String> = cells.into_iter().map(|cell| one_line(&cell.into())).collect();
         assert_eq!(cells.len(), self.headings.len(), "one cell per heading");
         self.rows.push(cells);
     }
@@ -89,5 +91,13 @@ mod tests {
             table.markdown(),
             "| name   |  t/s |\n| ------ | ---: |\n| a      | 10.5 |\n| longer |    9 |\n"
         );
+    }
+    #[test]
+    fn control_characters_move_nothing() {
+        let mut table = Table::new(&["name", "t/s"], 1);
+        table.row(["a\u{1b}[2J\nb\u{9b}", "1"]);
+        let text = table.plain();
+        assert!(text.contains("a\\u{1b}[2J b\\u{9b}  "), "{text}");
+        assert_eq!(text.lines().count(), 2);
     }
 }
