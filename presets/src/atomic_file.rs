@@ -198,6 +198,15 @@ fn cannot_write(path: &Path) -> impl FnOnce(io::Error) -> io::Error {
     move |source| io::Error::new(source.kind(), CannotWrite { path, source })
 }
 
+/// The error without the name of this file, for a caller that says the name itself.
+pub(crate) fn without_name(error: io::Error, path: &Path) -> io::Error {
+    match error.downcast::<CannotWrite>() {
+        Ok(CannotWrite { path: named, source }) if named == path => source,
+        Ok(CannotWrite { path, source }) => cannot_write(&path)(source),
+        Err(error) => error,
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

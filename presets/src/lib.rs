@@ -36,6 +36,9 @@ pub use preset::Preset;
 pub use shape::Shape;
 pub use tile::Tile;
 
+/// The most threads that a model is run with, and that a preset may have a record for.
+pub const MOST_THREADS: usize = 1024;
+
 /// A word of the vocabulary that could not be read: what was given and what would have been legal.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("`{given}` is no {what}: {rule}")]

@@ -24,7 +24,8 @@ pub use file::{MAX_BYTES, Saved};
 
 use crate::machine::Likeness;
 use crate::{
-    BatchName, Format, GemmName, Isa, KernelName, Machine, Phase, Pick, Plan, Shape, Tile,
+    BatchName, Format, GemmName, Isa, KernelName, MOST_THREADS, Machine, Phase, Pick, Plan, Shape,
+    Tile,
 };
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -225,8 +226,8 @@ impl Record {
                 Tile::MAX_PREFETCH
             ));
         }
-        if !(1..=4096).contains(&self.threads) {
-            return Some(format!("threads = {} is not in 1..=4096", self.threads));
+        if !(1..=MOST_THREADS).contains(&self.threads) {
+            return Some(format!("threads = {} is not in 1..={MOST_THREADS}", self.threads));
         }
         if self.median_ns == 0 || self.default_ns == 0 || self.samples.is_empty() {
             return Some("a record needs samples and times above 0".to_owned());
@@ -372,27 +373,41 @@ impl Preset {
     pub fn to_plan(&self, likeness: Likeness, resolve: impl Fn(&str) -> Option<u64>) -> Picks {
         let mut picks = Picks::default();
         for record in &self.records {
-            let Record { shape, phase, .. } = *record;
-            match resolve(&record.kernel) {
-                None => picks.dropped.push(Dropped {
-                    shape,
-                    phase,
-                    kernel: record.kernel.clone(),
-                    reason: "this build has no such kernel, or the CPU cannot run it".to_owned(),
-                }),
-                Some(hash) => picks.plan.picks.push(Pick {
-                    shape,
-                    phase,
-                    threads: record.threads,
-                    format: record.format,
-                    kernel: record.kernel.clone(),
-                    tile: record.tile,
-                    from: record.from,
-                    reason: record.reason(likeness, &self.machine, hash != record.hash),
-                }),
+            match self.pick(record, likeness, &resolve) {
+                Ok(pick) => picks.plan.picks.push(pick),
+                Err(dropped) => picks.dropped.push(dropped),
             }
         }
         picks
+    }
+
+    /// What one of the records comes to.
+    pub(crate) fn pick(
+        &self,
+        record: &Record,
+        likeness: Likeness,
+        resolve: &impl Fn(&str) -> Option<u64>,
+    ) -> Result<Pick, Dropped> {
+        let Record { shape, phase, .. } = *record;
+        let kernel = record.kernel.clone();
+        match resolve(&kernel) {
+            None => Err(Dropped {
+                shape,
+                phase,
+                kernel,
+                reason: "this build has no such kernel, or the CPU cannot run it".to_owned(),
+            }),
+            Some(hash) => Ok(Pick {
+                shape,
+                phase,
+                threads: record.threads,
+                format: record.format,
+                kernel,
+                tile: record.tile,
+                from: record.from,
+                reason: record.reason(likeness, &self.machine, hash != record.hash),
+            }),
+        }
     }
 }
 

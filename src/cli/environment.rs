@@ -2,7 +2,7 @@
 
 use super::failure::Failure;
 use std::env::consts::ARCH;
-use trilut_presets::Isa;
+use trilut_presets::{Isa, MOST_THREADS};
 
 /// A variable, with what it does.
 pub(crate) struct Variable {
@@ -62,9 +62,6 @@ fn isa_refused(what: impl std::fmt::Display) -> Failure {
 fn foreign(isa: Isa) -> Option<&'static str> {
     isa.target_arch().filter(|arch| *arch != ARCH)
 }
-
-/// The most threads that are accepted.
-const MOST_THREADS: usize = 1024;
 
 /// The number of threads: the argument, else `TRILUT_THREADS`, else every core.
 pub(crate) fn threads(argument: Option<usize>) -> Result<usize, Failure> {

@@ -36,6 +36,14 @@ pub enum PresetError {
         /// The rule that is broken.
         source: Rule,
     },
+    /// The file is a preset of another CPU, to which nothing can be added.
+    #[error("the preset {} is for another CPU or instruction set: {made_on}", path.display())]
+    Other {
+        /// The file.
+        path: PathBuf,
+        /// The CPU and the instruction set.
+        made_on: String,
+    },
     /// The file cannot be written; what was there before is untouched.
     #[error("cannot write the preset {}", path.display())]
     Write {
@@ -69,7 +77,7 @@ impl PresetError {
             Self::Newer { .. } => Some(
                 "update trilut, or run `trilut tune` to make a preset with this version".into(),
             ),
-            Self::Invalid { .. } => {
+            Self::Invalid { .. } | Self::Other { .. } => {
                 Some("run `trilut tune -o FILE` to write a new preset to another file".into())
             }
             Self::Write { .. } => {

@@ -1,7 +1,7 @@
 //! Reading and writing preset files without ever losing one.
 
 use super::{Preset, PresetError};
-use crate::atomic_file::AtomicFile;
+use crate::atomic_file::{AtomicFile, without_name};
 use crate::machine::Likeness;
 use std::fs::{self, File, TryLockError};
 use std::io::{self, Read, Write};
@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 /// must not be read into memory.
 pub const MAX_BYTES: u64 = 4 << 20;
 
-/// What [`Preset::save_merged`] did.
+/// What [`Preset::save_merged`] and [`Preset::save_added`] did.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Saved {
     /// The number of earlier records that stayed.
@@ -25,17 +25,10 @@ impl Preset {
     /// Reads a preset file.
     ///
     /// # Errors
-    /// When it cannot be read, is larger than [`MAX_BYTES`] or is not a preset.
+    /// When it cannot be read, is no regular file, is larger than [`MAX_BYTES`] or is not a preset.
     pub fn load(path: &Path) -> Result<Self, PresetError> {
-        let unreadable = |source| PresetError::Read { path: path.to_owned(), source };
-        let mut text = String::new();
-        File::open(path)
-            .and_then(|file| file.take(MAX_BYTES + 1).read_to_string(&mut text))
-            .map_err(unreadable)?;
-        if text.len() as u64 > MAX_BYTES {
-            let rule = format!("it is larger than {} MiB, so it is no preset", MAX_BYTES >> 20);
-            return Err(unreadable(io::Error::new(io::ErrorKind::InvalidData, rule)));
-        }
+        let text =
+            read(path).map_err(|source| PresetError::Read { path: path.to_owned(), source })?;
         Self::parse(&text, &path.display().to_string())
     }
 
@@ -46,9 +39,23 @@ impl Preset {
     /// When the directory or the side file cannot be written.
     pub fn save(&self, path: &Path) -> Result<(), PresetError> {
         // A link stays a link: its target is replaced.
-        let target = fs::canonicalize(path).unwrap_or_else(|_| path.to_owned());
-        replace(&target, self.to_text().as_bytes())
-            .map_err(|source| PresetError::Write { path: path.to_owned(), source })
+        let is_link = fs::symlink_metadata(path).is_ok_and(|kind| kind.is_symlink());
+        let target = fs::canonicalize(path).ok().filter(|_| is_link);
+        replace(target.as_deref().unwrap_or(path), self.to_text().as_bytes())
+            .map_err(unwritable(path))
+    }
+
+    /// Writes the preset as a file of this name. A file that has the name is set aside under a new one,
+    /// which is returned.
+    ///
+    /// # Errors
+    /// When the file cannot be written, or an earlier one cannot be set aside.
+    pub fn save_beside(&self, path: &Path) -> Result<Option<PathBuf>, PresetError> {
+        let _turn = lock(path);
+        if !path.try_exists().unwrap_or(true) {
+            return self.save(path).map(|()| None);
+        }
+        self.set_aside(path).map(Some).map_err(unwritable(path))
     }
 
     /// Adds the preset to the file: its records replace those with the same (shape, phase, threads),
@@ -60,32 +67,82 @@ impl Preset {
     /// When the file cannot be written or an unreadable one cannot be set aside.
     pub fn save_merged(self, path: &Path) -> Result<Saved, PresetError> {
         let _turn = lock(path);
-        let mut saved = Saved { kept: 0, set_aside: None };
-        if !path.try_exists().unwrap_or(true) {
-            self.save(path)?;
-            return Ok(saved);
+        match self.earlier(path) {
+            Ok(older) => self.add_to(older, path),
+            Err(why) => {
+                let aside = self.set_aside(path).map_err(unwritable(path))?;
+                Ok(Saved { kept: 0, set_aside: Some((aside, why.with_cause())) })
+            }
         }
-        let reason = match Self::load(path) {
-            Ok(mut older)
-                if older.likeness(&self.machine, self.provenance.isa) == Likeness::SameCpu =>
-            {
-                let fresh = self.records().len();
-                older.merge(self);
-                saved.kept = older.records().len() - fresh;
-                older.save(path)?;
-                return Ok(saved);
-            }
-            Ok(older) => {
-                format!("it is for another CPU or ISA: {}, {}", older.machine, older.provenance.isa)
-            }
-            Err(error) => error.with_cause(),
-        };
-        let aside = set_aside(path)
-            .map_err(|source| PresetError::Write { path: path.to_owned(), source })?;
-        saved.set_aside = Some((aside, reason));
-        self.save(path)?;
-        Ok(saved)
     }
+
+    /// The same, but a file that is no readable preset of the same CPU is left as it is: for records that
+    /// are not worth more than it.
+    ///
+    /// # Errors
+    /// When the file is such a one, or cannot be written.
+    pub fn save_added(self, path: &Path) -> Result<Saved, PresetError> {
+        let _turn = lock(path);
+        let older = self.earlier(path)?;
+        self.add_to(older, path)
+    }
+
+    /// The preset in a file, if there is one, to which this one can be added.
+    fn earlier(&self, path: &Path) -> Result<Option<Self>, PresetError> {
+        if !path.try_exists().unwrap_or(true) {
+            return Ok(None);
+        }
+        let older = Self::load(path)?;
+        if older.likeness(&self.machine, self.provenance.isa) != Likeness::SameCpu {
+            let made_on = format!("{}, {}", older.machine, older.provenance.isa);
+            return Err(PresetError::Other { path: path.to_owned(), made_on });
+        }
+        Ok(Some(older))
+    }
+
+    fn add_to(self, older: Option<Self>, path: &Path) -> Result<Saved, PresetError> {
+        let fresh = self.records().len();
+        let all = match older {
+            Some(mut older) => {
+                older.merge(self);
+                older
+            }
+            None => self,
+        };
+        all.save(path)?;
+        Ok(Saved { kept: all.records().len() - fresh, set_aside: None })
+    }
+
+    /// Writes the preset in the place of a file, which gets a new name.
+    fn set_aside(&self, path: &Path) -> io::Result<PathBuf> {
+        // It is whole before anything is moved: a disk that is full moves nothing.
+        let mut file = AtomicFile::create(path)?;
+        file.write_all(self.to_text().as_bytes())?;
+        let aside = set_aside(path)?;
+        file.commit().map(|()| aside)
+    }
+}
+
+/// The text of a regular file that is not too large. Opening a pipe would wait for somebody to write, and a
+/// device has no end.
+fn read(path: &Path) -> io::Result<String> {
+    let refuse = |rule: String| Err(io::Error::new(io::ErrorKind::InvalidData, rule));
+    let kind = fs::metadata(path)?;
+    if !kind.is_file() {
+        let what = if kind.is_dir() { "a directory" } else { "no regular file" };
+        return refuse(format!("it is {what}"));
+    }
+    let mut text = String::new();
+    File::open(path)?.take(MAX_BYTES + 1).read_to_string(&mut text)?;
+    if text.len() as u64 > MAX_BYTES {
+        return refuse(format!("it is larger than {} MiB, so it is no preset", MAX_BYTES >> 20));
+    }
+    Ok(text)
+}
+
+fn unwritable(path: &Path) -> impl FnOnce(io::Error) -> PresetError {
+    let path = path.to_owned();
+    move |source| PresetError::Write { source: without_name(source, &path), path }
 }
 
 /// The longest that another program is waited for: it writes a few kilobytes.

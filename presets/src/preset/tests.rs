@@ -155,7 +155,8 @@ fn records_that_break_a_rule_are_refused_with_their_line() {
         ("median_ns = 1000", "median_ns = 0", "above 0"),
         ("samples = [1010, 990, 1000]", "samples = []", "above 0"),
         ("shape = \"640x2560\"", "shape = \"64x128\"", "already"),
-        ("threads = 1", "threads = 0", "1..=4096"),
+        ("threads = 1", "threads = 0", "1..=1024"),
+        ("threads = 1", "threads = 1025", "1..=1024"),
         (FAST, "gemv_tl2_lut_r1u1_avx2", "does not read"),
         ("confidence = 0.0123", "confidence = nan", "confidence"),
         ("threads = 1", "tokens = 0\nthreads = 1", "at least 1"),
@@ -266,7 +267,8 @@ fn a_failed_save_leaves_the_old_file_and_says_why() {
     let path = dir.path().join("file/a.toml");
     let error = preset(vec![]).save(&path).unwrap_err();
     assert!(matches!(error, PresetError::Write { .. }));
-    assert!(error.source().is_some() && error.hint().is_some());
+    let why = error.source().unwrap();
+    assert!(why.source().is_none() && error.hint().is_some(), "the file is named once: {why:?}");
     assert_eq!(fs::read_to_string(dir.path().join("file")).unwrap(), "kept");
 
     // The side file is removed when the rename fails.
@@ -286,6 +288,61 @@ fn files_that_cannot_be_presets_are_refused_unread() {
     fs::write(&path, [0xff, 0xfe]).unwrap();
     assert!(matches!(Preset::load(&path), Err(PresetError::Read { .. })));
     assert!(matches!(Preset::load(dir.path()), Err(PresetError::Read { .. })));
+}
+
+/// A pipe that nobody writes to would be waited for, and a device has no end.
+#[cfg(unix)]
+#[test]
+fn only_regular_files_are_opened() {
+    let dir = tempfile::tempdir().unwrap();
+    let pipe = dir.path().join("pipe.toml");
+    let made = std::process::Command::new("mkfifo").arg(&pipe).status();
+    assert!(made.unwrap().success());
+    let link = dir.path().join("link.toml");
+    std::os::unix::fs::symlink(&pipe, &link).unwrap();
+    for path in [&pipe, &link, std::path::Path::new("/dev/zero")] {
+        let error = Preset::load(path).unwrap_err();
+        let why = error.source().unwrap().to_string();
+        assert_eq!(why, "it is no regular file", "{}", path.display());
+    }
+    let why = Preset::load(dir.path()).unwrap_err().with_cause();
+    assert!(why.ends_with("it is a directory"), "{why}");
+}
+
+#[test]
+fn what_cannot_be_added_to_a_file_leaves_it_alone() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("a.toml");
+    let newer = preset(vec![]).to_text().replace("schema = 1", "schema = 9");
+    fs::write(&path, &newer).unwrap();
+    let error = preset(vec![record("64x128", 1, FAST)]).save_added(&path).unwrap_err();
+    assert!(matches!(error, PresetError::Newer { .. }), "{error}");
+    assert_eq!(fs::read_to_string(&path).unwrap(), newer);
+    let other = Preset { machine: Machine { model: 9, ..machine() }, ..preset(vec![]) };
+    other.save(&path).unwrap();
+    let error = preset(vec![]).save_added(&path).unwrap_err();
+    assert!(matches!(error, PresetError::Other { .. }), "{error}");
+    assert_eq!(Preset::load(&path).unwrap(), other);
+    fs::create_dir(dir.path().join("b.toml")).unwrap();
+    let error = preset(vec![]).save_added(&dir.path().join("b.toml")).unwrap_err();
+    assert!(matches!(error, PresetError::Read { .. }), "{error}");
+    assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 2, "nothing was set aside");
+    let fresh = dir.path().join("c.toml");
+    for kept in [0, 1] {
+        let records = vec![record(&format!("64x{}", 128 + 128 * kept), 1, FAST)];
+        assert_eq!(preset(records).save_added(&fresh).unwrap(), Saved { kept, set_aside: None });
+    }
+}
+
+#[test]
+fn a_file_that_is_replaced_stays_under_another_name() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("a.toml");
+    assert_eq!(preset(vec![]).save_beside(&path).unwrap(), None);
+    let first = fs::read(&path).unwrap();
+    let aside = preset(vec![record("64x128", 1, FAST)]).save_beside(&path).unwrap().unwrap();
+    assert_eq!(fs::read(&aside).unwrap(), first);
+    assert_eq!(Preset::load(&path).unwrap().records().len(), 1);
 }
 
 #[cfg(unix)]
