@@ -1,7 +1,7 @@
 //! `trilut doctor`: what this machine is, what may run on it, and which preset is used, rung by rung.
 
 use super::environment::VARIABLES;
-use super::failure::Failure;
+use super::failure::{Failure, one_line};
 use super::output::{count, outln};
 use super::planning::Here;
 use super::table::Table;
@@ -38,7 +38,7 @@ pub(crate) fn doctor(args: &Args) -> Result<(), Failure> {
     let here = Here::find(None)?;
     let measured: Vec<_> = if args.bandwidth { measure(&here) } else { Vec::new() };
     if args.json {
-        let rungs = here.found.rungs.iter().map(|rung| {
+        let rungs = here.rungs.iter().map(|rung| {
             json!({
                 "place": rung.place.to_string(),
                 "looked_at": rung.looked_at,
@@ -69,7 +69,7 @@ pub(crate) fn doctor(args: &Args) -> Result<(), Failure> {
     outln!("{}", threads_line(&Cores::detect()));
     outln!("\nkernels\n{}", indent(&kernels(&here).plain()));
     let mut ladder = Table::new(&["preset from", "", "looked at", "found"], 4);
-    for rung in &here.found.rungs {
+    for rung in &here.rungs {
         let mark = if rung.verdict == Verdict::Won { "<--" } else { "" };
         let place = rung.place.to_string();
         ladder.row([&place, mark, &rung.looked_at, &rung.note]);
@@ -98,14 +98,14 @@ pub(crate) fn cpu_line(here: &Here) -> String {
     let machine = &here.machine;
     let virtual_machine =
         machine.hypervisor.as_ref().map_or(String::new(), |name| format!(", virtual ({name})"));
-    format!(
+    one_line(&format!(
         "{} ({}), {} cores, {} threads{virtual_machine}; kernels for {}",
         machine.brand.trim(),
         machine.microarchitecture,
         machine.physical_cores,
         machine.logical_cpus,
         here.cpu.best().isa(),
-    )
+    ))
 }
 
 /// How many threads are used without -t, and why.

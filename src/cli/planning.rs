@@ -1,15 +1,15 @@
 //! From a model to a plan: the preset ladder first, the tuner's estimate for what no preset knows.
 
-use super::failure::Failure;
+use super::failure::{Failure, one_line};
 use super::model;
 use super::progress::Bar;
 use crate::cli::output::say;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 use trilut_kernels::Cpu;
-use trilut_presets::ladder::{self, Found, Place, Sources, VARIABLE, Verdict};
+use trilut_presets::ladder::{self, Found, Place, Rung, Sources, Usable, VARIABLE, Verdict};
 use trilut_presets::machine::Likeness;
-use trilut_presets::preset::Effort;
+use trilut_presets::preset::{Effort, PresetError};
 use trilut_presets::{Format, Machine, Phase, Plan, Preset};
 use trilut_runtime::Config;
 use trilut_tuning::{Prior, Request, ShapeUse};
@@ -22,6 +22,8 @@ pub(crate) struct Here {
     pub(crate) machine: Machine,
     pub(crate) cpu: Cpu,
     pub(crate) found: Found,
+    /// Every rung of the ladder, with what came of it.
+    pub(crate) rungs: Vec<Rung>,
 }
 
 impl Here {
@@ -30,22 +32,41 @@ impl Here {
         let (machine, cpu) = (Machine::detect(), Cpu::detect());
         let sources = Sources::from_environment(preset, trilut_shipped::SHIPPED);
         let found = sources.find(&machine, cpu.best().isa())?;
-        for rung in &found.rungs {
-            // What a user asked for and does not get is told; the rest is for `doctor`.
-            if rung.place == Place::Environment
-                && sources.environment.is_some()
-                && rung.verdict == Verdict::Nothing
-            {
-                say!("note: {VARIABLE} yields no preset: {}", rung.note);
-            }
+        let rungs = found.rungs(|name| cpu.resolve(name));
+        let is_set = sources.environment.is_some();
+        let here = Self { machine, cpu, found, rungs };
+        here.tell(is_set);
+        Ok(here)
+    }
+
+    /// Says what a user asked for and does not get, and which files are passed over for what is wrong with
+    /// them; the rest is for `doctor`.
+    fn tell(&self, is_environment_set: bool) {
+        let is_environment = |rung: &&Rung| rung.place == Place::Environment;
+        let in_vain = (self.rungs.iter().find(is_environment))
+            .filter(|rung| is_environment_set && rung.verdict == Verdict::Nothing);
+        if let Some(rung) = in_vain {
+            say!("note: {VARIABLE} yields no preset: {}", one_line(&rung.note));
         }
-        if let Some(usable) = found.winner()
+        for file in &self.found.unreadable {
+            // That was said already.
+            if file.place == Place::Environment && in_vain.is_some() {
+                continue;
+            }
+            let hint = file.hint.as_ref().map_or(String::new(), |hint| format!(" ({hint})"));
+            say!("note: passed over: {}{hint}", one_line(&file.what));
+        }
+        if let Some(usable) = self.found.usable.first()
             && usable.place == Place::Explicit
             && usable.likeness != Likeness::SameCpu
         {
             say!("note: {} was tuned on {}", usable.origin, usable.likeness);
         }
-        Ok(Self { machine, cpu, found })
+    }
+
+    /// The strongest preset of which something is used.
+    pub(crate) fn winner(&self) -> Option<&Usable> {
+        self.found.winner(|name| self.cpu.resolve(name))
     }
 
     /// The picks of the ladder, for kernels that exist and may run here. What a preset says of other
@@ -57,8 +78,8 @@ impl Here {
                 "note: {} preset records are not used, the first for {}: {}: {}",
                 picks.dropped.len(),
                 first.shape,
-                first.kernel,
-                first.reason,
+                one_line(&first.kernel),
+                one_line(&first.reason),
             );
         }
         picks.plan
@@ -135,16 +156,21 @@ impl Here {
         Ok(plan)
     }
 
-    /// Saves records to the user's cache. A cache that cannot be written costs the next run the same
-    /// time, no more, so it is said and not an error.
+    /// Adds records to the user's cache. A cache that cannot be written costs the next run the same time, no
+    /// more, so it is said and not an error; and what another version or a person has put there is worth
+    /// more than these.
     pub(crate) fn remember(&self, preset: Preset) {
-        match self.cache_file() {
-            None => say!("note: this user has no cache directory, the records are not kept"),
-            Some(path) => {
-                if let Err(error) = save(preset, &path) {
-                    say!("note: the records are not kept: {}", error.summary());
-                }
-            }
+        let Some(path) = self.cache_file() else {
+            say!("note: this user has no cache directory, the records are not kept");
+            return;
+        };
+        if let Err(error) = preset.save_added(&path) {
+            let remedy = match error {
+                PresetError::Write { .. } => "",
+                _ => " (`trilut tune` gives that file another name and begins a new one)",
+            };
+            let why = Failure::from(error).summary();
+            say!("note: the records are not kept: {}{remedy}", one_line(&why));
         }
     }
 }
@@ -153,7 +179,8 @@ impl Here {
 pub(crate) fn save(preset: Preset, path: &Path) -> Result<(), Failure> {
     let saved = preset.save_merged(path)?;
     if let Some((aside, why)) = saved.set_aside {
-        say!("note: the earlier {} was moved to {}: {why}", path.display(), aside.display());
+        let (path, aside) = (path.display(), aside.display());
+        say!("note: the earlier {path} was moved to {aside}: {}", one_line(&why));
     }
     Ok(())
 }

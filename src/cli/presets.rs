@@ -95,7 +95,7 @@ pub(crate) fn presets(args: &Args) -> Result<(), Failure> {
     match &args.action {
         Action::List => out!("{}", table::list(&here)?.plain()),
         Action::Show { preset: Some(name) } => out!("{}", named(name)?.to_text()),
-        Action::Show { preset: None } => match here.found.winner() {
+        Action::Show { preset: None } => match here.winner() {
             Some(usable) => {
                 say!("{} ({})", usable.origin, usable.place);
                 out!("{}", usable.preset.to_text());
