@@ -1,15 +1,18 @@
 //! `trilut presets`: what presets there are, what they say, and whether it is true.
 
+mod export;
+mod names;
 mod table;
 mod verify;
 
 use super::environment;
-use super::failure::Failure;
+use super::failure::{Failure, one_line};
 use super::layouts::Layouts;
 use super::model::Source;
 use super::output::{self, out, outln, say};
 use super::planning::Here;
 use super::table::Table;
+use names::named;
 use std::path::{Path, PathBuf};
 use trilut_presets::Preset;
 use trilut_presets::machine::Likeness;
@@ -68,7 +71,7 @@ enum Action {
         layouts: Layouts,
     },
     /// Write the presets tuned here to a directory, one file for each CPU and instruction set, as they
-    /// are contributed: ARCH/MICROARCHITECTURE-ISA.toml.
+    /// are contributed: ARCH/MICROARCHITECTURE-ISA.toml, with the CPU behind it where there are several.
     Export {
         /// The directory; made if missing.
         directory: PathBuf,
@@ -82,7 +85,8 @@ enum Action {
         a: String,
         /// The other one.
         b: String,
-        /// File to write in place of the standard output.
+        /// File to write in place of the standard output. A preset that is there and not merged gets another
+        /// name; what is no preset is not replaced.
         #[arg(short, long, value_name = "FILE")]
         output: Option<PathBuf>,
     },
@@ -94,7 +98,7 @@ pub(crate) fn presets(args: &Args) -> Result<(), Failure> {
     let here = Here::find(None)?;
     match &args.action {
         Action::List => out!("{}", table::list(&here)?.plain()),
-        Action::Show { preset: Some(name) } => out!("{}", named(name)?.to_text()),
+        Action::Show { preset: Some(name) } => out!("{}", named(&here, name)?.to_text()),
         Action::Show { preset: None } => match here.winner() {
             Some(usable) => {
                 say!("{} ({})", usable.origin, usable.place);
@@ -105,14 +109,14 @@ pub(crate) fn presets(args: &Args) -> Result<(), Failure> {
             }
         },
         Action::Diff { a, b, picks, agree } => {
-            let (a, b) = (named(a)?, named(b)?);
+            let (a, b) = (named(&here, a)?, named(&here, b)?);
             diff(&a, &b, *picks)?;
             if let Some(percent) = agree {
                 agreement(&a, &b, *percent)?;
             }
         }
         Action::Verify { preset, sample, model, threads, rounds, layouts } => {
-            let preset = named(preset)?;
+            let preset = named(&here, preset)?;
             // Before what takes its time.
             let gguf = model.as_ref().map(|model| Source::new(Some(model.clone())).open());
             let gguf = gguf.transpose()?;
@@ -129,8 +133,14 @@ pub(crate) fn presets(args: &Args) -> Result<(), Failure> {
                 verify::model(&here, &preset, &gguf, &arranged, threads, *rounds)?;
             }
         }
-        Action::Export { directory, force } => export(&here, directory, *force)?,
-        Action::Merge { a, b, output } => merge(named(a)?, named(b)?, output.as_deref())?,
+        Action::Export { directory, force } => {
+            let cache = cache_file(&here)?;
+            export::export(cache.parent().unwrap_or(Path::new(".")), directory, *force)?;
+        }
+        Action::Merge { a, b, output } => {
+            let sources = [Path::new(a), Path::new(b)];
+            merge(named(&here, a)?, named(&here, b)?, sources, output.as_deref())?;
+        }
         Action::Path => {
             let path = cache_file(&here)?;
             let is_there = if path.exists() { "" } else { ", which does not exist yet" };
@@ -143,14 +153,6 @@ pub(crate) fn presets(args: &Args) -> Result<(), Failure> {
 
 fn cache_file(here: &Here) -> Result<PathBuf, Failure> {
     here.cache_file().ok_or_else(|| Failure::new("this user has no cache directory"))
-}
-
-/// A preset by the name that it ships under, or by its file.
-fn named(name: &str) -> Result<Preset, Failure> {
-    match trilut_shipped::SHIPPED.iter().find(|(shipped, _)| *shipped == name) {
-        Some((name, text)) => Ok(Preset::parse(text, name)?),
-        None => Ok(Preset::load(Path::new(name))?),
-    }
 }
 
 fn diff(a: &Preset, b: &Preset, picks: bool) -> Result<(), Failure> {
@@ -195,7 +197,8 @@ fn agreement(a: &Preset, b: &Preset, percent: u8) -> Result<(), Failure> {
     Ok(())
 }
 
-fn merge(a: Preset, b: Preset, output: Option<&Path>) -> Result<(), Failure> {
+/// Merges two presets that came from these files (or names) to the standard output or to a file.
+fn merge(a: Preset, b: Preset, sources: [&Path; 2], output: Option<&Path>) -> Result<(), Failure> {
     if b.likeness(&a.machine, a.provenance.isa) != Likeness::SameCpu {
         return Err(Failure::new("the presets are for different CPUs or instruction sets")
             .because(format!("{}, {}", a.machine, a.provenance.isa))
@@ -207,57 +210,51 @@ fn merge(a: Preset, b: Preset, output: Option<&Path>) -> Result<(), Failure> {
         let [_, kernel, _] = table::change(&difference.change);
         let believed = if *is_first { "first" } else { "second" };
         say!(
-            "note: {} {}, threads {}: {kernel}: the {believed} is believed",
+            "note: {} {}, threads {}: {}: the {believed} is believed",
             difference.phase,
             difference.shape,
-            difference.threads
+            difference.threads,
+            one_line(&kernel),
         );
     }
     match output {
         None => out!("{}", combined.preset.to_text()),
         Some(path) => {
             output::check_file(path)?;
-            combined.preset.save(path)?;
+            if let Some(aside) = replace(&combined.preset, path, sources)? {
+                say!("note: the earlier {} was moved to {}", path.display(), aside.display());
+            }
             say!("saved to {}", path.display());
         }
     }
     Ok(())
 }
 
-/// Copies what was tuned here, under the names by which presets are shipped.
-fn export(here: &Here, directory: &Path, force: bool) -> Result<(), Failure> {
-    let cache = cache_file(here)?;
-    let cache = cache.parent().unwrap_or(Path::new("."));
-    let mut files: Vec<PathBuf> = std::fs::read_dir(cache)
-        .map(|entries| entries.flatten().map(|entry| entry.path()).collect())
-        .unwrap_or_default();
-    files.retain(|file| file.extension().is_some_and(|e| e == "toml") && file.is_file());
-    files.sort_unstable();
-    let mut exported = 0;
-    for file in files {
-        let preset = match Preset::load(&file) {
-            Ok(preset) => preset,
-            Err(error) => {
-                say!("note: {}", Failure::from(error).summary());
-                continue;
-            }
-        };
-        let machine = &preset.machine;
-        let name = format!("{}-{}.toml", machine.microarchitecture, preset.provenance.isa);
-        let target = directory.join(&machine.arch).join(name);
-        let is_same = std::fs::read_to_string(&target).is_ok_and(|old| old == preset.to_text());
-        if target.exists() && !force && !is_same {
-            return Err(Failure::new(format!("{} is there already", target.display()))
-                .hint("name another directory, or replace it with --force"));
-        }
-        output::check_file(&target)?;
-        preset.save(&target)?;
-        outln!("{}", target.display());
-        exported += 1;
+/// Writes what was merged, so that nothing is lost: only what is a part of it is replaced. Another preset is
+/// set aside, and what is none was hardly meant.
+fn replace(preset: &Preset, path: &Path, sources: [&Path; 2]) -> Result<Option<PathBuf>, Failure> {
+    let is_source = || {
+        let same = |file: &Path| file.canonicalize().ok();
+        sources.into_iter().any(|source| same(source).is_some_and(|file| same(path) == Some(file)))
+    };
+    if !path.exists() || is_source() {
+        return save(preset, path).map(|()| None);
     }
-    if exported == 0 {
-        return Err(Failure::new(format!("nothing was tuned here: {}", cache.display()))
-            .hint("trilut tune -m MODEL"));
+    Preset::load(path).map_err(|error| {
+        Failure::of(&error)
+            .context(format!(
+                "{} is there already, and is no preset of this version",
+                path.display()
+            ))
+            .hint("name another file")
+    })?;
+    if std::fs::read_to_string(path).is_ok_and(|text| text == preset.to_text()) {
+        return Ok(None);
     }
-    Ok(())
+    preset.save_beside(path).map_err(|error| Failure::of(&error).hint(output::ELSEWHERE))
+}
+
+/// Writes a preset to a file that a user has named.
+fn save(preset: &Preset, path: &Path) -> Result<(), Failure> {
+    preset.save(path).map_err(|error| Failure::of(&error).hint(output::ELSEWHERE))
 }

@@ -3,6 +3,7 @@
 use super::super::failure::Failure;
 use super::super::planning::Here;
 use super::super::table::Table;
+use super::names::SHIPS;
 use trilut_presets::preset::{Change, Record};
 use trilut_presets::{Phase, Preset};
 
@@ -12,10 +13,12 @@ pub(super) fn list(here: &Here) -> Result<Table, Failure> {
     let mut table = Table::new(&headings, 5);
     for usable in &here.found.usable {
         let from = usable.place.to_string();
-        table.row(row(&usable.origin, &from, &usable.preset));
+        // Without the word that `from` has as well, so that it is the name to give to other commands.
+        let name = usable.origin.strip_prefix(SHIPS).unwrap_or(&usable.origin);
+        table.row(row(name, &from, &usable.preset));
     }
     for (name, text) in trilut_shipped::SHIPPED {
-        if here.found.usable.iter().all(|usable| usable.origin != format!("shipped {name}")) {
+        if here.found.usable.iter().all(|usable| usable.origin != format!("{SHIPS}{name}")) {
             table.row(row(name, "shipped, other CPU", &Preset::parse(text, name)?));
         }
     }

@@ -1,9 +1,9 @@
 //! `trilut presets verify`: a preset's claims against this machine.
 
-use super::super::failure::Failure;
+use super::super::failure::{Failure, one_line};
 use super::super::interrupt;
 use super::super::model;
-use super::super::output::{out, say};
+use super::super::output::{count, out, say};
 use super::super::planning::Here;
 use super::super::progress::Bar;
 use super::super::table::Table;
@@ -33,6 +33,21 @@ pub(super) fn model(
     rounds: u32,
 ) -> Result<(), Failure> {
     let shapes = model::shapes(&Config::from_gguf(gguf)?, Phase::ALL);
+    // Where there are no picks the default kernels run, as they do for picks that this build lacks.
+    let is_picked = |phase: &Phase| {
+        end_to_end::picks(preset, &shapes, *phase, threads)
+            .any(|record| here.cpu.resolve(&record.kernel).is_some())
+    };
+    let phases: Vec<Phase> =
+        [Phase::Prefill, Phase::Decode].into_iter().filter(is_picked).collect();
+    if phases.is_empty() {
+        say!(
+            "note: the model is not compared: with {} the preset picks the default kernels for all of its \
+             layers, or knows none of them",
+            count(threads, "thread")
+        );
+        return Ok(());
+    }
     let mut table =
         Table::new(&["round", "phase", "threads", "speed, x default", "95 %", "pairs"], 3);
     let mut slower = 0;
@@ -40,11 +55,7 @@ pub(super) fn model(
         let deadline = Instant::now() + COMPARISON;
         let mix = Mix { prompt: 1.0, generated: 1.0 };
         let gate = Gate { here, gguf, layouts, layers: &shapes, threads, deadline, mix };
-        for (phase, verdict) in gate.compare(preset, &[Phase::Prefill, Phase::Decode])? {
-            // Where there are no picks the default kernels run.
-            if end_to_end::picks(preset, &shapes, phase, threads).next().is_none() {
-                continue;
-            }
+        for (phase, verdict) in gate.compare(preset, &phases)? {
             let [low, high] = verdict.interval.map(|end| 1.0 / end);
             slower += usize::from(verdict.interval[0] > 1.0 && verdict.ratio > 1.0 + EVEN);
             table.row([
@@ -71,7 +82,8 @@ pub(super) fn verify(here: &Here, preset: &Preset, sample: usize) -> Result<(), 
     let isa = here.cpu.best().isa();
     let likeness = preset.likeness(&here.machine, isa);
     if likeness != Likeness::SameCpu {
-        say!("note: it was tuned on {likeness}: {}; its times are not taken", preset.machine);
+        let machine = one_line(&preset.machine.to_string());
+        say!("note: it was tuned on {likeness}: {machine}; its times are not taken");
     }
     // Where the weights were then, they are now: a model that fitted the cache, or one far larger.
     let is_warm = preset.records().iter().any(|record| record.weights == Weights::Warm);
