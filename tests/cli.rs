@@ -266,6 +266,11 @@ fn files_that_are_no_models_are_explained() {
     let sandbox = Sandbox::new();
     let missing = sandbox.fails(1, &["run", "missing.gguf"]);
     assert!(missing.starts_with("error: ") && missing.contains("missing.gguf"), "{missing}");
+    // A name of a model is no file, and is told in the case in which it is one.
+    let name = sandbox.fails(1, &["tune", "-m", "BitNet-2B-4T"]);
+    assert!(name.contains("hint: ") && name.contains("trilut tune -m bitnet-2b-4t"), "{name}");
+    let escape = sandbox.fails(1, &["run", "\u{1b}[31m.gguf"]);
+    assert!(!escape.contains('\u{1b}') && escape.contains("\\u{1b}[31m"), "{escape}");
     let file = sandbox.path("short.gguf");
     std::fs::write(&file, b"GGUF\x03\0\0\0").unwrap();
     for command in ["run", "inspect"] {

@@ -3,6 +3,7 @@
 use crate::ternary::CodecError;
 use std::path::PathBuf;
 use trilut_presets::Shape;
+use trilut_presets::models::{self, ModelSpec};
 
 /// A GGUF file that cannot be read, or lacks what was asked for.
 #[derive(Debug, thiserror::Error)]
@@ -210,8 +211,17 @@ impl GgufError {
     /// A helpful next step, where there is one.
     pub fn hint(&self) -> Option<String> {
         let text = match self {
-            Self::Open { source, .. } if source.kind() == std::io::ErrorKind::NotFound => {
-                "give the path of a model file"
+            Self::Open { path, source } if source.kind() == std::io::ErrorKind::NotFound => {
+                let is_meant =
+                    |spec: &&ModelSpec| path.as_os_str().eq_ignore_ascii_case(&spec.name);
+                let Some(spec) = models::all().iter().find(is_meant) else {
+                    return Some("give the path of a model file".to_owned());
+                };
+                return Some(format!(
+                    "give the path of a model file; {0} is a name for trilut tune -m {0} and trilut dummy \
+                     --model {0}",
+                    spec.name
+                ));
             }
             Self::Magic { begins } if begins.starts_with(b"vers") => {
                 "this is a Git LFS pointer, not the model: fetch the file itself"
