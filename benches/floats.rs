@@ -9,7 +9,7 @@ use std::hint::black_box;
 use trilut::kernels::float::fixed_attention::{
     Panels, Rows, key_panels, lay_out_keys_i16, products, weigh,
 };
-use trilut::kernels::float::{attention, norm};
+use trilut::kernels::float::{attention, fixed_rows, norm};
 use trilut::kernels::quantise::quantise;
 use trilut::kernels::{Isa, Supported};
 
@@ -63,6 +63,21 @@ fn integers(c: &mut Criterion) {
         let mut group = c.benchmark_group(format!("integers {rows} heads {n}x{width}"));
         group.throughput(Throughput::Elements((rows * n * width) as u64));
         for isa in isas() {
+            let stored = Rows { codes: &queries, stride: width, scales: &scales[..rows] };
+            let (mut sums, mut out) = (vec![0; rows * width], vec![0.0; rows * width]);
+            group.bench_function(BenchmarkId::new("stored keys", isa.isa()), |b| {
+                let scales = &scales[..n];
+                b.iter(|| {
+                    fixed_rows::scores_i16(isa, stored, &keys, width, scales, &mut scores, n);
+                });
+            });
+            group.bench_function(BenchmarkId::new("stored values", isa.isa()), |b| {
+                let codes = &integers(rows * n);
+                let stored = Rows { codes, stride: n, ..stored };
+                b.iter(|| {
+                    fixed_rows::weighted_i16(isa, stored, &keys, width, &mut sums, &mut out);
+                });
+            });
             group.bench_function(BenchmarkId::new("panels", isa.isa()), |b| {
                 b.iter(|| lay_out_keys_i16(isa, &keys, width, black_box(&mut panels)));
             });

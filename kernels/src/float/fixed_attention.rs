@@ -208,67 +208,109 @@ fn products_body<L: Lanes>(rows: Rows<'_>, panels: Panels<'_>, out: &mut [f32], 
     if panels.used == 0 || rows.scales.is_empty() {
         return;
     }
-    for (index, panel) in panels.codes.chunks_exact(panels.pairs * STEP).enumerate() {
-        let panel = &panel.as_chunks::<STEP>().0[..panels.used];
-        let lanes = match panels.scales {
-            Some(scales) => {
-                L::load(scales[index * LANES..].first_chunk().expect("a panel's scales"))
-            }
-            None => L::splat(1.0),
-        };
-        let mut done = 0;
-        let mut out = &mut out[index * LANES..];
-        // As many rows as there are registers for their sums.
-        while L::WIDE && rows.scales.len() - done >= 8 {
-            out = some_products::<L, 8>(rows, done, panel, lanes, out, stride);
-            done += 8;
+    let all = panels.codes.len() / (panels.pairs * STEP);
+    let mut index = 0;
+    // As many sums as there are registers for; of a pair that is spread over all lanes two panels have more
+    // than one.
+    while L::WIDE && all - index >= 2 {
+        with_panels::<L, 8, 2>(rows, panels, index, out, stride);
+        index += 2;
+    }
+    while index < all {
+        match L::WIDE {
+            true => with_panels::<L, 8, 1>(rows, panels, index, out, stride),
+            false => with_panels::<L, 4, 1>(rows, panels, index, out, stride),
         }
-        while rows.scales.len() - done >= 4 {
-            out = some_products::<L, 4>(rows, done, panel, lanes, out, stride);
-            done += 4;
-        }
-        while done < rows.scales.len() {
-            out = some_products::<L, 1>(rows, done, panel, lanes, out, stride);
-            done += 1;
-        }
+        index += 1;
     }
 }
 
-/// The products of `R` rows from `first` on with a panel; returns the results of the rows behind them.
+/// The products of all rows with `P` panels from `index` on, `R` rows at a time.
 #[inline(always)]
-fn some_products<'a, L: Lanes, const R: usize>(
+fn with_panels<L: Lanes, const R: usize, const P: usize>(
+    rows: Rows<'_>,
+    panels: Panels<'_>,
+    index: usize,
+    out: &mut [f32],
+    stride: usize,
+) {
+    let mut codes = [&[][..]; P];
+    let mut lanes = [L::splat(1.0); P];
+    for p in 0..P {
+        let panel = &panels.codes[(index + p) * panels.pairs * STEP..];
+        codes[p] = &panel.as_chunks::<STEP>().0[..panels.used];
+        if let Some(scales) = panels.scales {
+            let scales = &scales[(index + p) * LANES..];
+            lanes[p] = L::load(scales.first_chunk().expect("a panel's scales"));
+        }
+    }
+    let mut done = 0;
+    let mut out = &mut out[index * LANES..];
+    while rows.scales.len() - done >= R {
+        out = some_products::<L, R, P>(rows, done, codes, lanes, out, stride);
+        done += R;
+    }
+    while R > 4 && rows.scales.len() - done >= 4 {
+        out = some_products::<L, 4, P>(rows, done, codes, lanes, out, stride);
+        done += 4;
+    }
+    while done < rows.scales.len() {
+        out = some_products::<L, 1, P>(rows, done, codes, lanes, out, stride);
+        done += 1;
+    }
+}
+
+/// The products of `R` rows from `first` on with `P` panels of as many pairs; returns the results of the
+/// rows behind them.
+#[inline(always)]
+fn some_products<'a, L: Lanes, const R: usize, const P: usize>(
     rows: Rows<'_>,
     first: usize,
-    panel: &[[i16; STEP]],
-    lanes: L,
+    panels: [&[[i16; STEP]]; P],
+    lanes: [L; P],
     out: &'a mut [f32],
     stride: usize,
 ) -> &'a mut [f32] {
+    let used = panels[0].len();
     let mut pairs = [&[][..]; R];
     for (r, pairs) in pairs.iter_mut().enumerate() {
         // One check of the length here instead of one in every step.
-        *pairs = &rows.codes[(first + r) * rows.stride..].as_chunks::<2>().0[..panel.len()];
+        *pairs = &rows.codes[(first + r) * rows.stride..].as_chunks::<2>().0[..used];
     }
-    let mut sums = [L::Sums::zero(); R];
+    let mut twos = [&[][..]; P];
+    for (twos, panel) in twos.iter_mut().zip(panels) {
+        *twos = &panel.as_chunks::<2>().0[..used / 2];
+    }
+    let mut sums = [[L::Sums::zero(); P]; R];
     // Two at a time: where to read the pairs of rows is then computed half as often.
-    let (twos, last) = panel.as_chunks::<2>();
-    for (index, two) in twos.iter().enumerate() {
-        for (at, with) in two.iter().enumerate() {
-            let with = L::Sums::load(with);
+    for index in 0..used / 2 {
+        for at in 0..2 {
+            let mut with = [L::Sums::load(&twos[0][index][at]); P];
+            for p in 1..P {
+                with[p] = L::Sums::load(&twos[p][index][at]);
+            }
             for r in 0..R {
-                sums[r] = sums[r].add_products(&pairs[r][2 * index + at], with);
+                for p in 0..P {
+                    sums[r][p] = sums[r][p].add_products(&pairs[r][2 * index + at], with[p]);
+                }
             }
         }
     }
-    if let [with] = last {
-        let with = L::Sums::load(with);
+    if !used.is_multiple_of(2) {
         for r in 0..R {
-            sums[r] = sums[r].add_products(&pairs[r][panel.len() - 1], with);
+            for p in 0..P {
+                let with = L::Sums::load(&panels[p][used - 1]);
+                sums[r][p] = sums[r][p].add_products(&pairs[r][used - 1], with);
+            }
         }
     }
     for r in 0..R {
-        let scaled = L::round_i32(&sums[r].get()).mul(L::splat(rows.scales[first + r])).mul(lanes);
-        scaled.store(out[r * stride..].first_chunk_mut().expect("a result for each lane"));
+        let row = L::splat(rows.scales[first + r]);
+        let out = out[r * stride..].as_chunks_mut().0;
+        for p in 0..P {
+            let scaled = L::round_i32(&sums[r][p].get()).mul(row).mul(lanes[p]);
+            scaled.store(&mut out[p]);
+        }
     }
     out.get_mut(R * stride..).unwrap_or_default()
 }

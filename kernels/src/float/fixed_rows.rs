@@ -111,26 +111,41 @@ fn some_scores<L: Lanes, C: Code, const R: usize>(
         // One check of the length here instead of one in every step.
         *query = &rows.codes[(first + r) * rows.stride..].as_chunks::<STEP>().0[..steps];
     }
-    for (j, (key, scale)) in keys.chunks_exact(width).zip(scales).enumerate() {
-        let (chunks, tail) = key.as_chunks::<STEP>();
-        fetch_ahead(key, KEYS_AHEAD * width);
-        let mut sums = [L::Sums::zero(); R];
-        for (step, key) in chunks.iter().enumerate() {
-            let key = L::Sums::load(&widened(key));
+    // As many keys as make one sum for each lane.
+    let group = LANES / R;
+    let of_rows = &rows.scales[first..first + R];
+    let groups = keys.chunks(group * width).zip(scales.chunks(group));
+    for (part, (keys, scales)) in groups.enumerate() {
+        let mut all = [L::Sums::zero(); LANES];
+        for (k, key) in keys.chunks_exact(width).enumerate() {
+            let (chunks, tail) = key.as_chunks::<STEP>();
+            fetch_ahead(key, KEYS_AHEAD * width);
+            let mut sums = [L::Sums::zero(); R];
+            for (step, key) in chunks.iter().enumerate() {
+                let key = L::Sums::load(&widened(key));
+                for r in 0..R {
+                    sums[r] = sums[r].add_each(L::Sums::load(&queries[r][step]), key);
+                }
+            }
+            if !tail.is_empty() {
+                let mut last = [C::default(); STEP];
+                last[..tail.len()].copy_from_slice(tail);
+                let key = L::Sums::load(&widened(&last));
+                for r in 0..R {
+                    sums[r] = sums[r].add_each(L::Sums::load(&queries[r][steps - 1]), key);
+                }
+            }
             for r in 0..R {
-                sums[r] = sums[r].add_each(L::Sums::load(&queries[r][step]), key);
+                all[r * group + k] = sums[r];
             }
         }
-        if !tail.is_empty() {
-            let mut last = [C::default(); STEP];
-            last[..tail.len()].copy_from_slice(tail);
-            let key = L::Sums::load(&widened(&last));
-            for r in 0..R {
-                sums[r] = sums[r].add_each(L::Sums::load(&queries[r][steps - 1]), key);
-            }
-        }
+        let totals = L::Sums::totals(&all);
         for r in 0..R {
-            out[r * stride + j] = sums[r].total() as f32 * rows.scales[first + r] * scale;
+            let out = &mut out[r * stride + part * group..][..scales.len()];
+            let totals = &totals[r * group..][..group];
+            for ((out, total), scale) in out.iter_mut().zip(totals).zip(scales) {
+                *out = *total as f32 * of_rows[r] * scale;
+            }
         }
     }
 }

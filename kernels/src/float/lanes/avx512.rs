@@ -1,7 +1,7 @@
 //! The lanes as one 512-bit register: AVX-512 F, BW, VL and VNNI.
 
 use super::avx2::{HalfYmm, largest_of_eight, sum_of_eight};
-use super::sums::SumsZmm;
+use super::sums::{SumsZmm, add_pairs};
 use super::{Lanes, part};
 use crate::{Isa, Supported};
 use half::f16;
@@ -273,8 +273,8 @@ fn products_q6<const T: usize>(block: &[u8; 210], xs: [&[i16; 256]; T]) -> [[i32
                     let at = x.as_ptr().add(at);
                     (_mm512_loadu_si512(at.cast()), _mm512_loadu_si512(at.add(32).cast()))
                 };
-                *sum = _mm512_dpwssd_epi32(*sum, even, x_even);
-                *sum = _mm512_dpwssd_epi32(*sum, odd, x_odd);
+                *sum = add_pairs(*sum, even, x_even);
+                *sum = add_pairs(*sum, odd, x_odd);
             }
         }
     }

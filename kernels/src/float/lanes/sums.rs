@@ -20,8 +20,8 @@ pub(crate) trait Sums: Copy {
     fn of(sums: &[i32; 16]) -> Self;
     /// The sums.
     fn get(self) -> [i32; 16];
-    /// The sum of all of them.
-    fn total(self) -> i32;
+    /// The sum of all of each.
+    fn totals(each: &[Self; 16]) -> [i32; 16];
 }
 
 impl Sums for [i32; 16] {
@@ -76,17 +76,18 @@ impl Sums for [i32; 16] {
     }
 
     #[inline(always)]
-    fn total(self) -> i32 {
-        self.iter().sum()
+    fn totals(each: &[Self; 16]) -> [i32; 16] {
+        each.map(|sums| sums.iter().sum())
     }
 }
 
 #[cfg(target_arch = "x86_64")]
-pub(super) use x86::{SumsYmm, SumsZmm};
+pub(super) use x86::{SumsYmm, SumsZmm, add_pairs};
 
 #[cfg(target_arch = "x86_64")]
 mod x86 {
     use super::Sums;
+    use std::arch::asm;
     use std::arch::x86_64::*;
 
     /// Both integers of a pair as one.
@@ -94,26 +95,6 @@ mod x86 {
     fn joined(pair: &[i16; 2]) -> i32 {
         // SAFETY: a pair has the size of an i32, each of whose bit patterns is valid.
         unsafe { pair.as_ptr().cast::<i32>().read_unaligned() }
-    }
-
-    /// Integers of two rows in turn.
-    ///
-    /// # Safety
-    /// The CPU must have AVX2.
-    #[inline(always)]
-    unsafe fn joined_rows(first: &[i16; 16], second: &[i16; 16]) -> (__m256i, __m256i) {
-        // SAFETY: AVX2 by the contract; the loads are of all 16 elements.
-        unsafe {
-            let first = _mm256_loadu_si256(first.as_ptr().cast());
-            let second = _mm256_loadu_si256(second.as_ptr().cast());
-            // Unpacking works within 128-bit halves; the permutation restores the order.
-            let low = _mm256_unpacklo_epi16(first, second);
-            let high = _mm256_unpackhi_epi16(first, second);
-            (
-                _mm256_permute2x128_si256::<0x20>(low, high),
-                _mm256_permute2x128_si256::<0x31>(low, high),
-            )
-        }
     }
 
     /// The sums as two 256-bit registers.
@@ -142,7 +123,17 @@ mod x86 {
         #[inline(always)]
         fn join(first: &[i16; 16], second: &[i16; 16]) -> Self::Pairs {
             // SAFETY: AVX2 was proven, see the type; the loads are of all 16 elements.
-            unsafe { joined_rows(first, second) }
+            unsafe {
+                let first = _mm256_loadu_si256(first.as_ptr().cast());
+                let second = _mm256_loadu_si256(second.as_ptr().cast());
+                // Unpacking works within 128-bit halves; the permutation restores the order.
+                let low = _mm256_unpacklo_epi16(first, second);
+                let high = _mm256_unpackhi_epi16(first, second);
+                (
+                    _mm256_permute2x128_si256::<0x20>(low, high),
+                    _mm256_permute2x128_si256::<0x31>(low, high),
+                )
+            }
         }
 
         #[inline(always)]
@@ -176,18 +167,9 @@ mod x86 {
         }
 
         #[inline(always)]
-        fn total(self) -> i32 {
+        fn totals(each: &[Self; 16]) -> [i32; 16] {
             // SAFETY: AVX2 was proven, see the type.
-            unsafe {
-                let eight = _mm256_add_epi32(self.0, self.1);
-                let four = _mm_add_epi32(
-                    _mm256_castsi256_si128(eight),
-                    _mm256_extracti128_si256::<1>(eight),
-                );
-                let two = _mm_add_epi32(four, _mm_shuffle_epi32::<0b01_00_11_10>(four));
-                let one = _mm_add_epi32(two, _mm_shuffle_epi32::<0b10_11_00_01>(two));
-                _mm_cvtsi128_si32(one)
-            }
+            unsafe { totals_in_ymm(each) }
         }
 
         #[inline(always)]
@@ -202,6 +184,18 @@ mod x86 {
             sums
         }
     }
+
+    /// Takes an integer of the first half and one of the second in turn.
+    const IN_TURN: [i16; 32] = {
+        let mut order = [0; 32];
+        let mut lane = 0;
+        while lane < 16 {
+            order[2 * lane] = lane as i16;
+            order[2 * lane + 1] = lane as i16 + 16;
+            lane += 1;
+        }
+        order
+    };
 
     /// The sums as one 512-bit register.
     ///
@@ -226,10 +220,12 @@ mod x86 {
 
         #[inline(always)]
         fn join(first: &[i16; 16], second: &[i16; 16]) -> __m512i {
-            // SAFETY: AVX-512, and so AVX2, was proven, see the type.
+            // SAFETY: AVX-512 was proven, see the type; the loads are of all 16 elements.
             unsafe {
-                let (low, high) = joined_rows(first, second);
-                _mm512_inserti64x4::<1>(_mm512_castsi256_si512(low), high)
+                let both = _mm512_castsi256_si512(_mm256_loadu_si256(first.as_ptr().cast()));
+                let second = _mm256_loadu_si256(second.as_ptr().cast());
+                let both = _mm512_inserti64x4::<1>(both, second);
+                _mm512_permutexvar_epi16(_mm512_loadu_si512(IN_TURN.as_ptr().cast()), both)
             }
         }
 
@@ -238,14 +234,14 @@ mod x86 {
             // SAFETY: AVX-512 was proven, see the type.
             unsafe {
                 let pair = _mm512_set1_epi32(joined(pair));
-                Self(_mm512_dpwssd_epi32(self.0, pair, with))
+                Self(add_pairs(self.0, pair, with))
             }
         }
 
         #[inline(always)]
         fn add_each(self, a: __m512i, b: __m512i) -> Self {
             // SAFETY: AVX-512 was proven, see the type.
-            Self(unsafe { _mm512_dpwssd_epi32(self.0, a, b) })
+            Self(unsafe { add_pairs(self.0, a, b) })
         }
 
         #[inline(always)]
@@ -255,9 +251,9 @@ mod x86 {
         }
 
         #[inline(always)]
-        fn total(self) -> i32 {
+        fn totals(each: &[Self; 16]) -> [i32; 16] {
             // SAFETY: AVX-512 was proven, see the type.
-            unsafe { _mm512_reduce_add_epi32(self.0) }
+            unsafe { totals_in_zmm(each) }
         }
 
         #[inline(always)]
@@ -267,6 +263,74 @@ mod x86 {
             unsafe { _mm512_storeu_si512(sums.as_mut_ptr().cast(), self.0) };
             sums
         }
+    }
+
+    /// `sums[i] + a[2 i] * b[2 i] + a[2 i + 1] * b[2 i + 1]`: `_mm512_dpwssd_epi32` as it is written. LLVM
+    /// takes the intrinsic apart into `vpmaddwd` and `vpaddd`, which makes a chain of sums shorter; where
+    /// there are many chains side by side it makes them half as fast.
+    #[inline]
+    #[target_feature(enable = "avx512f,avx512vnni")]
+    pub(in super::super) fn add_pairs(mut sums: __m512i, a: __m512i, b: __m512i) -> __m512i {
+        // SAFETY: the instruction reads and writes these registers alone, and the CPU has it.
+        unsafe {
+            asm!(
+                "vpdpwssd {sums}, {a}, {b}",
+                sums = inout(zmm_reg) sums,
+                a = in(zmm_reg) a,
+                b = in(zmm_reg) b,
+                options(pure, nomem, nostack, preserves_flags),
+            );
+        }
+        sums
+    }
+
+    // Functions of their own, so that the closures in them have their target features too. Each step folds
+    // two vectors into the halves of one.
+
+    /// [`Sums::totals`] of [`SumsYmm`].
+    #[inline]
+    #[target_feature(enable = "avx2")]
+    fn totals_in_ymm(v: &[SumsYmm; 16]) -> [i32; 16] {
+        let eight = |i: usize| _mm256_add_epi32(v[i].0, v[i].1);
+        let four = |a, b| {
+            let low = _mm256_permute2x128_si256::<0x20>(a, b);
+            _mm256_add_epi32(low, _mm256_permute2x128_si256::<0x31>(a, b))
+        };
+        let two = |a, b| _mm256_add_epi32(_mm256_unpacklo_epi64(a, b), _mm256_unpackhi_epi64(a, b));
+        // The even integers of both, and the odd ones.
+        let one = |a, b| {
+            let (a, b) = (_mm256_castsi256_ps(a), _mm256_castsi256_ps(b));
+            let even = _mm256_castps_si256(_mm256_shuffle_ps::<0x88>(a, b));
+            _mm256_add_epi32(even, _mm256_castps_si256(_mm256_shuffle_ps::<0xDD>(a, b)))
+        };
+        let total = |first: usize| {
+            let part = |i: usize| four(eight(first + i), eight(first + 4 + i));
+            one(two(part(0), part(1)), two(part(2), part(3)))
+        };
+        SumsYmm(total(0), total(8)).get()
+    }
+
+    /// [`Sums::totals`] of [`SumsZmm`].
+    #[inline]
+    #[target_feature(enable = "avx512f")]
+    fn totals_in_zmm(v: &[SumsZmm; 16]) -> [i32; 16] {
+        let eight = |a: SumsZmm, b: SumsZmm| {
+            let low = _mm512_shuffle_i64x2::<0x44>(a.0, b.0);
+            _mm512_add_epi32(low, _mm512_shuffle_i64x2::<0xEE>(a.0, b.0))
+        };
+        let four = |a, b| {
+            let low = _mm512_shuffle_i64x2::<0x88>(a, b);
+            _mm512_add_epi32(low, _mm512_shuffle_i64x2::<0xDD>(a, b))
+        };
+        let two = |a, b| _mm512_add_epi32(_mm512_unpacklo_epi64(a, b), _mm512_unpackhi_epi64(a, b));
+        // The even integers of both, and the odd ones.
+        let one = |a, b| {
+            let (a, b) = (_mm512_castsi512_ps(a), _mm512_castsi512_ps(b));
+            let even = _mm512_castps_si512(_mm512_shuffle_ps::<0x88>(a, b));
+            _mm512_add_epi32(even, _mm512_castps_si512(_mm512_shuffle_ps::<0xDD>(a, b)))
+        };
+        let part = |i: usize| four(eight(v[i], v[i + 4]), eight(v[i + 8], v[i + 12]));
+        SumsZmm(one(two(part(0), part(1)), two(part(2), part(3)))).get()
     }
 }
 
@@ -337,10 +401,20 @@ mod aarch64 {
         }
 
         #[inline(always)]
-        fn total(self) -> i32 {
-            let [a, b, c, d] = self.0;
-            // SAFETY: NEON was proven, see the type.
-            unsafe { vaddvq_s32(vaddq_s32(vaddq_s32(a, b), vaddq_s32(c, d))) }
+        fn totals(each: &[Self; 16]) -> [i32; 16] {
+            let mut totals = [0; 16];
+            for (out, four) in totals.as_chunks_mut::<4>().0.iter_mut().zip(each.as_chunks().0) {
+                // SAFETY: NEON was proven, see the type; the store is of 4 elements.
+                unsafe {
+                    let [a, b, c, d]: [int32x4_t; 4] = from_fn(|i| {
+                        let Self([a, b, c, d]) = four[i];
+                        vaddq_s32(vaddq_s32(a, b), vaddq_s32(c, d))
+                    });
+                    let total = vpaddq_s32(vpaddq_s32(a, b), vpaddq_s32(c, d));
+                    vst1q_s32(out.as_mut_ptr(), total);
+                }
+            }
+            totals
         }
 
         #[inline(always)]
