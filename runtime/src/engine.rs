@@ -94,7 +94,7 @@ impl EngineBuilder {
         self
     }
 
-    /// What keys and values are cached as; f16 without it.
+    /// What keys and values are cached as; [`CacheType::Q16`] without it.
     #[must_use]
     pub fn cache_type(mut self, of: CacheType) -> Self {
         self.options.cache = of;

@@ -386,7 +386,8 @@ fn a_cache_of_integers_is_the_same_however_it_is_filled() {
         let model = integers(None, 1);
         let tokens = tokens(280, model.config().vocab, 3);
         let expected = logits(&model, &tokens, 280);
-        let halves = logits(&load(|_| ()), &tokens, 280);
+        let floats_cache = || load(|o| o.cache = CacheType::F16);
+        let halves = logits(&floats_cache(), &tokens, 280);
         assert!(expected != halves, "f16 is another cache");
         // Near to it all the same: the mean difference, in parts of the mean magnitude.
         let floats = |bits: &[u32]| bits.iter().map(|&x| f32::from_bits(x)).collect::<Vec<_>>();
@@ -418,8 +419,8 @@ fn a_cache_of_integers_is_the_same_however_it_is_filled() {
 
         // Half of the memory in eight bits, and states are of one model.
         let most = if of == CacheType::Q8 { 6 } else { 11 };
-        assert!(model.cache_bytes() * 10 < load(|_| ()).cache_bytes() * most);
-        let error = load(|_| ()).forward(&mut state, &rows(0, 280, &[1])).unwrap_err();
+        assert!(model.cache_bytes() * 10 < floats_cache().cache_bytes() * most);
+        let error = floats_cache().forward(&mut state, &rows(0, 280, &[1])).unwrap_err();
         assert!(error.to_string().contains("state"), "{error}");
     }
 }

@@ -15,7 +15,7 @@ use trilut_presets::models::{self, ModelSpec, WindowSpec};
 use trilut_runtime::dummy::{DummyOptions, write_dummy};
 use trilut_runtime::gguf::{Gguf, GgufWriter, TensorKind};
 use trilut_runtime::ternary::{Codec, I2sLayout};
-use trilut_runtime::{Family, Model, ModelOptions, Row, Trace};
+use trilut_runtime::{CacheType, Family, Model, ModelOptions, Row, Trace};
 
 /// A tiny model of each family; what is odd about its real sizes is odd here too.
 fn specs() -> Vec<ModelSpec> {
@@ -142,9 +142,14 @@ fn models_and_traces_are_written_when_a_directory_is_given() {
     for spec in specs() {
         let place = directory.join(&spec.name);
         let bytes = file(&spec, CANONICAL);
-        trace(&open(&bytes, &ModelOptions::default())).write(&place).unwrap();
+        trace(&open(&bytes, &as_the_reference())).write(&place).unwrap();
         std::fs::write(place.join("model.gguf"), bytes).unwrap();
     }
+}
+
+/// The reference rounds keys and values to f16.
+fn as_the_reference() -> ModelOptions<'static> {
+    ModelOptions { cache: CacheType::F16, ..ModelOptions::default() }
 }
 
 /// The vectors of one family: logits of every position.
@@ -195,7 +200,7 @@ fn every_family_agrees_with_the_reference() {
     assert_eq!(vectors.len(), specs().len());
     for (spec, vectors) in specs().iter().zip(vectors) {
         assert_eq!(spec.name, vectors.name);
-        let model = open(&file(spec, CANONICAL), &ModelOptions::default());
+        let model = open(&file(spec, CANONICAL), &as_the_reference());
         let ours = trace(&model).get_f32s("logits").unwrap();
         assert_eq!(ours.len(), tokens().len() * spec.vocab);
         assert_eq!((ours.len(), ours.len()), (vectors.free.len(), vectors.forced.len()));

@@ -4,7 +4,7 @@ use std::error::Error as _;
 use std::sync::Arc;
 use trilut_kernels::Format;
 use trilut_runtime::gguf::Gguf;
-use trilut_runtime::{Error, Model, ModelOptions, Row, embedded};
+use trilut_runtime::{CacheType, Error, Model, ModelOptions, Row, embedded};
 
 /// The embedded model's file with the bytes of one tensor changed.
 fn changed(tensor: &str, change: impl Fn(&mut [u8])) -> Gguf {
@@ -105,7 +105,13 @@ fn keys_beyond_the_range_of_f16_are_errors() {
         let at = bytes.len() - 4;
         bytes[at..].copy_from_slice(&1e6f32.to_le_bytes());
     });
-    assert!(matches!(logits(&open(&gguf).unwrap()), Err(Error::NotFinite { .. })));
+    let with = |cache| {
+        let options = ModelOptions { cache, threads: Some(1), ..ModelOptions::default() };
+        logits(&Model::open_with(&gguf, &options).unwrap())
+    };
+    assert!(matches!(with(CacheType::F16), Err(Error::NotFinite { .. })));
+    // Integers have a scale.
+    assert!(with(CacheType::Q16).is_ok());
 }
 
 #[test]

@@ -28,12 +28,11 @@ impl From<LoadMode> for Load {
 /// What keys and values are cached as.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
 pub(crate) enum CacheMode {
-    /// Two bytes a value; attention in f32.
-    F16,
-    /// Two bytes a value; attention in integers, which is faster on AVX2 behind long texts, a little less
-    /// exact.
+    /// Two bytes a value; attention in integers, which is exact and fast behind long texts.
     Q16,
-    /// A byte a value: half of the memory; attention in integers, less exact again.
+    /// Two bytes a value, as other engines keep them; attention in f32.
+    F16,
+    /// A byte a value: half of the memory; attention in integers, less exact.
     #[value(alias = "q8_0")]
     Q8,
 }

@@ -100,7 +100,7 @@ pub(crate) struct Engine {
     #[arg(long, value_enum, default_value = "map")]
     load: LoadMode,
     /// What keys and values are cached as.
-    #[arg(long, value_enum, default_value = "f16")]
+    #[arg(long, value_enum, default_value = "q16")]
     cache_type: CacheMode,
     #[command(flatten)]
     layouts: Layouts,

@@ -21,6 +21,7 @@ from gguf import Gguf
 FLOOR = 1e-5            # smallest amax of a token
 NEAR = 1e-3             # how near to a rounding boundary an unrounded value must be for the other q to be accepted
 FORCED = 1e-5           # logits in forced mode, relative to the largest |logit| of the row
+INTEGERS = 20           # with keys and values cached as integers, attention rounds once more: these limits, of so many times as much
 FREE = 1e-4             # logits in free running mode, for FREE_SHARE of the rows
 FREE_SHARE = 0.9
 
@@ -52,6 +53,17 @@ FAMILIES = {
 def f16_cache(name, x):
     """Keys and values are stored in f16: that is part of the runtime's contract, not an error of it."""
     return x.astype(np.float16).astype(np.float64)
+
+
+def q16_step(x):
+    """What an integer of a row stands for: the largest is at most 32767, the row as a vector at most 46000 long"""
+    return np.maximum(np.abs(x).max(-1, keepdims=True) / 32767.0, np.sqrt((x * x).sum(-1, keepdims=True)) / 46000.0)
+
+
+def q16_cache(name, x):
+    """Keys and values are stored in sixteen bits, with a scale for each row of a head: the runtime's usual cache."""
+    step = np.maximum(q16_step(x), 1e-22)
+    return np.rint(x / step) * step
 
 
 def exact_cache(name, x):
@@ -184,8 +196,8 @@ class Trace:
 class Forced:
     """A hook that continues from the runtime's q, after checking every one of them."""
 
-    def __init__(self, trace, near=NEAR):
-        self.trace, self.near = trace, near
+    def __init__(self, trace, near=NEAR, cache=f16_cache):
+        self.trace, self.near, self.cache = trace, near, cache
         self.values = self.flips = self.wrong = 0
         self.first_flip = len(trace.tokens)         # first position with a q, or a stored f16, that differs
         self.worst_amax, self.messages, self.used_kv = 0.0, [], 0
@@ -212,12 +224,16 @@ class Forced:
         return theirs
 
     def kv(self, name, x):
-        """Stored keys and values, if the trace has them (a cache of f16, say): used when within its rounding of ours."""
+        """Stored keys and values, if the trace has them: used when within the rounding of the cache of ours."""
         if name not in self.trace.arrays:
             return x
         a = self.trace.arrays[name]
         theirs = a.astype(np.float64).reshape(x.shape)
-        bound = np.abs(x) * (2.0 ** -11 if a.dtype == np.float16 else 0.0) + 1e-5 * np.abs(x).max() + 2.0 ** -25
+        if self.cache is q16_cache:
+            rounding = q16_step(x) / 2.0
+        else:
+            rounding = np.abs(x) * (2.0 ** -11 if a.dtype == np.float16 else 0.0)
+        bound = rounding + 1e-5 * np.abs(x).max() + 2.0 ** -25
         bad = np.abs(theirs - x) > bound
         self.wrong += int(bad.sum())
         if bad.any() and len(self.messages) < 20:
@@ -235,16 +251,17 @@ def relative(a, b):
     return np.abs(a - b).max(-1) / np.abs(b).max(-1)
 
 
-def compare_forced(model, trace, log=print):
+def compare_forced(model, trace, log=print, cache=f16_cache):
     """(passed, the reference's logits under the runtime's q, the first position with a q that differs)"""
-    hook = Forced(trace)
+    more = INTEGERS if cache is q16_cache else 1
+    hook, limit = Forced(trace, NEAR * more, cache), FORCED * more
     z = model.forward(trace.tokens, hook, hook.kv)
     err = relative(trace.arrays["logits"].astype(np.float64), z)
     log(f"forced: {hook.values} quantised values, {hook.flips} on the other side of a boundary, {hook.wrong} wrong; amax within {hook.worst_amax:.2e}; "
-        f"logits within {err.max():.2e} (limit {FORCED:.0e})" + (f"; {hook.used_kv} stored key/value arrays" if hook.used_kv else ""))
+        f"logits within {err.max():.2e} (limit {limit:.0e})" + (f"; {hook.used_kv} stored key/value arrays" if hook.used_kv else ""))
     for m in hook.messages:
         log("  " + m)
-    return hook.wrong == 0 and bool((err <= FORCED).all()) and hook.worst_amax <= FORCED, z, hook.first_flip
+    return hook.wrong == 0 and bool((err <= limit).all()) and hook.worst_amax <= limit, z, hook.first_flip
 
 
 def compare_free(logits, z, first_flip=None, log=print):

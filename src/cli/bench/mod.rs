@@ -94,7 +94,7 @@ pub(crate) struct Args {
     #[arg(long, value_enum, default_value = "map")]
     load: LoadMode,
     /// What keys and values are cached as.
-    #[arg(long, value_enum, default_value = "f16")]
+    #[arg(long, value_enum, default_value = "q16")]
     cache_type: CacheMode,
     /// Run the first N layers, and half of them, and project what all of them would take.
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(2..))]

@@ -109,7 +109,7 @@ pub(super) fn bench(args: &Args) -> Result<(), Failure> {
     }
     let mut passages = Passages::new(subject.client.tokenize(Passages::TEXT)?, seed(args))?;
     let bar = progress::line();
-    let say = |what: String| {
+    let show = |what: String| {
         bar.set_message(what);
         bar.tick();
     };
@@ -130,7 +130,7 @@ pub(super) fn bench(args: &Args) -> Result<(), Failure> {
         second_turn: None,
     };
     for &clients in &args.clients {
-        say(format!("{clients} at once"));
+        show(format!("{clients} at once"));
         if u64::from(clients) > slots {
             say!("note: {clients} clients share {slots} slots: some wait for others to end");
         }
@@ -138,10 +138,10 @@ pub(super) fn bench(args: &Args) -> Result<(), Failure> {
         report.clients.push(measured);
     }
     if sizes.long > 0 {
-        say(format!("beside a prompt of {}", sizes.long));
+        show(format!("beside a prompt of {}", sizes.long));
         report.beside = Some(load::beside(&subject, &mut passages, sizes)?);
     }
-    say("second turn".to_owned());
+    show("second turn".to_owned());
     report.second_turn = Some(load::second_turn(&subject, &mut passages, sizes, &props)?);
     bar.finish_and_clear();
     match args.output {
