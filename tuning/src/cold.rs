@@ -43,13 +43,13 @@ pub struct Rotation {
     pub copies: usize,
     /// Bytes of all copies.
     pub bytes: u64,
-    /// The bytes that would be needed to be surely cold, if memory did not allow them.
+    /// The bytes that would be needed to be surely cold, if there was no room for them.
     pub short_of: Option<u64>,
 }
 
 impl Rotation {
-    /// The rotation for matrices of `each` bytes. `free` is the memory that may be used for it;
-    /// `None` if not even one copy fits.
+    /// The rotation for matrices of `each` bytes. `free` is the memory that may be used for it, which there
+    /// may be more of; `None` if not even one copy fits.
     pub fn plan(each: u64, model_bytes: u64, machine: &Machine, free: u64) -> Option<Self> {
         let each = each.max(1);
         let weights = state(model_bytes, machine);
@@ -87,7 +87,7 @@ impl std::fmt::Display for Rotation {
             }
         }
         self.short_of.map_or(Ok(()), |wanted| {
-            write!(f, " (free memory does not allow {} MiB: times may be too good)", mib(wanted))
+            write!(f, " (there is no room for {} MiB: times may be too good)", mib(wanted))
         })
     }
 }
@@ -152,7 +152,7 @@ mod tests {
     fn scarce_memory_is_stated() {
         let rotation = Rotation::plan(1 << 20, 1 << 30, &machine(16), 10 << 20).unwrap();
         assert_eq!(rotation.copies, 9);
-        assert!(rotation.to_string().contains("does not allow 96 MiB"), "{rotation}");
+        assert!(rotation.to_string().contains("no room for 96 MiB"), "{rotation}");
         assert_eq!(Rotation::plan(1 << 20, 1 << 30, &machine(16), 1 << 20), None);
     }
 

@@ -41,6 +41,10 @@ const PATIENCE: u32 = 4;
 /// Products after which the clock is looked at.
 const LOOK: usize = 16;
 
+/// Bytes of the copies in one layout at most for an estimate, which has no time to fill three times the caches
+/// of a large server.
+const ESTIMATED_COPIES: u64 = 128 << 20;
+
 /// Rows of random weights that are repeated to fill a matrix: timing does not depend on the values.
 const RANDOM_ROWS: usize = 64;
 
@@ -52,6 +56,8 @@ pub struct Hardware {
     pool: Pool,
     model_bytes: u64,
     sample_time: Duration,
+    /// Bytes of the copies of a layer in one layout at most.
+    most_copies: u64,
     /// What is to be said about the clock.
     clock_note: Option<String>,
     zero: Instant,
@@ -65,6 +71,10 @@ impl Hardware {
             Effort::Measure | Effort::Exhaustive => Duration::from_millis(6),
             Effort::Patient => Duration::from_millis(10),
         };
+        let most_copies = match request.effort {
+            Effort::Estimate => ESTIMATED_COPIES,
+            _ => u64::MAX,
+        };
         let (sample_time, clock_note) = clock::sample_time(sample_time, clock::own_step());
         Self {
             cpu: request.cpu.clone(),
@@ -72,6 +82,7 @@ impl Hardware {
             pool: Pool::new(request.threads),
             model_bytes: request.model_bytes,
             sample_time,
+            most_copies,
             clock_note,
             zero: Instant::now(),
         }
@@ -174,6 +185,9 @@ impl Hardware {
         fits(shape, layouts, available)?;
         let free = available / SHARE - shape.weights() as u64;
         let free = free / layouts.len().max(1) as u64;
+        // At least one of each.
+        let largest = layouts.iter().map(|layout| copy_bytes(*layout, shape)).max().unwrap_or(0);
+        let free = free.min(self.most_copies.max(largest));
         let mut random = Random::new(1);
         let rows = shape.m.min(RANDOM_ROWS);
         let plain = random.ternary(rows * shape.k);
@@ -212,10 +226,15 @@ fn available() -> u64 {
     meminfo(Path::new("/proc/meminfo"), "MemAvailable").unwrap_or(UNKNOWN_FREE)
 }
 
+/// Bytes of a copy, with what is between it and the next.
+fn copy_bytes(layout: Layout, shape: Shape) -> u64 {
+    layout.bytes(shape) as u64 + cold::GAP as u64
+}
+
 /// Whether one copy in each layout fits, with the plain weights that they are packed from.
 fn fits(shape: Shape, layouts: &[Layout], free: u64) -> Result<(), Shortage> {
     // All layouts get the same room.
-    let largest = layouts.iter().map(|layout| layout.bytes(shape) as u64 + cold::GAP as u64).max();
+    let largest = layouts.iter().map(|layout| copy_bytes(*layout, shape)).max();
     let needed = shape.weights() as u64 + largest.unwrap_or(0) * layouts.len() as u64;
     if free / SHARE < needed { Err(Shortage { shape, needed, free }) } else { Ok(()) }
 }
