@@ -5,7 +5,7 @@ use crate::prior::Prior;
 use std::time::Duration;
 use trilut_kernels::{Cpu, Format, Isa, Phase, Shape};
 use trilut_presets::preset::Effort;
-use trilut_presets::{Machine, Preset};
+use trilut_presets::{MOST_THREADS, Machine, Preset};
 
 /// Tokens of the prompt that prefill is tuned for: several tiles of every kernel, so that panels are used
 /// again, and short enough to be common.
@@ -127,7 +127,7 @@ impl Request {
         if self.formats.is_empty() {
             return Err(TuneError::NoFormats);
         }
-        if !(1..=4096).contains(&self.threads) {
+        if !(1..=MOST_THREADS).contains(&self.threads) {
             return Err(TuneError::Threads { given: self.threads });
         }
         Ok(())
@@ -145,7 +145,7 @@ pub enum TuneError {
     #[error("there are no weight formats to tune")]
     NoFormats,
     /// The number of threads is out of range.
-    #[error("cannot tune for {given} threads: 1 to 4096 are possible")]
+    #[error("cannot tune for {given} threads: 1 to {MOST_THREADS} are possible")]
     Threads {
         /// The number that was asked for.
         given: usize,
