@@ -4,16 +4,19 @@ pub(crate) mod gate;
 mod log;
 mod recording;
 mod report;
+mod shown;
+mod space;
 
 use super::failure::Failure;
 use super::layouts::Layouts;
 use super::model::{self, Source};
-use super::output::{self, count, out, outln, say};
+use super::output::{self, count, out, say};
 use super::planning::{self, Here};
 use super::progress::Bar;
 use super::table::Table;
 use super::{environment, interrupt};
 use log::{Log, Task, part};
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 use trilut_kernels::pool::Pool;
@@ -23,8 +26,7 @@ use trilut_presets::{Format, Phase, Preset, Shape, models};
 use trilut_runtime::Config;
 use trilut_runtime::gguf::{Gguf, TernaryLayouts};
 use trilut_tuning::{
-    BATCH_TOKENS, Journal, Logged, Observer, Outcome, PROMPT_TOKENS, Prior, Request, ShapeUse,
-    Stopped, bandwidth, effort, end_to_end, space,
+    Journal, Logged, Observer, Outcome, Prior, Request, ShapeUse, Stopped, bandwidth, end_to_end,
 };
 
 /// Find the fastest exact kernels for a model's layers on this CPU, and remember them.
@@ -48,7 +50,7 @@ pub(crate) struct Args {
     effort: Effort,
     /// When to stop; what is finished is kept, and the next run goes on from there. By the effort without
     /// it: a minute, ten, an hour.
-    #[arg(long, value_name = "TIME", value_parser = humantime::parse_duration)]
+    #[arg(long, value_name = "TIME", value_parser = time, allow_hyphen_values = true)]
     time_limit: Option<Duration>,
     /// Numbers of threads, separated by commas; every fast core without it. All candidates are raced with
     /// the first, only the finalists with the others.
@@ -67,7 +69,7 @@ pub(crate) struct Args {
     /// Samples of each candidate with --record; the nine least are kept.
     #[arg(long, value_name = "N", default_value_t = 9, value_parser = clap::value_parser!(u32).range(3..1000))]
     rounds: u32,
-    /// Write a page of what was found, with pictures, to DIR/index.html.
+    /// Write a page of what is known of the layers to DIR/index.html, with pictures of the races of this run.
     #[arg(long, value_name = "DIR")]
     report: Option<PathBuf>,
     /// Tokens of prompts and tokens generated in use: what counts where one phase gains and the other loses.
@@ -76,7 +78,7 @@ pub(crate) struct Args {
     /// Do not check at the end whether the model as a whole is faster than by default.
     #[arg(long)]
     no_gate: bool,
-    /// Print what is searched, and do nothing else.
+    /// Print what is searched for the layers and phases that are asked for, and do nothing else.
     #[arg(long)]
     list_space: bool,
     #[command(flatten)]
@@ -106,14 +108,49 @@ impl Phases {
     }
 }
 
+/// A time limit.
+fn time(text: &str) -> Result<Duration, String> {
+    let is_negative = text
+        .trim_start()
+        .strip_prefix('-')
+        .is_some_and(|rest| rest.trim_start().starts_with(|c: char| c.is_ascii_digit()));
+    if is_negative {
+        return Err("a time cannot be negative".to_owned());
+    }
+    humantime::parse_duration(text).map_err(|error| error.to_string())
+}
+
+/// The numbers of threads that are asked for, each once, in their order.
+fn numbers_of_threads(args: &Args) -> Result<Vec<usize>, Failure> {
+    if args.threads.is_empty() {
+        return Ok(vec![environment::threads(None)?]);
+    }
+    let mut numbers = Vec::new();
+    for &given in &args.threads {
+        let given = environment::threads(Some(given))?;
+        if !numbers.contains(&given) {
+            numbers.push(given);
+        }
+    }
+    Ok(numbers)
+}
+
+/// Refuses a link to nothing: a preset that is saved under its name would take its place.
+fn refuse_dangling(path: &Path) -> Result<(), Failure> {
+    let Ok(target) = std::fs::read_link(path) else { return Ok(()) };
+    if path.exists() {
+        return Ok(());
+    }
+    let what = format!("cannot write {}", path.display());
+    let why = format!("it is a link to {}, which is not there", target.display());
+    Err(Failure::new(what).because(why).hint("name the file itself, or remove the link"))
+}
+
 pub(crate) fn tune(args: Args) -> Result<(), Failure> {
     if args.list_space {
-        return list_space();
+        return space::list(&args);
     }
-    let threads = match &args.threads[..] {
-        [] => vec![environment::threads(None)?],
-        given => given.iter().map(|&n| environment::threads(Some(n))).collect::<Result<_, _>>()?,
-    };
+    let threads = numbers_of_threads(&args)?;
     let Work { shapes, bytes, gguf, layouts } = work(&args)?;
     let formats = if args.format.is_empty() { Format::ALL.to_vec() } else { args.format };
     let here = Here::find(None)?;
@@ -129,7 +166,11 @@ pub(crate) fn tune(args: Args) -> Result<(), Failure> {
                 .hint("name a file: trilut tune -o FILE")
         })?,
     };
+    refuse_dangling(&path)?;
     output::check_file(&path)?;
+    if let Some(directory) = &args.report {
+        output::check_file(&report::file(directory))?;
+    }
     let limit = args.time_limit.unwrap_or(match args.effort {
         Effort::Estimate | Effort::Measure => Duration::from_secs(60),
         Effort::Patient => Duration::from_secs(600),
@@ -149,6 +190,7 @@ pub(crate) fn tune(args: Args) -> Result<(), Failure> {
     };
     let mut log = Log::open(&path, &task)?;
     let mut is_done = true;
+    let mut too_large = BTreeMap::new();
     for (index, &threads) in threads.iter().enumerate() {
         let begin = Instant::now();
         let prior = Prior { finalists_only: index > 0, ..log.prior(threads) };
@@ -158,35 +200,22 @@ pub(crate) fn tune(args: Args) -> Result<(), Failure> {
         let mut recorder = report::Recorder::new(&mut bar);
         let tuned =
             tuned_with(&mut recorder, &request, Some(&path), args.force, log.journal.as_mut())?;
-        let moments = std::mem::take(&mut recorder.moments);
+        let moments = recorder.moments;
         drop(bar);
-        out!("{}", tuned.table(&request).plain());
-        let Tuned { preset, outcome } = tuned;
-        if outcome.is_none() && !is_resumed {
-            continue;
-        }
-        is_done = false;
+        let Tuned { mut preset, outcome } = tuned;
+        is_done &= outcome.is_none() && !is_resumed;
         let is_new = is_resumed || outcome.as_ref().is_some_and(|o| !o.preset.records().is_empty());
-        let is_whole = outcome.as_ref().is_none_or(|outcome| outcome.unfinished.is_empty());
-        let gguf = gguf.as_ref().filter(|_| is_whole);
+        let is_whole =
+            outcome.as_ref().is_none_or(|o| o.unfinished.is_empty() && o.too_large.is_empty());
+        let gguf = gguf.as_ref().filter(|_| is_new && is_whole);
         // What is in the log waits for the gate: should that be interrupted, the next run repeats it.
-        if is_new && (gguf.is_none() || log.journal.is_none()) {
+        let waits = gguf.is_some() && log.journal.is_some();
+        if is_new && !waits {
             planning::save(preset.clone(), &path)?;
             say!("saved to {}", path.display());
             log.saved();
         }
-        if let Some(outcome) = &outcome {
-            // Of the run that searched everything.
-            if let Some(directory) = args.report.as_ref().filter(|_| index == 0) {
-                let bandwidth = {
-                    let bytes = bandwidth::sensible_bytes(&request.machine);
-                    bandwidth::measure(&Pool::new(threads), bytes, 5)
-                };
-                let page = report::write(directory, &request, outcome, &moments, bandwidth)?;
-                say!("report: {}", page.display());
-            }
-            finish(outcome)?;
-        }
+        let mut told = Vec::new();
         if let Some(gguf) = gguf {
             // A search that ended early leaves the gate no more than its share.
             let end = Instant::now() + for_gate;
@@ -201,21 +230,67 @@ pub(crate) fn tune(args: Args) -> Result<(), Failure> {
                 deadline,
                 mix: args.mix,
             };
-            let checked = gate.check(&preset, &path)?;
-            if is_new || checked != preset {
-                save_checked(&preset, checked, &path)?;
-                say!("saved to {}", path.display());
-                log.saved();
-            }
+            let checked = match interrupt::asked() {
+                true => Err(Failure::interrupted()),
+                false => gate.check(&preset, &path),
+            };
+            let checked = checked.map_err(|failure| unchecked(failure, waits, &log, &path))?;
+            save_checked(&preset, checked.preset.clone(), &path)?;
+            say!("saved to {}", path.display());
+            log.saved();
+            (preset, told) = (checked.preset, checked.told);
+        }
+        // After the gate: what is shown is what is saved.
+        out!("{}", shown::table(&preset, &request).plain());
+        // Of the run that searched everything.
+        if let Some(directory) = args.report.as_ref().filter(|_| index == 0) {
+            let bandwidth = {
+                let bytes = bandwidth::sensible_bytes(&request.machine);
+                bandwidth::measure(&Pool::new(threads), bytes, 5)
+            };
+            let page = report::Page {
+                request: &request,
+                preset: &preset,
+                outcome: outcome.as_ref(),
+                moments: &moments,
+                told: &told,
+                bandwidth,
+            };
+            say!("report: {}", page.write(directory)?.display());
+        }
+        if let Some(outcome) = &outcome {
+            finish(outcome)?;
+            let short = outcome.too_large.iter();
+            too_large.extend(short.map(|(layer, short)| (layer.shape, short.to_string())));
         }
     }
     if is_done {
         say!("nothing to do: {} is up to date (--force tunes again)", path.display());
     }
-    if threads.len() > 1 {
-        compare_threads(&Preset::load(&path)?, &base.shapes, &threads)?;
+    if threads.len() > 1 && path.exists() {
+        shown::compare_threads(&Preset::load(&path)?, &base.shapes, &threads)?;
     }
-    Ok(())
+    if too_large.is_empty() {
+        return Ok(());
+    }
+    let what = format!("{} could not be tuned for want of memory", count(too_large.len(), "shape"));
+    let failure = too_large.into_values().fold(Failure::new(what), Failure::because);
+    Err(failure.hint("close other programs, or tune a smaller model"))
+}
+
+/// Why the model was not checked, and what becomes of what was found for it.
+fn unchecked(failure: Failure, waits: bool, log: &Log, path: &Path) -> Failure {
+    let kept = match log.journal.as_ref().filter(|_| waits) {
+        Some(journal) => format!(
+            "what was found is kept in {}, and the same command again goes on with the check (or without it: \
+             --no-gate)",
+            journal.path().display()
+        ),
+        None => format!("what was found is in {} without the check", path.display()),
+    };
+    let begin = if interrupt::asked() { "interrupted" } else { "note" };
+    say!("{begin}: the model as a whole was not checked: {kept}");
+    failure
 }
 
 /// Saves what is left of a preset after the gate; what that dropped goes from the file as well.
@@ -229,81 +304,6 @@ fn save_checked(before: &Preset, checked: Preset, path: &Path) -> Result<(), Fai
     if !saved.records().iter().all(is_left) {
         part(&saved, is_left).save(path)?;
     }
-    Ok(())
-}
-
-/// One row for each number of threads: what a token costs in the tuned layers.
-fn compare_threads(preset: &Preset, shapes: &[ShapeUse], threads: &[usize]) -> Result<(), Failure> {
-    let mut table = Table::new(&["threads", "decode ms/token", "prefill ms/token"], 0);
-    let mut best: Option<(f64, usize)> = None;
-    for &n in threads {
-        let sum = |phase: Phase| -> Option<f64> {
-            let uses = shapes.iter().filter(|used| used.phase == phase);
-            let times: Option<Vec<f64>> = uses
-                .map(|used| {
-                    let record = preset.record(used.shape, phase, n)?;
-                    let runs = used.count_per_token as f64 / record.tokens as f64;
-                    Some(runs * record.median_ns as f64 / 1e6)
-                })
-                .collect();
-            times.filter(|times| !times.is_empty()).map(|times| times.iter().sum())
-        };
-        let (decode, prefill) = (sum(Phase::Decode), sum(Phase::Prefill));
-        let text = |time: Option<f64>| time.map_or("-".to_owned(), |ms| format!("{ms:.3}"));
-        table.row([n.to_string(), text(decode), text(prefill)]);
-        if let Some(time) = decode.or(prefill)
-            && best.is_none_or(|(least, _)| time < least)
-        {
-            best = Some((time, n));
-        }
-    }
-    outln!("\n{}", table.plain().trim_end());
-    if let Some((_, n)) = best {
-        outln!("fastest with {}", count(n, "thread"));
-    }
-    Ok(())
-}
-
-/// Every knob with its values.
-fn list_space() -> Result<(), Failure> {
-    let cpu = trilut_kernels::Cpu::detect();
-    let mut table = Table::new(&["phase", "knob", "values", "meaning", "reason"], 5);
-    // Of any shape: kernels for one size alone are not counted.
-    let shape = Shape { m: 1, k: 1 };
-    let gemv = Format::ALL.iter().map(|&format| cpu.candidates(format, shape).count()).sum();
-    let gemm = cpu.gemm_candidates().count();
-    let batch: usize = Format::ALL.iter().map(|&f| cpu.batch_candidates(f).count()).sum();
-    for &phase in Phases::All.list() {
-        let meaning = match phase {
-            Phase::Prefill => "gemm kernels, for layers that share an input; named likewise",
-            Phase::SmallBatch => {
-                "small-batch kernels of the format that decoding reads, or a token at a time"
-            }
-            Phase::Decode => "gemv kernels; `trilut codegen --isa ISA --emit list` names them",
-        };
-        let kernels = match phase {
-            Phase::Prefill => gemm,
-            Phase::SmallBatch => batch,
-            Phase::Decode => gemv,
-        };
-        let (kernels, reason) = (
-            format!("{kernels} here"),
-            "all that this CPU runs and that accept the shape; only exact ones are timed",
-        );
-        table.row([phase.name(), "kernel", &kernels, meaning, reason]);
-        for knob in space::KNOBS.iter().filter(|knob| knob.phases.contains(&phase)) {
-            let values: Vec<String> = knob.values.iter().map(usize::to_string).collect();
-            let values = values.join(" ");
-            table.row([phase.name(), knob.name, &values, knob.help, knob.reason]);
-        }
-    }
-    out!("{}", table.plain());
-    outln!("batch is timed with {BATCH_TOKENS} tokens, prefill with prompts of {PROMPT_TOKENS}");
-    outln!(
-        "formats ({}) and threads (-t N,N) are chosen as well; exhaustive tries {} points at most",
-        Format::ALL.iter().map(|f| f.name()).collect::<Vec<_>>().join(", "),
-        effort::GRID,
-    );
     Ok(())
 }
 
@@ -415,22 +415,7 @@ fn tuned_with(
 impl Tuned {
     /// One row per shape of the request that has a record.
     pub(crate) fn table(&self, request: &Request) -> Table {
-        let headings = [
-            "phase",
-            "shape",
-            "format",
-            "kernel",
-            "tile",
-            "time",
-            "GB/s",
-            "GMAC/s",
-            "x default",
-            "x scalar",
-        ];
-        let mut table = Table::new(&headings, 5);
-        let find = |used: &ShapeUse| self.preset.record(used.shape, used.phase, request.threads);
-        request.shapes.iter().filter_map(find).for_each(|record| table.row(row(record)));
-        table
+        shown::table(&self.preset, request)
     }
 }
 
@@ -461,6 +446,10 @@ fn run(
         None => trilut_tuning::tune(request, observer)?,
     };
     outcome.notes.iter().for_each(|note| say!("note: {note}"));
+    outcome
+        .too_large
+        .iter()
+        .for_each(|(layer, short)| say!("note: {layer} is passed over: {short}"));
     for (phase, what) in [
         (Phase::Decode, "decoded token"),
         (Phase::SmallBatch, "token in a small batch"),
@@ -479,48 +468,40 @@ fn run(
 
 /// Says what is unfinished; an interrupted run ends here.
 fn finish(outcome: &Outcome) -> Result<(), Failure> {
-    let left = outcome.unfinished.len();
-    match outcome.stopped {
-        Some(Stopped::Cancelled) => {
-            say!("interrupted: {} shapes are finished and kept", outcome.shapes.len());
-            Err(Failure::interrupted())
-        }
-        _ if interrupt::asked() => Err(Failure::interrupted()),
-        Some(Stopped::TimeLimit) if left > 0 => {
-            say!("the time limit left {left} shapes untuned: run again, or raise --time-limit");
-            Ok(())
-        }
-        _ => Ok(()),
+    if outcome.stopped == Some(Stopped::Cancelled) {
+        say!("interrupted: {} finished and kept", count(outcome.shapes.len(), "shape"));
     }
+    if outcome.stopped == Some(Stopped::Cancelled) || interrupt::asked() {
+        return Err(Failure::interrupted());
+    }
+    let (left, short) = (outcome.unfinished.len(), outcome.cut_short.len());
+    if left > 0 {
+        let left = count(left, "shape");
+        say!("the time limit left {left} untuned: run again, or raise --time-limit");
+    }
+    if short > 0 {
+        let short = count(short, "shape");
+        say!(
+            "the time limit cut the search of {short} short, and the next run takes it up again: a greater \
+             --time-limit lets it finish"
+        );
+    }
+    Ok(())
 }
 
-/// A record in words and numbers.
-fn row(record: &Record) -> [String; 10] {
-    let ns = record.median_ns.max(1) as f64;
-    // Prompts are bound by their products, not by their weights.
-    let gemv = trilut_kernels::find(&record.kernel).map(|kernel| kernel.layout);
-    let batch = trilut_kernels::find_batch(&record.kernel).map(|kernel| kernel.layout);
-    let layout = gemv.or(batch);
-    let streamed = layout.map(|layout| layout.bytes(record.shape) as f64 / ns);
-    let phase = match record.tokens {
-        1 => record.phase.to_string(),
-        tokens => format!("{} of {tokens}", record.phase),
-    };
-    let products = (record.shape.weights() * record.tokens) as f64;
-    let decimal = |value: f64| format!("{value:.1}");
-    [
-        phase,
-        record.shape.to_string(),
-        record.format.to_string(),
-        record.kernel.clone(),
-        match record.from {
-            Some(from) => format!("{}, from {from} tokens", record.tile.in_words(record.phase)),
-            None => record.tile.in_words(record.phase),
-        },
-        format!("{:.1} us", ns / 1e3),
-        streamed.map_or("-".to_owned(), decimal),
-        decimal(products / ns),
-        format!("{:.2}", record.default_ns as f64 / ns),
-        record.scalar_ns.map_or("-".to_owned(), |scalar| decimal(scalar as f64 / ns)),
-    ]
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_time_that_cannot_be_is_told_from_one_that_cannot_be_read() {
+        assert_eq!(time("90s"), Ok(Duration::from_secs(90)));
+        assert_eq!(time("18446744073709551615s"), Ok(Duration::from_secs(u64::MAX)));
+        for negative in ["-5s", "- 5s", "-1h 3m"] {
+            assert!(time(negative).unwrap_err().contains("negative"), "{negative}");
+        }
+        for unreadable in ["--force", "-", "soon", ""] {
+            assert!(!time(unreadable).unwrap_err().contains("negative"), "{unreadable}");
+        }
+    }
 }

@@ -8,7 +8,7 @@ use crate::cli::progress;
 use std::cell::Cell;
 use std::path::Path;
 use std::time::{Duration, Instant};
-use trilut_presets::{Format, Phase, Plan, Preset};
+use trilut_presets::{Format, Phase, Pick, Plan, Preset, Shape, Tile};
 use trilut_runtime::gguf::{Gguf, TernaryLayouts};
 use trilut_runtime::{Model, ModelOptions, Session};
 use trilut_tuning::ShapeUse;
@@ -34,10 +34,17 @@ pub(crate) struct Gate<'a> {
     pub(crate) mix: Mix,
 }
 
+/// What the gate makes of a preset.
+pub(crate) struct Checked {
+    /// With the default in each phase in which the model is not faster beyond the noise.
+    pub(crate) preset: Preset,
+    /// What was told of it, line by line.
+    pub(crate) told: Vec<String>,
+}
+
 impl Gate<'_> {
-    /// The preset with the default in each phase in which the model is not faster beyond the noise; what
-    /// became of each phase is told on stderr and stated in the records.
-    pub(crate) fn check(&self, preset: &Preset, path: &Path) -> Result<Preset, Failure> {
+    /// Puts a preset to the test. What becomes of each phase is told on stderr and stated in the records.
+    pub(crate) fn check(&self, preset: &Preset, path: &Path) -> Result<Checked, Failure> {
         let picks = |phase| end_to_end::picks(preset, self.layers, phase, self.threads);
         let is_picked = |phase| picks(phase).next().is_some();
         let mut checked = preset.clone();
@@ -50,42 +57,93 @@ impl Gate<'_> {
         let phases: Vec<Phase> =
             [Phase::Prefill, Phase::Decode].into_iter().filter(changes).collect();
         if phases.is_empty() {
-            return Ok(checked);
+            return Ok(Checked { preset: checked, told: Vec::new() });
         }
         let line = progress::line();
         line.set_message("comparing the whole model, tuned and by default");
         let verdicts = self.compare(preset, &phases)?;
         line.finish_and_clear();
-        let drop = |preset: &Preset, phase| {
-            say!("note: {} keeps the default kernels for {phase}", path.display());
-            let find = |name: &str| self.default_kernel(name);
-            end_to_end::without(preset, self.layers, phase, self.threads, find)
+        let mut told = Vec::new();
+        let mut tell = |line: String| {
+            say!("{line}");
+            told.push(line);
         };
+        let without = |preset: &Preset, layers: &[ShapeUse], phase| {
+            let find = |name: &str| self.default_kernel(name);
+            end_to_end::without(preset, layers, phase, self.threads, find)
+        };
+        let stays =
+            |phase| format!("note: {} keeps the default kernels for {phase}", path.display());
         let threads = count(self.threads, "thread");
+        let rival = self.rival_in_words(preset);
         for (phase, verdict) in &verdicts {
             if is_picked(*phase) {
-                say!("the model, {phase}, {threads}: {verdict}");
-                let (layers, threads) = (self.layers, self.threads);
-                checked = end_to_end::stated(&checked, layers, *phase, threads, verdict);
+                tell(format!("the model, {phase}, {threads}, against {rival}: {verdict}"));
+                let all = self.layers;
+                let unproven = end_to_end::unproven(preset, all, *phase, self.threads);
+                // Too little time says nothing against what passed before.
+                let layers = if verdict.is_open() { &unproven[..] } else { all };
+                checked = end_to_end::stated(&checked, layers, *phase, self.threads, verdict);
                 if !verdict.is_kept {
-                    checked = drop(&checked, *phase);
+                    tell(stays(*phase));
+                    checked = without(&checked, layers, *phase);
+                    if end_to_end::picks(&checked, all, *phase, self.threads).next().is_some() {
+                        tell("note: what passed an earlier check stays".to_owned());
+                    }
                 }
             }
         }
         // Where one costs the other, the two are judged together as well.
-        let [(_, prefill), (_, decode)] = &verdicts[..] else { return Ok(checked) };
+        let [(_, prefill), (_, decode)] = &verdicts[..] else {
+            return Ok(Checked { preset: checked, told });
+        };
         let tokens = (PROMPT, TOKENS);
         let gain = self.mix.gain((prefill, tokens.0), (decode, tokens.1));
         if is_picked(Phase::Decode) && decode.is_kept && prefill.ratio > 1.0 && gain <= 0.0 {
-            say!(
+            tell(format!(
                 "the model: with {}:{} tokens of prompt and answer, the formats of decode cost more than they \
                  gain",
-                self.mix.prompt,
-                self.mix.generated
-            );
-            checked = drop(&checked, Phase::Decode);
+                self.mix.prompt, self.mix.generated
+            ));
+            tell(stays(Phase::Decode));
+            checked = without(&checked, self.layers, Phase::Decode);
         }
-        Ok(checked)
+        Ok(Checked { preset: checked, told })
+    }
+
+    /// What the tuned model has to beat: the default kernels, for the formats whose defaults were raced against.
+    /// What was tuned with `--format tl1` is so compared with what `trilut run --format tl1` has without a preset.
+    fn rival(&self, preset: &Preset) -> Vec<(Shape, Format)> {
+        let find = |name: &str| self.default_kernel(name);
+        end_to_end::default_formats(preset, self.layers, self.threads, find)
+    }
+
+    fn rival_plan(&self, preset: &Preset) -> Plan {
+        // I2_S is read wherever nothing is picked.
+        let others = self.rival(preset).into_iter().filter(|(_, format)| *format != Format::I2S);
+        let picks = others.map(|(shape, format)| Pick {
+            shape,
+            phase: Phase::Decode,
+            threads: self.threads,
+            format,
+            kernel: self.here.cpu.default_kernel(format, shape).kernel().name.to_string(),
+            tile: Tile::default(),
+            from: None,
+            reason: "the default that was raced against".to_owned(),
+        });
+        Plan { picks: picks.collect() }
+    }
+
+    fn rival_in_words(&self, preset: &Preset) -> String {
+        let mut formats: Vec<Format> =
+            self.rival(preset).into_iter().map(|(_, format)| format).collect();
+        formats.sort_unstable();
+        formats.dedup();
+        if formats.is_empty() {
+            formats.push(Format::I2S);
+        }
+        let names: Vec<&str> = formats.into_iter().map(Format::name).collect();
+        format!("the default kernels for {}", names.join(" and "))
     }
 
     /// Both models, fully loaded, in each of the phases.
@@ -94,7 +152,8 @@ impl Gate<'_> {
         preset: &Preset,
         phases: &[Phase],
     ) -> Result<Vec<(Phase, Verdict)>, Failure> {
-        let models = [self.load(&self.here.plan_of(preset))?, self.load(&Plan::default())?];
+        let plans = [self.here.plan_of(preset), self.rival_plan(preset)];
+        let models = [self.load(&plans[0])?, self.load(&plans[1])?];
         let [mut tuned, mut default] = [models[0].session()?, models[1].session()?];
         let mut judge = |phase: Phase, parts: u32| -> Result<(Phase, Verdict), Failure> {
             let time_left = self.deadline.saturating_duration_since(Instant::now());

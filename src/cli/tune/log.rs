@@ -115,8 +115,8 @@ impl Log {
         if let Some(waiting) = &recovered.waiting {
             let records = output::count(waiting.records().len(), "shape");
             say!(
-                "note: {records} that an interrupted run finished for another model wait for its check: tune \
-                 that model again to keep them"
+                "note: left to wait for its check: {records} that an interrupted run finished for another \
+                 model (tune that model again to keep what was found)"
             );
         }
         if kept > 0

@@ -26,7 +26,7 @@ pub(super) fn record(request: &Request, directory: &Path, rounds: usize) -> Resu
         std::fs::write(&path, table.to_text()).map_err(|error| {
             Failure::from(error).context(format!("cannot write {}", path.display()))
         })?;
-        outln!("{}: {} points", path.display(), table.points());
+        outln!("{}: {}", path.display(), output::count(table.points(), "point"));
         if interrupt::asked() {
             return Err(Failure::interrupted());
         }

@@ -3,7 +3,7 @@
 use super::escaped;
 use std::collections::BTreeMap;
 use std::fmt::Write;
-use trilut_presets::Tile;
+use trilut_presets::{Phase, Tile};
 use trilut_tuning::{ShapeReport, Trial};
 
 /// The fastest kernels, which are drawn; the others only where they are the pick or the default.
@@ -11,8 +11,10 @@ const ROWS: usize = 16;
 
 const CELL: (usize, usize) = (76, 24);
 
-/// Where the grid begins: room for the names of kernels and of tiles.
-const LEFT: usize = 236;
+/// The width of a character, for names of kernels to have room.
+const CHARACTER: usize = 7;
+
+/// Where the grid begins: room for the names of tiles.
 const TOP: usize = 40;
 
 /// A distance from the best that has the palest colour.
@@ -44,7 +46,9 @@ pub(super) fn svg(report: &ShapeReport) -> String {
         place <= ROWS || marked.contains(kernel)
     });
     let (width, height) = (CELL.0, CELL.1);
-    let (all_wide, all_high) = (LEFT + tiles.len() * width + 10, TOP + kernels.len() * height + 8);
+    let longest = kernels.iter().map(|(kernel, _)| kernel.len()).max().unwrap_or(0);
+    let left = longest * CHARACTER + 20;
+    let (all_wide, all_high) = (left + tiles.len() * width + 10, TOP + kernels.len() * height + 8);
     let mut svg = format!(
         "<svg viewBox=\"0 0 {all_wide} {all_high}\" width=\"{all_wide}\" role=\"img\" \
          aria-label=\"times of {} kernels with {} tiles\">",
@@ -53,20 +57,16 @@ pub(super) fn svg(report: &ShapeReport) -> String {
     );
     let out = &mut svg;
     for (column, tile) in tiles.iter().enumerate() {
-        let x = LEFT + column * width + width / 2;
-        let rows = if tile.rows_per_task == 0 {
-            "even".to_owned()
-        } else {
-            tile.rows_per_task.to_string()
-        };
-        text(out, x, 14, "middle", &format!("rows {rows}"));
-        text(out, x, 28, "middle", &format!("ahead {}", tile.prefetch));
+        let x = left + column * width + width / 2;
+        let [above, below] = heading(*tile, report.layer.phase);
+        text(out, x, 14, "middle", &above);
+        text(out, x, 28, "middle", &below);
     }
     for (row, (kernel, _)) in kernels.iter().enumerate() {
         let y = TOP + row * height;
-        text(out, LEFT - 8, y + height / 2 + 4, "end", kernel);
+        text(out, left - 8, y + height / 2 + 4, "end", kernel);
         for (column, tile) in tiles.iter().enumerate() {
-            let x = LEFT + column * width;
+            let x = left + column * width;
             let rect = format!("x=\"{x}\" y=\"{y}\" width=\"{width}\" height=\"{height}\"");
             let Some(trial) = trials.get(&(*kernel, *tile)) else {
                 put(out, &format!("<rect class=\"cell empty\" {rect}/>"));
@@ -116,6 +116,21 @@ pub(super) fn svg(report: &ShapeReport) -> String {
     svg + "</svg>"
 }
 
+/// A tile in two lines: of prompts the rows of a panel, else the rows of a task and how far ahead weights are
+/// prefetched.
+fn heading(tile: Tile, phase: Phase) -> [String; 2] {
+    let rows = |usual: &str| match tile.rows_per_task {
+        0 => usual.to_owned(),
+        rows => format!("{rows} rows"),
+    };
+    match phase {
+        Phase::Prefill => ["panels:".to_owned(), rows("the kernel's")],
+        Phase::Decode | Phase::SmallBatch => {
+            [rows("even rows"), format!("ahead {}", tile.prefetch)]
+        }
+    }
+}
+
 fn put(out: &mut String, text: &str) {
     out.push_str(text);
 }
@@ -124,4 +139,18 @@ fn text(out: &mut String, x: usize, y: usize, anchor: &str, text: &str) {
     let text = escaped(text);
     write!(out, "<text class=\"soft\" x=\"{x}\" y=\"{y}\" text-anchor=\"{anchor}\">{text}</text>")
         .expect("a string takes any text");
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn tiles_are_told_by_what_they_mean_in_their_phase() {
+        let tile = |rows_per_task, prefetch| Tile { rows_per_task, prefetch };
+        assert_eq!(heading(tile(0, 0), Phase::Decode), ["even rows", "ahead 0"]);
+        assert_eq!(heading(tile(64, 512), Phase::SmallBatch), ["64 rows", "ahead 512"]);
+        assert_eq!(heading(tile(0, 0), Phase::Prefill), ["panels:", "the kernel's"]);
+        assert_eq!(heading(tile(960, 0), Phase::Prefill), ["panels:", "960 rows"]);
+    }
 }

@@ -10,6 +10,9 @@ const SIZE: (f64, f64) = (900.0, 190.0);
 const LEFT: f64 = 70.0;
 const BOTTOM: f64 = 26.0;
 
+/// The height of a label.
+const LINE: f64 = 13.0;
+
 /// Somebody took the lead.
 #[derive(Debug, Clone, PartialEq)]
 pub(in super::super) struct Moment {
@@ -20,7 +23,30 @@ pub(in super::super) struct Moment {
     pub(super) candidate: String,
 }
 
+/// The moments at which the best of all so far was found: a layer that is raced again begins anew.
+fn improving<'a>(moments: &[&'a Moment]) -> Vec<&'a Moment> {
+    let mut best = f64::INFINITY;
+    let is_better = |moment: &&Moment| {
+        let is_better = moment.ns < best;
+        best = best.min(moment.ns);
+        is_better
+    };
+    moments.iter().copied().filter(is_better).collect()
+}
+
+/// Of labels at such places, in the order of their importance, those that do not lie on an earlier one.
+fn apart(labels: &[(f64, String)]) -> Vec<&(f64, String)> {
+    let mut kept: Vec<&(f64, String)> = Vec::new();
+    for label in labels {
+        if kept.iter().all(|other| (other.0 - label.0).abs() >= LINE) {
+            kept.push(label);
+        }
+    }
+    kept
+}
+
 pub(super) fn svg(moments: &[&Moment], default_ns: f64) -> String {
+    let moments = &improving(moments)[..];
     let (wide, high) = SIZE;
     let most = moments.iter().map(|m| m.ns).fold(default_ns, f64::max) * 1.08;
     let least = moments.iter().map(|m| m.ns).fold(default_ns, f64::min) * 0.92;
@@ -38,15 +64,17 @@ pub(super) fn svg(moments: &[&Moment], default_ns: f64) -> String {
     put(format_args!(
         "<line class=\"axis\" x1=\"{LEFT}\" y1=\"{floor}\" x2=\"{wide}\" y2=\"{floor}\"/>"
     ));
-    for ns in [least / 0.92, default_ns, most / 1.08] {
-        let at = y(ns) + 4.0;
-        let us = ns / 1e3;
+    let labels = [default_ns, least / 0.92, most / 1.08]
+        .map(|ns| (y(ns) + 4.0, format!("{:.1} us", ns / 1e3)));
+    for (at, us) in apart(&labels) {
         put(format_args!(
-            "<text class=\"soft\" x=\"{:.0}\" y=\"{at:.1}\" text-anchor=\"end\">{us:.1} us</text>",
+            "<text class=\"soft\" x=\"{:.0}\" y=\"{at:.1}\" text-anchor=\"end\">{us}</text>",
             LEFT - 8.0
         ));
     }
-    for seconds in [begin, end] {
+    // A single moment has no end of its own.
+    let ends = if moments.len() > 1 { &[begin, end][..] } else { &[begin] };
+    for &seconds in ends {
         let at = x(seconds);
         put(format_args!(
             "<text class=\"soft\" x=\"{at:.1}\" y=\"{:.1}\" text-anchor=\"middle\">{seconds:.1} s</text>",
@@ -79,4 +107,35 @@ pub(super) fn svg(moments: &[&Moment], default_ns: f64) -> String {
         ));
     }
     svg + "</svg>"
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn moment(seconds: f64, ns: f64) -> Moment {
+        Moment { layer: None, seconds, ns, candidate: "c".to_owned() }
+    }
+
+    #[test]
+    fn the_best_so_far_never_rises() {
+        let all = [(0.0, 90.0), (1.0, 70.0), (2.0, 95.0), (3.0, 70.0), (4.0, 60.0)];
+        let all = all.map(|(seconds, ns)| moment(seconds, ns));
+        let best: Vec<f64> = improving(&all.each_ref()).iter().map(|moment| moment.ns).collect();
+        assert_eq!(best, [90.0, 70.0, 60.0]);
+        assert_eq!(svg(&all.each_ref(), 80.0).matches("<circle").count(), 3);
+    }
+
+    #[test]
+    fn labels_do_not_lie_on_each_other() {
+        let label = |at: f64| (at, at.to_string());
+        let labels = [50.0, 55.0, 120.0].map(label);
+        assert_eq!(apart(&labels), [&labels[0], &labels[2]]);
+        // The default is the slowest of all: one label for both.
+        let text = svg(&[&moment(0.0, 60.0)], 80.0);
+        assert_eq!(
+            (text.matches("0.1 us</text>").count(), text.matches(" us</text>").count()),
+            (2, 2)
+        );
+    }
 }

@@ -1,7 +1,7 @@
 //! Where each layer stands between what memory delivers and what the cores compute.
 
 use std::fmt::Write;
-use trilut_tuning::ShapeReport;
+use trilut_presets::preset::Record;
 use trilut_tuning::bandwidth::Bandwidth;
 
 const SIZE: (f64, f64) = (900.0, 340.0);
@@ -11,23 +11,21 @@ const BOTTOM: f64 = 34.0;
 /// Multiply-adds for each byte of weights that is read, and 10^9 of them per second.
 type Point = (f64, f64);
 
-fn point(report: &ShapeReport, ns: f64, kernel: &str) -> Point {
-    let shape = report.layer.shape;
-    let products = (shape.weights() * report.layer.tokens()) as f64;
+fn point(record: &Record, ns: u64, kernel: &str) -> Point {
+    let (shape, ns) = (record.shape, ns.max(1) as f64);
+    let products = (shape.weights() * record.tokens) as f64;
     let layout = trilut_kernels::find(kernel).map(|kernel| kernel.layout);
     // Prompts are read from the stored copy, at two bits a weight.
     let bytes = layout.map_or(shape.weights() as f64 / 4.0, |layout| layout.bytes(shape) as f64);
     (products / bytes, products / ns)
 }
 
-pub(super) fn svg(reports: &[ShapeReport], bandwidth: Bandwidth) -> String {
-    let points: Vec<(&ShapeReport, Point, Point)> = reports
+pub(super) fn svg(records: &[&Record], bandwidth: Bandwidth) -> String {
+    let points: Vec<(&Record, Point, Point)> = records
         .iter()
-        .map(|report| {
-            let of = |timed: &trilut_tuning::record::Timed| {
-                point(report, timed.median_ns, timed.candidate.name())
-            };
-            (report, of(&report.winner), of(&report.default))
+        .map(|record| {
+            let pick = point(record, record.median_ns, &record.kernel);
+            (*record, pick, point(record, record.default_ns, &record.default_kernel))
         })
         .collect();
     let all = || points.iter().flat_map(|(_, pick, default)| [*pick, *default]);
@@ -80,8 +78,8 @@ pub(super) fn svg(reports: &[ShapeReport], bandwidth: Bandwidth) -> String {
     let (x0, y0) = (x(begin), y(begin * slope));
     let (x1, y1) = (x(ridge), y(roof));
     put(format_args!("<path class=\"roof\" d=\"M{x0:.1} {y0:.1}L{x1:.1} {y1:.1}H{right}\"/>"));
-    for (report, pick, default) in &points {
-        let layer = &report.layer;
+    for (record, pick, default) in &points {
+        let layer = format!("{} {}", record.phase, record.shape);
         put(format_args!(
             "<circle class=\"base\" cx=\"{:.1}\" cy=\"{:.1}\" r=\"4\"><title>{layer}, default: {:.1}</title>\
              </circle><circle class=\"pick\" cx=\"{:.1}\" cy=\"{:.1}\" r=\"4.5\"><title>{layer}, pick: {:.1}\
