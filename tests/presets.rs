@@ -52,7 +52,7 @@ fn preset(machine: Machine, records: Vec<Record>) -> Preset {
         isa: Cpu::detect().best().isa(),
         effort: Effort::Measure,
         threads: 1,
-        noise: 0.01,
+        noise: Some(0.01),
     };
     Preset::new(provenance, machine, records)
 }

@@ -103,8 +103,10 @@ pub struct Provenance {
     pub effort: Effort,
     /// The number of threads of the run.
     pub threads: usize,
-    /// The typical relative spread of repeated samples: 0.02 is two percent.
-    pub noise: f64,
+    /// The typical relative spread of repeated samples: 0.02 is two percent; absent where there were too few
+    /// to show any.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub noise: Option<f64>,
 }
 
 /// What was measured for one (shape, phase, threads).

@@ -178,7 +178,7 @@ impl Journal {
             isa: request.isa(),
             effort: request.effort,
             threads: request.threads,
-            noise: 0.0,
+            noise: None,
         };
         let (machine, is_gated) = (request.machine.clone(), self.is_gated);
         self.write(&Line::Run(Box::new(Run { provenance, machine, is_gated })))

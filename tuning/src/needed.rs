@@ -140,7 +140,7 @@ mod tests {
             isa: request.isa(),
             effort: Effort::Measure,
             threads: 2,
-            noise: 0.0,
+            noise: None,
         };
         Preset::new(provenance, request.machine.clone(), vec![record])
     }

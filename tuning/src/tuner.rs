@@ -21,7 +21,7 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 use trilut_kernels::Phase;
 use trilut_presets::Preset;
-use trilut_presets::preset::{Effort, Provenance, rfc3339};
+use trilut_presets::preset::{Effort, Evidence, Provenance, rfc3339};
 
 /// The part of a prompt's time that is left for finding out where small batches hand over to it.
 const CROSSING: f64 = 0.15;
@@ -142,7 +142,7 @@ pub fn tune_in(
         isa: request.isa(),
         effort: effort.unwrap_or(request.effort),
         threads: request.threads,
-        noise: median(&spreads),
+        noise: (!spreads.is_empty()).then(|| Evidence::rounded(median(&spreads))),
     };
     Ok(Outcome {
         preset: Preset::new(provenance, request.machine.clone(), records),

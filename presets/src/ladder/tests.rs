@@ -2,7 +2,6 @@ use super::*;
 use crate::machine::Likeness;
 use crate::preset::{Effort, Provenance, Record, Weights};
 use crate::{Format, Phase, Preset, Tile};
-use std::path::Path;
 
 const KERNEL: &str = "gemv_i2s_maddx4_r4u2_avx512";
 
@@ -46,7 +45,7 @@ fn preset(machine: Machine, isa: Isa, shapes: &[&str]) -> Preset {
         isa,
         effort: Effort::Measure,
         threads: 1,
-        noise: 0.0,
+        noise: None,
     };
     Preset::new(provenance, machine, records.collect())
 }

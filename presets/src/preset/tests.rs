@@ -58,7 +58,7 @@ fn preset(records: Vec<Record>) -> Preset {
         isa: Isa::Avx2,
         effort: Effort::Measure,
         threads: 2,
-        noise: 0.02,
+        noise: Some(0.02),
     };
     Preset::new(provenance, machine(), records)
 }
@@ -546,4 +546,14 @@ fn runs_agree_where_they_pick_the_same_or_tie() {
     // Compared with different defaults the intervals say nothing of each other.
     let moved = Record { default_kernel: other.into(), ..b.records()[1].clone() };
     assert_eq!(a.agreement(&preset(vec![moved])).ties, 0);
+}
+
+#[test]
+fn noise_that_too_few_samples_showed_is_left_out() {
+    let mut unknown = preset(vec![record("64x128", 1, FAST)]);
+    unknown.provenance.noise = None;
+    let text = unknown.to_text();
+    let head = text.split("[machine]").next().unwrap();
+    assert!(!head.contains("noise"), "{head}");
+    assert_eq!(Preset::parse(&text, "x").unwrap(), unknown);
 }

@@ -50,7 +50,7 @@ pub(super) fn parse(text: &str, origin: &str) -> Result<Preset, PresetError> {
     }
     let body: Body = toml::from_str(text).map_err(syntax)?;
     let noise = body.provenance.get_ref().noise;
-    if !noise.is_finite() || noise < 0.0 {
+    if noise.is_some_and(|noise| !noise.is_finite() || noise < 0.0) {
         let rule = "noise must be a number of at least 0".to_owned();
         return Err(invalid(body.provenance.span().start, rule));
     }
@@ -89,7 +89,9 @@ pub(super) fn write(preset: &Preset) -> String {
     field(out, "isa", quoted(p.isa.name()));
     field(out, "effort", quoted(p.effort.name()));
     field(out, "threads", p.threads);
-    field(out, "noise", decimal(p.noise));
+    if let Some(noise) = p.noise {
+        field(out, "noise", decimal(noise));
+    }
 
     out.push_str("\n[machine]\n");
     let m = &preset.machine;

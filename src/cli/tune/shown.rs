@@ -155,7 +155,7 @@ mod tests {
             isa: Isa::Scalar,
             effort: Effort::Measure,
             threads: 1,
-            noise: 0.0,
+            noise: None,
         };
         let preset = Preset::new(provenance, Machine::default(), vec![put_back.clone()]);
         let cpu = trilut_kernels::Cpu::capped(Some(Isa::Scalar));

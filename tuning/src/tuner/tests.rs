@@ -422,6 +422,7 @@ fn a_search_that_is_cut_short_claims_no_more_than_an_estimate() {
         // One sample of the default in the race shows no noise, and no certainty of the pick.
         let evidence = record.evidence.clone().unwrap();
         assert_eq!((evidence.noise, evidence.wins), (None, None));
+        assert_eq!(outcome.preset.provenance.noise, None);
 
         let whole = run(&mut lab(Script::default()), &request(effort), &mut Notes::default());
         assert!(whole.cut_short.is_empty() && whole.stopped.is_none());
