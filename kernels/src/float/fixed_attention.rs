@@ -208,10 +208,10 @@ fn products_body<L: Lanes>(rows: Rows<'_>, panels: Panels<'_>, out: &mut [f32], 
     if panels.used == 0 || rows.scales.is_empty() {
         return;
     }
+    assert!(panels.used <= panels.pairs);
     let all = panels.codes.len() / (panels.pairs * STEP);
     let mut index = 0;
-    // As many sums as there are registers for; of a pair that is spread over all lanes two panels have more
-    // than one.
+    // As many sums as there are registers for. A pair of a row is spread over all lanes once for two panels.
     while L::WIDE && all - index >= 2 {
         with_panels::<L, 8, 2>(rows, panels, index, out, stride);
         index += 2;
@@ -434,8 +434,8 @@ mod tests {
 
     #[test]
     fn products_are_exact_on_every_isa() {
-        for rows in [0, 1, 3, 4, 6, 7, 8, 13, 20] {
-            for (panels, pairs) in [(0, 3), (1, 1), (1, 50), (3, 64), (2, 0)] {
+        for rows in [0, 1, 3, 4, 5, 6, 7, 8, 9, 13, 20] {
+            for (panels, pairs) in [(0, 3), (1, 1), (1, 50), (3, 64), (3, 15), (5, 1), (2, 0)] {
                 let (stride, out_stride) = (2 * pairs + 3, panels * LANES + 5);
                 let (a, b) = (integers(rows * stride, 1), integers(panels * pairs * STEP, 2));
                 let (row_scales, lane_scales) = (values(rows, 3), values(panels * LANES, 4));

@@ -403,7 +403,8 @@ mod aarch64 {
         #[inline(always)]
         fn totals(each: &[Self; 16]) -> [i32; 16] {
             let mut totals = [0; 16];
-            for (out, four) in totals.as_chunks_mut::<4>().0.iter_mut().zip(each.as_chunks().0) {
+            for (out, four) in totals.as_chunks_mut::<4>().0.iter_mut().zip(each.as_chunks::<4>().0)
+            {
                 // SAFETY: NEON was proven, see the type; the store is of 4 elements.
                 unsafe {
                     let [a, b, c, d]: [int32x4_t; 4] = from_fn(|i| {
