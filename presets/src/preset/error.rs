@@ -44,7 +44,7 @@ pub enum PresetError {
         /// The CPU and the instruction set.
         made_on: String,
     },
-    /// The file cannot be written; what was there before is untouched.
+    /// The file cannot be written; what was there before is untouched, or its new name is said.
     #[error("cannot write the preset {}", path.display())]
     Write {
         /// The file.

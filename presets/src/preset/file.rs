@@ -1,6 +1,6 @@
 //! Reading and writing preset files without ever losing one.
 
-use super::{Preset, PresetError};
+use super::{Preset, PresetError, Record};
 use crate::atomic_file::{AtomicFile, without_name};
 use crate::machine::Likeness;
 use std::fs::{self, File, TryLockError};
@@ -17,6 +17,8 @@ pub const MAX_BYTES: u64 = 4 << 20;
 pub struct Saved {
     /// The number of earlier records that stayed.
     pub kept: usize,
+    /// The number of new records that were left out in favour of earlier ones.
+    pub left_out: usize,
     /// Where an earlier file was moved that could not be merged, and why.
     pub set_aside: Option<(PathBuf, String)>,
 }
@@ -71,20 +73,31 @@ impl Preset {
             Ok(older) => self.add_to(older, path),
             Err(why) => {
                 let aside = self.set_aside(path).map_err(unwritable(path))?;
-                Ok(Saved { kept: 0, set_aside: Some((aside, why.with_cause())) })
+                Ok(Saved { kept: 0, left_out: 0, set_aside: Some((aside, why.with_cause())) })
             }
         }
     }
 
-    /// The same, but a file that is no readable preset of the same CPU is left as it is: for records that
-    /// are not worth more than it.
+    /// The same for records that are not worth more than what is there: a file that is no readable preset
+    /// of the same CPU is left as it is, and so is an earlier record of greater effort. Another build that
+    /// has kernels which this one lacks may use it.
     ///
     /// # Errors
     /// When the file is such a one, or cannot be written.
-    pub fn save_added(self, path: &Path) -> Result<Saved, PresetError> {
+    pub fn save_added(mut self, path: &Path) -> Result<Saved, PresetError> {
         let _turn = lock(path);
-        let older = self.earlier(path)?;
-        self.add_to(older, path)
+        let Some(older) = self.earlier(path)? else { return self.add_to(None, path) };
+        let fresh = self.records.len();
+        let knows_more = |new: &Record| {
+            let old = older.record(new.shape, new.phase, new.threads);
+            old.is_some_and(|old| old.effort > new.effort)
+        };
+        self.records.retain(|record| !knows_more(record));
+        let left_out = fresh - self.records.len();
+        if self.records.is_empty() {
+            return Ok(Saved { kept: older.records.len(), left_out, set_aside: None });
+        }
+        self.add_to(Some(older), path).map(|saved| Saved { left_out, ..saved })
     }
 
     /// The preset in a file, if there is one, to which this one can be added.
@@ -110,7 +123,7 @@ impl Preset {
             None => self,
         };
         all.save(path)?;
-        Ok(Saved { kept: all.records().len() - fresh, set_aside: None })
+        Ok(Saved { kept: all.records().len() - fresh, left_out: 0, set_aside: None })
     }
 
     /// Writes the preset in the place of a file, which gets a new name.
@@ -118,8 +131,7 @@ impl Preset {
         // It is whole before anything is moved: a disk that is full moves nothing.
         let mut file = AtomicFile::create(path)?;
         file.write_all(self.to_text().as_bytes())?;
-        let aside = set_aside(path)?;
-        file.commit().map(|()| aside)
+        in_place_of(path, || file.commit())
     }
 }
 
@@ -176,6 +188,27 @@ fn replace(target: &Path, bytes: &[u8]) -> io::Result<()> {
     file.commit()
 }
 
+/// Sets a file aside for one that `publish` gives its name to. Where that fails the file has its name again.
+fn in_place_of(path: &Path, publish: impl FnOnce() -> io::Result<()>) -> io::Result<PathBuf> {
+    let aside = set_aside(path)?;
+    let Err(error) = publish() else { return Ok(aside) };
+    match fs::rename(&aside, path) {
+        Ok(()) => Err(error),
+        Err(_) => {
+            let source = without_name(error, path);
+            Err(io::Error::new(source.kind(), Moved { aside, source }))
+        }
+    }
+}
+
+/// Why a file could not be replaced that could not be moved back either.
+#[derive(Debug, thiserror::Error)]
+#[error("the earlier file is now {}", aside.display())]
+struct Moved {
+    aside: PathBuf,
+    source: io::Error,
+}
+
 /// Renames a file to `<path>.old`, `<path>.old2`, ...: the first name that is free.
 fn set_aside(path: &Path) -> io::Result<PathBuf> {
     for n in 1..1000 {
@@ -188,4 +221,30 @@ fn set_aside(path: &Path) -> io::Result<PathBuf> {
     }
     let rule = "the earlier file cannot be set aside: too many were before it";
     Err(io::Error::new(io::ErrorKind::AlreadyExists, rule))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_file_that_could_not_be_replaced_has_its_name_again() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("a.toml");
+        fs::write(&path, "kept").unwrap();
+        let full = || io::Error::from(io::ErrorKind::StorageFull);
+        let error = in_place_of(&path, || Err(full())).unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::StorageFull);
+        assert_eq!(fs::read_to_string(&path).unwrap(), "kept");
+        assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 1);
+
+        // Where something else has taken the name it is said where the file is.
+        let error = in_place_of(&path, || {
+            fs::create_dir(&path)?;
+            Err(full())
+        });
+        let aside = dir.path().join("a.toml.old");
+        assert!(error.unwrap_err().to_string().contains(aside.to_str().unwrap()));
+        assert_eq!(fs::read_to_string(&aside).unwrap(), "kept");
+    }
 }

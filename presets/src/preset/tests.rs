@@ -235,10 +235,13 @@ fn saving_merges_and_replaces() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("new/presets/a.toml");
     let first = preset(vec![record("64x128", 1, FAST), record("64x256", 1, FAST)]);
-    assert_eq!(first.clone().save_merged(&path).unwrap(), Saved { kept: 0, set_aside: None });
+    assert_eq!(
+        first.clone().save_merged(&path).unwrap(),
+        Saved { kept: 0, left_out: 0, set_aside: None }
+    );
     let newer = Record { median_ns: 500, ..record("64x256", 1, FAST) };
     let saved = preset(vec![newer]).save_merged(&path).unwrap();
-    assert_eq!(saved, Saved { kept: 1, set_aside: None });
+    assert_eq!(saved, Saved { kept: 1, left_out: 0, set_aside: None });
     let both = Preset::load(&path).unwrap();
     assert_eq!(both.records().iter().map(|r| r.median_ns).collect::<Vec<_>>(), [1000, 500]);
     let names: Vec<_> = fs::read_dir(path.parent().unwrap()).unwrap().collect();
@@ -330,8 +333,43 @@ fn what_cannot_be_added_to_a_file_leaves_it_alone() {
     let fresh = dir.path().join("c.toml");
     for kept in [0, 1] {
         let records = vec![record(&format!("64x{}", 128 + 128 * kept), 1, FAST)];
-        assert_eq!(preset(records).save_added(&fresh).unwrap(), Saved { kept, set_aside: None });
+        assert_eq!(
+            preset(records).save_added(&fresh).unwrap(),
+            Saved { kept, left_out: 0, set_aside: None }
+        );
     }
+}
+
+/// Another build has a kernel that this one lacks.
+#[test]
+fn what_took_more_effort_stays_when_less_is_added() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("a.toml");
+    let estimate = |at, threads| Record { effort: Effort::Estimate, ..record(at, threads, FAST) };
+    let measured = record("64x128", 1, "gemv_of_another_build");
+    preset(vec![measured.clone(), estimate("64x256", 1)]).save(&path).unwrap();
+    let before = fs::read(&path).unwrap();
+    let mut same = preset(vec![estimate("64x128", 1)]);
+    same.provenance.threads = 7;
+    let saved = same.save_added(&path).unwrap();
+    assert_eq!(saved, Saved { kept: 2, left_out: 1, set_aside: None });
+    assert_eq!(fs::read(&path).unwrap(), before, "not even its head is taken over");
+
+    // As much effort and more replaces, and so does what is saved on purpose.
+    let newer = Record { median_ns: 7, ..estimate("64x256", 1) };
+    let added = preset(vec![estimate("64x128", 1), estimate("64x128", 2), newer.clone()]);
+    let saved = added.save_added(&path).unwrap();
+    assert_eq!(saved, Saved { kept: 1, left_out: 1, set_aside: None });
+    let all = Preset::load(&path).unwrap();
+    let find = |threads| all.record(shape("64x128"), Phase::Decode, threads).unwrap();
+    assert_eq!((&find(1).kernel, find(1).effort), (&measured.kernel, Effort::Measure));
+    assert_eq!(find(2).effort, Effort::Estimate);
+    assert_eq!(all.record(newer.shape, Phase::Decode, 1).unwrap().median_ns, 7);
+    preset(vec![record("64x256", 1, FAST)]).save_added(&path).unwrap();
+    preset(vec![estimate("64x128", 1)]).save_merged(&path).unwrap();
+    let all = Preset::load(&path).unwrap();
+    let efforts: Vec<Effort> = all.records().iter().map(|record| record.effort).collect();
+    assert_eq!(efforts, [Effort::Estimate, Effort::Estimate, Effort::Measure]);
 }
 
 #[test]
