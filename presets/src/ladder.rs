@@ -18,6 +18,10 @@
 //! that no preset knew at the time, and they must not outlive that. So of the rungs from the cache to the
 //! microarchitecture those are asked first that have measured a layer, and only then those that have
 //! estimated it. What a user asks for, on the two rungs above, counts whatever its effort.
+//!
+//! The picks of one layer for all numbers of threads come from one preset, and the nearest number is used.
+//! An estimate that it has beside what it measured for other numbers was tried with exactly its own number,
+//! so it stays, unless another of those rungs has a measurement for that number: then this takes its place.
 
 mod found;
 mod search;

@@ -3,8 +3,8 @@
 use super::Place;
 use crate::machine::Likeness;
 use crate::preset::{Dropped, Effort, Picks};
-use crate::{Phase, Pick, Preset, Shape};
-use std::collections::BTreeSet;
+use crate::{Phase, Pick, Plan, Preset, Shape};
+use std::collections::{BTreeMap, BTreeSet};
 
 /// What a rung yielded.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -99,15 +99,13 @@ impl Trust {
     }
 }
 
-/// What one preset says of a layer in a phase, for all numbers of threads.
+/// What one preset says of a layer in a phase, for all numbers of threads of which it is believed so far.
 struct Offer<'a> {
     trust: Trust,
     usable: &'a Usable,
     layer: (Shape, Phase),
     picks: Vec<Pick>,
     dropped: Vec<Dropped>,
-    /// Of the picks, how many were only estimated.
-    estimates: usize,
 }
 
 impl Usable {
@@ -120,25 +118,38 @@ impl Usable {
     fn offers<'a>(&'a self, resolve: &impl Fn(&str) -> Option<u64>) -> Vec<Offer<'a>> {
         let records = self.preset.records();
         let layers = records.chunk_by(|a, b| (a.shape, a.phase) == (b.shape, b.phase));
-        let offers = layers.map(|records| {
-            let (mut picks, mut dropped) = (Vec::new(), Vec::new());
-            let mut estimates = 0;
+        let offers = layers.flat_map(|records| {
+            let layer = (records[0].shape, records[0].phase);
+            let mut offers: BTreeMap<Trust, Offer<'a>> = BTreeMap::new();
             for record in records {
-                match self.preset.pick(record, self.likeness, resolve) {
-                    Ok(pick) => {
-                        estimates += usize::from(record.effort == Effort::Estimate);
-                        picks.push(pick);
-                    }
-                    Err(record) => dropped.push(record),
+                let pick = self.preset.pick(record, self.likeness, resolve);
+                // What yields nothing takes nothing from others, and is told early.
+                let is_measured = pick.is_err() || record.effort > Effort::Estimate;
+                let trust = Trust::of(self.place, is_measured);
+                let offer = offers.entry(trust).or_insert_with(|| Offer {
+                    trust,
+                    usable: self,
+                    layer,
+                    picks: Vec::new(),
+                    dropped: Vec::new(),
+                });
+                match pick {
+                    Ok(pick) => offer.picks.push(pick),
+                    Err(dropped) => offer.dropped.push(dropped),
                 }
             }
-            // What yields nothing takes nothing from others, and is told early.
-            let is_measured = picks.is_empty() || estimates < picks.len();
-            let trust = Trust::of(self.place, is_measured);
-            let layer = (records[0].shape, records[0].phase);
-            Offer { trust, usable: self, layer, picks, dropped, estimates }
+            offers.into_values()
         });
         offers.collect()
+    }
+
+    /// Whether it has no more than an estimate where this pick is from another preset.
+    fn estimates(&self, pick: &Pick) -> bool {
+        let record = self.preset.record(pick.shape, pick.phase, pick.threads);
+        record.is_some_and(|record| {
+            let is_measured = record.effort > Effort::Estimate;
+            Trust::of(self.place, is_measured) == Trust::Estimated
+        })
     }
 
     /// Its records on the rung where it was found.
@@ -167,7 +178,7 @@ impl Usable {
         let picks: usize = own().map(|offer| offer.picks.len()).sum();
         let dropped: usize = own().map(|offer| offer.dropped.len()).sum();
         let estimated = own().filter(|offer| offer.trust == Trust::Estimated);
-        let estimates: usize = estimated.map(|offer| offer.estimates).sum();
+        let estimates: usize = estimated.map(|offer| offer.picks.len()).sum();
         let mut text = match (picks, dropped) {
             (_, 0) => String::new(),
             (0, _) => {
@@ -204,24 +215,47 @@ impl Found {
         offers.iter().find(|offer| !offer.picks.is_empty()).map(|offer| offer.usable)
     }
 
-    /// The picks of the strongest preset for each (shape, phase); `resolve` is as in
-    /// [`Preset::to_plan`].
+    /// The picks of the strongest preset for each (shape, phase), its estimates replaced by what another one
+    /// has measured for the same number of threads; `resolve` is as in [`Preset::to_plan`].
     pub fn picks(&self, resolve: impl Fn(&str) -> Option<u64>) -> Picks {
-        let mut all = Picks::default();
-        let mut known: BTreeSet<(Shape, Phase)> = BTreeSet::new();
-        for Offer { usable, layer, picks, dropped, .. } in self.offers(&resolve) {
-            if known.contains(&layer) {
-                continue;
+        let (picks, dropped) = self.chosen(&resolve);
+        Picks { plan: Plan { picks: picks.into_iter().map(|(_, pick)| pick).collect() }, dropped }
+    }
+
+    /// Whether any pick is of a preset that was found in this place, on whichever rung it counts.
+    pub fn uses(&self, found_in: Place, resolve: impl Fn(&str) -> Option<u64>) -> bool {
+        self.chosen(&resolve).0.iter().any(|(usable, _)| usable.found_in == found_in)
+    }
+
+    /// The picks with their presets, and what was dropped on the way to them.
+    fn chosen(
+        &self,
+        resolve: &impl Fn(&str) -> Option<u64>,
+    ) -> (Vec<(&Usable, Pick)>, Vec<Dropped>) {
+        let (mut all, mut all_dropped) = (Vec::new(), Vec::new());
+        let mut owners: BTreeMap<(Shape, Phase), &Usable> = BTreeMap::new();
+        let mut known: BTreeSet<(Shape, Phase, usize)> = BTreeSet::new();
+        for Offer { trust, usable, layer, mut picks, dropped } in self.offers(resolve) {
+            match owners.get(&layer) {
+                None => {
+                    let reason = |d: &Dropped| format!("{}: {}", usable.origin, d.reason);
+                    let named = |d: Dropped| Dropped { reason: reason(&d), ..d };
+                    all_dropped.extend(dropped.into_iter().map(named));
+                }
+                // Its estimates come after all that was measured.
+                Some(&owner) => picks.retain(|pick| {
+                    let is_better = trust == Trust::Measured && owner.estimates(pick);
+                    (std::ptr::eq(owner, usable) || is_better)
+                        && !known.contains(&(pick.shape, pick.phase, pick.threads))
+                }),
             }
-            let named =
-                |d: Dropped| Dropped { reason: format!("{}: {}", usable.origin, d.reason), ..d };
-            all.dropped.extend(dropped.into_iter().map(named));
             if !picks.is_empty() {
-                known.insert(layer);
-                all.plan.picks.extend(picks);
+                owners.entry(layer).or_insert(usable);
             }
+            known.extend(picks.iter().map(|pick| (pick.shape, pick.phase, pick.threads)));
+            all.extend(picks.into_iter().map(|pick| (usable, pick)));
         }
-        all
+        (all, all_dropped)
     }
 
     /// Every rung with what came of it, strongest first; `resolve` is as in [`Preset::to_plan`].

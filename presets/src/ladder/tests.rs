@@ -262,4 +262,20 @@ fn estimates_count_behind_what_was_measured() {
     let found =
         find(&Sources { cache: cached(&both), shipped: &shipped[..1], ..Sources::default() });
     assert_eq!(prefetch(&found), [384, 448]);
+
+    // But not beside what another one has measured for as many; what that says of other numbers does not count.
+    let wide = with(2, "zen5", Measure, 512, &layers[..1]);
+    let records = [1, 4, 8].map(|threads| Record { threads, ..wide.records()[0].clone() });
+    let wide = Preset::new(wide.provenance, wide.machine, records.into()).to_text();
+    let shipped = [("wide", &wide[..])];
+    let sources = Sources { shipped: &shipped, ..Sources::default() };
+    let found = find(&Sources { cache: cached(&both), ..sources.clone() });
+    assert_eq!(prefetch(&found), [384, 512]);
+    assert_eq!(won(&found), Place::Cache);
+    assert!(found.uses(Place::Cache, resolve) && found.uses(Place::Cpu, resolve));
+    let cache = rung(&found, Place::Cache).note;
+    assert!(cache.contains("1 of them estimates, which count behind"), "{cache}");
+    let found = find(&Sources { environment: Some(both.path().into()), ..sources });
+    assert_eq!(prefetch(&found), [384, 448], "what a user asks for stays");
+    assert!(!found.uses(Place::Cpu, resolve));
 }
