@@ -99,7 +99,7 @@ pub struct Provenance {
     pub date: String,
     /// The best ISA that was allowed.
     pub isa: Isa,
-    /// The effort of the run.
+    /// The least effort of a record of the run.
     pub effort: Effort,
     /// The number of threads of the run.
     pub threads: usize,

@@ -15,6 +15,7 @@ mod tests {
     use super::SHIPPED;
     use std::path::Path;
     use trilut_presets::Preset;
+    use trilut_presets::preset::Effort;
 
     #[test]
     fn every_preset_is_valid_and_written_as_the_tuner_writes_it() {
@@ -25,6 +26,19 @@ mod tests {
             assert_eq!(arch, Some(&preset.machine.arch[..]), "{name}");
         }
         assert!(SHIPPED.is_sorted_by_key(|(name, _)| name));
+    }
+
+    /// The effort of the head is that of the newest run alone.
+    #[test]
+    fn every_record_was_measured_in_a_quiet_moment() {
+        for (name, text) in SHIPPED {
+            let preset = Preset::parse(text, name).unwrap_or_else(|e| panic!("{e}"));
+            for record in preset.records() {
+                let (layer, phase, threads) = (record.shape, record.phase, record.threads);
+                assert!(record.effort >= Effort::Measure, "{name}: {layer} {phase} {threads}");
+            }
+            assert!(preset.provenance.noise.is_some_and(|noise| noise <= 0.05), "{name}");
+        }
     }
 
     #[test]
