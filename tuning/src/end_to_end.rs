@@ -11,7 +11,7 @@ use crate::request::ShapeUse;
 use crate::statistics::median;
 use std::time::Duration;
 use trilut_kernels::{Format, Phase, Shape};
-use trilut_presets::preset::{Evidence, Record};
+use trilut_presets::preset::{Effort, Evidence, Record};
 use trilut_presets::{Preset, Tile};
 
 /// Pairs after which it may be decided: the fewest for which a 95 % interval exists.
@@ -61,6 +61,9 @@ impl std::fmt::Display for Verdict {
         f.write_str(match self.interval {
             _ if self.is_kept => "faster beyond the noise, the tuned kernels are used",
             [low, _] if low > 1.0 => "slower beyond the noise, the default stays",
+            _ if self.is_open() => {
+                "too little time to tell the two apart, the default stays for now"
+            }
             _ => "no difference beyond the noise, the default stays",
         })
     }
@@ -199,6 +202,15 @@ pub fn stated(
     Preset::new(preset.provenance.clone(), preset.machine.clone(), records)
 }
 
+/// The same preset in which every such pick claims no more than an estimate: what a gate that ended
+/// [open](Verdict::is_open) leaves undecided is searched and checked again.
+pub fn postponed(preset: &Preset, layers: &[ShapeUse], phase: Phase, threads: usize) -> Preset {
+    let mut records = preset.records().to_vec();
+    let picks = records.iter_mut().filter(|record| is_pick(record, layers, phase, threads));
+    picks.for_each(|record| record.effort = Effort::Estimate);
+    Preset::new(preset.provenance.clone(), preset.machine.clone(), records)
+}
+
 /// The same preset with the default in place of every such pick. `find` gives the format, as far as the
 /// kernel has one, and the hash of a kernel; where it finds no default kernel the record is dropped, which
 /// leaves the default as well. Small batches that were tuned for a format that decoding no longer reads
@@ -282,7 +294,6 @@ mod tests {
     use crate::{Prior, Request, Silent, tune_in};
     use trilut_kernels::{Cpu, Isa};
     use trilut_presets::Machine;
-    use trilut_presets::preset::Effort;
 
     /// The verdict on sides that take so long, with noise up to a share and a drift with each run.
     fn run(tuned: f64, default: f64, noise: f64, drift: f64) -> (Verdict, usize) {
@@ -343,6 +354,29 @@ mod tests {
         let mut same = |_| Some(100.0);
         assert_eq!(gate(&mut same, || true).unwrap().pairs, LEAST_PAIRS);
         assert_eq!(gate(&mut |_| None, || false), None);
+    }
+
+    #[test]
+    fn too_little_time_is_not_called_no_difference() {
+        let mut ran = 0;
+        // Sides that take turns to be ahead.
+        let mut even = |_| {
+            ran += 1;
+            Some(if ran % 2 == 0 { 100.0 } else { 90.0 })
+        };
+        let open = gate(&mut even, || true).unwrap();
+        assert!(open.is_open() && !open.is_kept, "{open}");
+        let told = open.to_string();
+        assert!(
+            told.contains("too little time to tell") && !told.contains("no difference"),
+            "{told}"
+        );
+        let whole = gate(&mut even, || false).unwrap();
+        assert!(!whole.is_open() && whole.to_string().contains("no difference"), "{whole}");
+        // What can be told in little time is.
+        let slower = |side| Some(if side == Side::Tuned { 110.0 } else { 100.0 });
+        let slower = gate(&mut { slower }, || true).unwrap();
+        assert!(!slower.is_open() && slower.to_string().contains("slower beyond"), "{slower}");
     }
 
     fn layer(m: usize) -> ShapeUse {
@@ -416,6 +450,24 @@ mod tests {
         assert!(
             !run(99.8, 100.0, 0.3, 0.0).0.is_open() && !run(110.0, 100.0, 0.0, 0.0).0.is_open()
         );
+    }
+
+    #[test]
+    fn what_is_left_undecided_is_tuned_again_and_what_passed_is_not() {
+        let layers = [layer(64), layer(96)];
+        let mut preset = tuned(&layers[..1]);
+        let (passed, _) = run(90.0, 100.0, 0.0, 0.0);
+        preset = stated(&preset, &layers, Phase::Decode, 1, &passed);
+        preset.merge(tuned(&layers[1..]));
+        let left = unproven(&preset, &layers, Phase::Decode, 1);
+        let find = |_: &str| Some((Some(Format::I2S), 7));
+        let plain = postponed(&preset, &left, Phase::Decode, 1);
+        let plain = without(&plain, &left, Phase::Decode, 1, find);
+        let state = |record: &Record| (record.is_default(), record.effort);
+        let [proven, undecided] =
+            layers.map(|layer| state(plain.record(layer.shape, layer.phase, 1).unwrap()));
+        assert_eq!(proven, (false, Effort::Measure));
+        assert_eq!(undecided, (true, Effort::Estimate));
     }
 
     #[test]
