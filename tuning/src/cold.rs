@@ -92,12 +92,74 @@ impl std::fmt::Display for Rotation {
     }
 }
 
+/// Memory for copies.
+#[derive(Debug)]
+pub(crate) struct Room {
+    bytes: AlignedBytes,
+    /// Bytes from the beginning that were written: the system provides the others as they are.
+    touched: usize,
+}
+
+impl Room {
+    fn new(len: usize) -> Self {
+        Self { bytes: AlignedBytes::zeroed(len), touched: 0 }
+    }
+}
+
+/// Room that the copies of earlier layers have left. The copies of the next ones go there: with a large cache
+/// it takes the system seconds to provide the pages for them.
+#[derive(Debug, Default)]
+pub(crate) struct Spares(Vec<Room>);
+
+impl Spares {
+    /// Bytes of memory that are in it.
+    pub(crate) fn held(&self) -> u64 {
+        self.0.iter().map(|room| room.touched as u64).sum()
+    }
+
+    /// Takes back the room of copies.
+    pub(crate) fn give(&mut self, copies: impl Iterator<Item = Copies>) {
+        self.0.extend(copies.map(|copies| copies.room));
+    }
+
+    /// A room for each of these sizes, each of at most `most` bytes, as far as that is enough. Room that is left
+    /// is given back to the system, before any other is taken from it, where all together would be more.
+    pub(crate) fn take(&mut self, needed: &[usize], most: u64) -> Vec<Room> {
+        let most = usize::try_from(most).unwrap_or(usize::MAX);
+        // The copies of the next layer may need a bit more; what is not written takes no memory.
+        let size = |bytes: usize| bytes.saturating_add(bytes / 8).min(most).max(bytes);
+        self.0.sort_unstable_by_key(|room| room.bytes.len());
+        let find = |bytes: &usize| {
+            let fits = |room: &Room| (*bytes..=most.max(*bytes)).contains(&room.bytes.len());
+            self.0.iter().position(fits).map(|at| self.0.remove(at))
+        };
+        let found: Vec<Option<Room>> = needed.iter().map(find).collect();
+        let taken = found.iter().zip(needed).map(|(room, bytes)| match room {
+            Some(room) => room.bytes.len(),
+            None => size(*bytes),
+        });
+        let mut left = most.saturating_mul(needed.len()).saturating_sub(taken.sum());
+        self.0.retain(|room| {
+            let rest = left.checked_sub(room.bytes.len());
+            left = rest.unwrap_or(left);
+            rest.is_some()
+        });
+        let rooms = found.into_iter().zip(needed);
+        rooms.map(|(room, bytes)| room.unwrap_or_else(|| Room::new(size(*bytes)))).collect()
+    }
+}
+
+/// Bytes from one copy to the next.
+fn stride(each: usize) -> usize {
+    each.next_multiple_of(64) + GAP
+}
+
 /// The copies of one packed matrix.
 #[derive(Debug)]
 pub struct Copies {
     layout: Layout,
     shape: Shape,
-    bytes: AlignedBytes,
+    room: Room,
     stride: usize,
     copies: usize,
 }
@@ -105,14 +167,25 @@ pub struct Copies {
 impl Copies {
     /// Copies a matrix as often as the rotation says.
     pub fn of(packed: &Packed, rotation: Rotation) -> Self {
+        let room = Room::new(Self::bytes(packed.view().bytes().len(), rotation));
+        Self::within(packed, rotation, room)
+    }
+
+    /// Bytes of the room for a rotation of matrices of `each` bytes.
+    pub(crate) fn bytes(each: usize, rotation: Rotation) -> usize {
+        stride(each) * rotation.copies
+    }
+
+    /// The same in a room of at least those [bytes](Self::bytes).
+    pub(crate) fn within(packed: &Packed, rotation: Rotation, mut room: Room) -> Self {
         let view = packed.view();
         let one = view.bytes();
-        let stride = one.len().next_multiple_of(64) + GAP;
-        let mut bytes = AlignedBytes::zeroed(stride * rotation.copies);
-        for copy in bytes.chunks_exact_mut(stride) {
+        let (stride, copies) = (stride(one.len()), rotation.copies);
+        for copy in room.bytes.chunks_exact_mut(stride).take(copies) {
             copy[..one.len()].copy_from_slice(one);
         }
-        Self { layout: view.layout(), shape: view.shape(), bytes, stride, copies: rotation.copies }
+        room.touched = room.touched.max(stride * copies);
+        Self { layout: view.layout(), shape: view.shape(), room, stride, copies }
     }
 
     /// The arrangement of the weights.
@@ -123,7 +196,7 @@ impl Copies {
     /// Copy `index`, counted on and on.
     pub fn view(&self, index: usize) -> PackedView<'_> {
         let start = index % self.copies * self.stride;
-        PackedView::new(self.layout, self.shape, &self.bytes[start..])
+        PackedView::new(self.layout, self.shape, &self.room.bytes[start..])
             .expect("every copy is as long as the layout needs")
     }
 }
@@ -180,5 +253,55 @@ mod tests {
             assert_ne!(copies.view(0).bytes().as_ptr(), copies.view(1).bytes().as_ptr());
             assert_eq!(copies.view(3).bytes().as_ptr(), copies.view(0).bytes().as_ptr());
         }
+    }
+
+    #[test]
+    fn the_room_of_earlier_copies_is_filled_again() {
+        let packed = |m, value| {
+            let shape = Shape { m, k: 128 };
+            let ternary = vec![value; shape.weights()];
+            (Packed::pack(Layout::I2s, shape, &ternary).unwrap(), ternary)
+        };
+        let rotation = Rotation { weights: Weights::Cold, copies: 3, bytes: 0, short_of: None };
+        let mut spares = Spares::default();
+        let mut places = Vec::new();
+        // A larger matrix within the slack, and a smaller one, of other values.
+        for (m, value) in [(64, 1), (72, -1), (8, 0)] {
+            let (packed, ternary) = packed(m, value);
+            let needed = Copies::bytes(packed.view().bytes().len(), rotation);
+            let room = spares.take(&[needed], 1 << 20).pop().unwrap();
+            assert!(room.bytes.len() >= needed && spares.held() == 0);
+            let copies = Copies::within(&packed, rotation, room);
+            for index in 0..4 {
+                assert_eq!(copies.view(index).unpack(), ternary);
+            }
+            places.push(copies.view(0).bytes().as_ptr());
+            spares.give([copies].into_iter());
+            assert!(spares.held() >= needed as u64);
+        }
+        assert!(places.iter().all(|place| *place == places[0]));
+    }
+
+    #[test]
+    fn spare_room_stays_within_what_may_be_used() {
+        let of = |lens: &[usize]| {
+            let room = |len: &usize| Room { touched: *len, ..Room::new(*len) };
+            Spares(lens.iter().map(room).collect())
+        };
+        let lens = |rooms: &[Room]| rooms.iter().map(|r| r.bytes.len()).collect::<Vec<_>>();
+        let taken = |spares: &[usize], needed: &[usize], most| {
+            let mut spares = of(spares);
+            let rooms = spares.take(needed, most);
+            (lens(&rooms), lens(&spares.0))
+        };
+        // The smallest that is large enough; what else there is stays while there is room for all.
+        assert_eq!(taken(&[900, 500], &[400, 450], 1000), (vec![500, 900], vec![]));
+        assert_eq!(taken(&[900, 500], &[800], 1000), (vec![900], vec![]));
+        assert_eq!(taken(&[300, 400], &[400], 1000), (vec![400], vec![300]));
+        // Of what is too small or too large, and of new room, there is not more than that.
+        assert_eq!(taken(&[300], &[800], 1000), (vec![900], vec![]));
+        assert_eq!(taken(&[5000], &[800], 1000), (vec![900], vec![]));
+        assert_eq!(taken(&[], &[960, 80], 1000), (vec![1000, 90], vec![]));
+        assert_eq!(taken(&[600], &[1010], 1000), (vec![1010], vec![]));
     }
 }

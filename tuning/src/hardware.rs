@@ -7,7 +7,7 @@ mod token;
 
 use crate::bench::{Lab, Runner, Stage};
 use crate::clock;
-use crate::cold::{self, Copies, Rotation};
+use crate::cold::{self, Copies, Rotation, Spares};
 use crate::disturbance::Snapshot;
 use crate::exactness::Random;
 use crate::noise::CpuTimes;
@@ -16,6 +16,7 @@ use crate::{AnyKernel, Candidate};
 use either::Either;
 use few::Few;
 use prompt::Prompt;
+use std::cell::RefCell;
 use std::collections::HashMap;
 use std::path::Path;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -60,6 +61,8 @@ pub struct Hardware {
     most_copies: u64,
     /// What is to be said about the clock.
     clock_note: Option<String>,
+    /// Where the copies of earlier layers were.
+    spares: RefCell<Spares>,
     zero: Instant,
 }
 
@@ -84,6 +87,7 @@ impl Hardware {
             sample_time,
             most_copies,
             clock_note,
+            spares: RefCell::default(),
             zero: Instant::now(),
         }
     }
@@ -143,7 +147,7 @@ impl Lab for Hardware {
     }
 
     fn check_memory(&self, shape: Shape, layouts: &[Layout]) -> Result<(), Shortage> {
-        fits(shape, layouts, available())
+        fits(shape, layouts, self.available())
     }
 
     fn open(&mut self, layer: &ShapeUse, layouts: &[Layout]) -> Result<Stage<'_>, TuneError> {
@@ -173,6 +177,11 @@ impl Lab for Hardware {
 }
 
 impl Hardware {
+    /// Bytes of memory that are free for the next stage.
+    fn available(&self) -> u64 {
+        available() + self.spares.borrow().held()
+    }
+
     /// A stage for work on weights in these layouts.
     fn stage(
         &self,
@@ -180,7 +189,7 @@ impl Hardware {
         layouts: &[Layout],
         work: impl FnOnce(&mut Random) -> Box<dyn Work>,
     ) -> Result<Stage<'_>, TuneError> {
-        let available = available();
+        let available = self.available();
         // Before anything is allocated: a shape may be larger than the memory.
         fits(shape, layouts, available)?;
         let free = available / SHARE - shape.weights() as u64;
@@ -192,15 +201,21 @@ impl Hardware {
         let rows = shape.m.min(RANDOM_ROWS);
         let plain = random.ternary(rows * shape.k);
         let ternary: Vec<i8> = plain.iter().copied().cycle().take(shape.weights()).collect();
+        let rotations = layouts.iter().map(|layout| {
+            let each = layout.bytes(shape) as u64;
+            Rotation::plan(each, self.model_bytes, &self.machine, free)
+                .expect("a copy in each layout fits")
+        });
+        let rotations: Vec<Rotation> = rotations.collect();
+        let planned = layouts.iter().zip(&rotations);
+        let needed = planned.map(|(layout, plan)| Copies::bytes(layout.bytes(shape), *plan));
+        let rooms = self.spares.borrow_mut().take(&needed.collect::<Vec<_>>(), free);
         let mut copies = Vec::new();
         let mut notes: Vec<String> = self.clock_note.iter().cloned().collect();
-        for &layout in layouts {
-            let each = layout.bytes(shape) as u64;
-            let rotation = Rotation::plan(each, self.model_bytes, &self.machine, free)
-                .expect("a copy in each layout fits");
+        for ((&layout, rotation), room) in layouts.iter().zip(rotations).zip(rooms) {
             let packed = Packed::pack(layout, shape, &ternary)
                 .expect("ternary values of the shape's own size");
-            copies.push(Copies::of(&packed, rotation));
+            copies.push(Copies::within(&packed, rotation, room));
             let note = rotation.to_string();
             if !notes.contains(&note) {
                 notes.push(note);
@@ -212,6 +227,7 @@ impl Hardware {
             zero: self.zero,
             sample_time: self.sample_time,
             copies,
+            spares: &self.spares,
             work,
             position: 0,
             known: HashMap::new(),
@@ -267,11 +283,19 @@ struct Timer<'a> {
     zero: Instant,
     sample_time: Duration,
     copies: Vec<Copies>,
+    /// Where the copies leave their room.
+    spares: &'a RefCell<Spares>,
     work: Box<dyn Work + 'a>,
     /// The next copy; runs on over all samples, so that no candidate finds its weights in the cache.
     position: usize,
     /// The last time of each candidate, which decides how many products make a sample.
     known: HashMap<(&'static str, Tile), f64>,
+}
+
+impl Drop for Timer<'_> {
+    fn drop(&mut self) {
+        self.spares.borrow_mut().give(self.copies.drain(..));
+    }
 }
 
 impl Runner for Timer<'_> {
@@ -403,6 +427,20 @@ mod tests {
         let least = fits(small, &layouts, 0).map_err(free).unwrap_err();
         assert_eq!(fits(small, &layouts, least), Ok(()));
         assert!(fits(small, &layouts, least - 1).is_err());
+    }
+
+    #[test]
+    fn the_next_stage_is_filled_where_the_last_one_was() {
+        let mut lab = Hardware::new(&request(1));
+        let (first, next) = (layer(Phase::Decode), layer(Phase::SmallBatch));
+        drop(lab.open(&first, Layout::ALL).unwrap());
+        let held = lab.spares.borrow().held();
+        assert!(held >= (Layout::ALL.len() as u64) << 20, "{held}");
+        let stage = lab.open(&next, Layout::ALL).unwrap();
+        drop(stage);
+        // Rooms may have changed places; new ones would be as much again.
+        let now = lab.spares.borrow().held();
+        assert!(now >= held && now < held + held / 4, "{now} after {held}");
     }
 
     #[test]
