@@ -62,7 +62,8 @@ fn was_made_here(preset: &Preset, record: &Record, request: &Request) -> bool {
 }
 
 /// The incumbents' record for a layer if it knows more than one that is made with some effort: it comes of a
-/// greater one, of this machine as it is now, and its kernel is among those that may be picked.
+/// greater one, of this machine as it is now, and its kernel still exists. Its format need not be one that is
+/// raced, unless decoding reads another than small batches were tuned for.
 pub(crate) fn better_known<'a>(
     request: &'a Request,
     layer: &ShapeUse,
@@ -76,7 +77,7 @@ pub(crate) fn better_known<'a>(
     };
     let knows_more = record.effort > effort
         && record.tokens == layer.tokens()
-        && request.formats_of(layer).contains(&record.format)
+        && (layer.phase != Phase::SmallBatch || request.formats_of(layer).contains(&record.format))
         && was_made_here(incumbents, record, request)
         && kernels.iter().any(is_there);
     knows_more.then_some(record)
@@ -197,6 +198,28 @@ mod tests {
             ..new
         };
         assert_eq!(needed_by(&file, &both, |_, _| 7), [old.shapes[0]]);
+    }
+
+    #[test]
+    fn a_record_that_knows_more_does_so_in_any_format_that_may_be_read() {
+        let kernel = crate::bench::fake::exact("r1u1");
+        let knows_more = |phase, format, effort| {
+            let layer = ShapeUse { phase, ..request().shapes[0] };
+            let known = preset(&request(), |r| {
+                (r.kernel, r.hash) = (kernel.name().to_owned(), kernel.hash());
+                (r.phase, r.tokens) = (phase, layer.tokens());
+                (r.format, r.effort) = (format, effort);
+            });
+            let prior = Prior { incumbents: Some(known), ..Prior::default() };
+            let request = Request { prior, ..request() };
+            better_known(&request, &layer, Effort::Estimate, &[kernel]).is_some()
+        };
+        assert!(knows_more(Phase::Decode, Format::I2S, Effort::Measure));
+        assert!(knows_more(Phase::Decode, Format::Tl2, Effort::Measure));
+        assert!(!knows_more(Phase::Decode, Format::Tl2, Effort::Estimate));
+        // Small batches that decoding no longer reads the format of are of no use.
+        assert!(knows_more(Phase::SmallBatch, Format::I2S, Effort::Measure));
+        assert!(!knows_more(Phase::SmallBatch, Format::Tl2, Effort::Measure));
     }
 
     #[test]

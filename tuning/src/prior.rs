@@ -1,9 +1,9 @@
 //! What earlier runs leave to a run.
 
-use crate::request::ShapeUse;
+use crate::request::{Request, ShapeUse};
 use std::collections::{BTreeMap, BTreeSet};
 use trilut_presets::Preset;
-use trilut_presets::preset::Record;
+use trilut_presets::preset::{Effort, Record};
 
 /// What is known before anything is timed.
 #[derive(Debug, Clone, Default)]
@@ -35,6 +35,20 @@ impl Prior {
     pub(crate) fn is_out(&self, layer: &ShapeUse, space: u64, candidate: &str) -> bool {
         let fallen = self.fallen.get(layer).filter(|fallen| fallen.space == space);
         fallen.is_some_and(|fallen| fallen.candidates.contains(candidate))
+    }
+
+    /// The effort that a race may claim: where only finalists are timed, that of the most thorough search for
+    /// another number of threads, as theirs they are.
+    pub(crate) fn most_effort(&self, layer: &ShapeUse, request: &Request) -> Effort {
+        if !self.finalists_only {
+            return request.effort;
+        }
+        let records = self.incumbents.iter().flat_map(|preset| preset.records());
+        let others = records.filter(|record| {
+            (record.shape, record.phase) == (layer.shape, layer.phase)
+                && record.threads != request.threads
+        });
+        others.map(|record| record.effort).max().unwrap_or(Effort::Estimate)
     }
 
     /// Whether a kernel may be timed for a layer.

@@ -19,7 +19,7 @@ use crossing::crossing;
 use layer::tune_layer;
 use std::collections::BTreeSet;
 use std::time::Duration;
-use trilut_kernels::Phase;
+use trilut_kernels::{Format, Phase};
 use trilut_presets::Preset;
 use trilut_presets::preset::{Effort, Evidence, Provenance, rfc3339};
 
@@ -171,9 +171,10 @@ impl Found {
     /// that stays.
     fn passes_over(&mut self, lab: &dyn Lab, request: &Request, report: &ShapeReport) -> bool {
         let (layer, effort) = (&report.layer, report.record.effort);
-        let kernels = space::kernels(lab, layer, request.formats_of(layer));
+        let kernels = space::kernels(lab, layer, Format::ALL);
         let is_known = better_known(request, layer, effort, &kernels).is_some();
-        let is_passed_over = report.is_cut_short && is_known;
+        let claims_less = report.is_cut_short || effort < request.effort;
+        let is_passed_over = claims_less && is_known;
         if is_passed_over {
             self.stayed.insert(*layer);
         }
@@ -192,6 +193,11 @@ impl Time {
     /// The moment at which this part of the budget is used up.
     fn at(self, part: f64) -> Duration {
         self.begin.saturating_add(self.budget.mul_f64(part))
+    }
+
+    /// What is left of it.
+    fn left_at(self, now: Duration) -> Self {
+        Self { begin: now, budget: self.at(1.0).saturating_sub(now) }
     }
 }
 

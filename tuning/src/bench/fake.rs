@@ -299,6 +299,8 @@ pub(crate) struct Script {
     pub(crate) crossing: Option<usize>,
     /// The weights of the largest layer that there is memory for.
     pub(crate) memory: Option<usize>,
+    /// The time that it takes to open a stage.
+    pub(crate) opening: Duration,
 }
 
 /// A runner that follows a script. Its clock moves by a millisecond per sample.
@@ -413,6 +415,7 @@ impl Lab for FakeLab {
         if script.drift_passes {
             self.script.drift = 0.0;
         }
+        self.clock.set(self.clock.get() + script.opening);
         let mut runner = Synthetic::new(script);
         runner.clock = Rc::clone(&self.clock);
         runner.log = Rc::clone(&self.log);

@@ -2,7 +2,7 @@
 //! cut short.
 
 use super::layer::tune_layer;
-use super::{Found, Time, Watch, crossing, note};
+use super::{CROSSING, Found, Time, Watch, crossing, note};
 use crate::bench::Lab;
 use crate::observer::{Event, Observer};
 use crate::record::ShapeReport;
@@ -54,7 +54,9 @@ pub(super) fn again(
             }
             budget = budget.max(usual);
         }
-        let (time, fraction) = (Time { begin: now, budget }, (1.0, 0.0));
+        let end = now.saturating_add(budget);
+        let part = if layer.phase == Phase::Prefill { 1.0 - CROSSING } else { 1.0 };
+        let (time, fraction) = (Time { begin: now, budget: budget.mul_f64(part) }, (1.0, 0.0));
         let mut watch = Watch { observer, time, fraction, best: f64::INFINITY, cancelled: false };
         let index = place(request, layer).unwrap_or(0);
         let tuned = tune_layer(lab, request, index, layer, &mut watch, &mut found.notes);
@@ -81,9 +83,22 @@ pub(super) fn again(
             if !is_better {
                 continue;
             }
-            report.record.from = found.reports.remove(at).record.from;
+            let earlier = found.reports.remove(at).record;
+            let is_same_pick = {
+                let own = &report.record;
+                (&earlier.kernel, earlier.tile, earlier.hash) == (&own.kernel, own.tile, own.hash)
+            };
+            // Where a prompt's other pick takes over is not where the earlier one did.
+            report.record.from = earlier.from.filter(|_| is_same_pick);
+            if layer.phase == Phase::SmallBatch && !is_same_pick {
+                forget_crossings(found, layer);
+            }
         } else {
             report.record.from = crossing::known(request, &found.reports, &report);
+        }
+        if layer.phase == Phase::Prefill && report.record.from.is_none() {
+            let found = &found.reports;
+            report.record.from = crossing::crossing(lab, request, found, &report, end, &mut watch);
         }
         found.stayed.remove(&layer);
         observer.event(&Event::Done(&report));
@@ -100,15 +115,18 @@ pub(super) fn again(
             let stale = found.reports.remove(at).layer;
             left.retain(|layer| *layer != stale);
             left.push(stale);
-            let is_stack = |own: &ShapeUse| {
-                own.phase == Phase::Prefill
-                    && own.shape.k == layer.shape.k
-                    && own.shape.m >= layer.shape.m
-            };
-            let stacks = found.reports.iter_mut().filter(|r| is_stack(&r.layer));
-            stacks.for_each(|report| report.record.from = None);
+            forget_crossings(found, layer);
         }
     }
     found.reports.sort_by_key(|report| place(request, report.layer));
     Ok(())
+}
+
+/// Small batches of a layer run otherwise: where the stacks with it hand over to prompts is not known any more.
+fn forget_crossings(found: &mut Found, layer: ShapeUse) {
+    let is_stack = |own: &ShapeUse| {
+        own.phase == Phase::Prefill && own.shape.k == layer.shape.k && own.shape.m >= layer.shape.m
+    };
+    let stacks = found.reports.iter_mut().filter(|report| is_stack(&report.layer));
+    stacks.for_each(|report| report.record.from = None);
 }

@@ -110,6 +110,9 @@ pub(super) fn tune_layer(
     for text in said {
         note(watch.observer, notes, text);
     }
+    // With large caches the copies take seconds to fill; the races share what is left.
+    let time = time.left_at(runner.now());
+    watch.time = time;
 
     let field = Field { request, layer, space, default, incumbent };
     let mut tried = BTreeSet::new();
@@ -252,7 +255,7 @@ pub(super) fn tune_layer(
         lanes: &lanes,
         best_ns,
         date: lab.date(),
-        effort,
+        effort: effort.min(request.prior.most_effort(&layer, request)),
     };
     let record = verdict::record(&winner, &default, &found, request);
     Ok(Some(ShapeReport {

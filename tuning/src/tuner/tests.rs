@@ -535,3 +535,58 @@ fn a_shape_that_is_too_large_is_told_from_one_that_there_was_no_time_for() {
         assert!(lab.log.borrow().is_empty() && error.hint().is_some());
     }
 }
+
+#[test]
+fn a_race_of_finalists_claims_no_more_than_the_search_that_found_them() {
+    let first = run(&mut lab(Script::default()), &request(Effort::Measure), &mut Notes::default());
+    let [whole, other] = first.preset.records() else { panic!("{:?}", first.preset) };
+    let short = Record { effort: Effort::Estimate, ..other.clone() };
+    let records = vec![whole.clone(), short];
+    let known = Preset::new(first.preset.provenance.clone(), Machine::default(), records);
+    let prior = Prior { incumbents: Some(known), finalists_only: true, ..Prior::default() };
+    let next = Request { threads: 2, prior, ..request(Effort::Measure) };
+    let mut notes = Notes::default();
+    let outcome = run(&mut lab(Script::default()), &next, &mut notes);
+    let efforts: Vec<Effort> = outcome.shapes.iter().map(|report| report.record.effort).collect();
+    assert_eq!(efforts, [Effort::Measure, Effort::Estimate]);
+    // It had its time: no second search of it, but one to come.
+    assert_eq!((notes.done, &outcome.cut_short[..]), (2, &request(Effort::Measure).shapes[1..]));
+    // Where nothing is known there are no finalists.
+    let prior = Prior { incumbents: None, ..next.prior.clone() };
+    let outcome = run(&mut lab(Script::default()), &Request { prior, ..next }, &mut notes);
+    assert!(outcome.shapes.iter().all(|report| report.record.effort == Effort::Estimate));
+}
+
+#[test]
+fn where_prompts_take_over_goes_with_the_pick_that_it_was_found_for() {
+    let prompt = ShapeUse { phase: Phase::Prefill, ..layer(96, 128) };
+    let kernels = ["r1t4", "r2t8"].map(fake::exact_gemm).into_iter();
+    let kernels = kernels.chain([fake::exact_batch("r1t8")]).collect();
+    let times = &[("r1t4", 100.0), ("r2t8", 80.0), ("r1t8", 10.0)];
+    let mut lab = FakeLab::new(kernels, Script { times, crossing: Some(9), ..Script::default() });
+    let request = Request { shapes: vec![prompt], ..request(Effort::Measure) };
+    let mut first = run(&mut lab, &request, &mut Notes::default()).shapes.remove(0);
+    assert_eq!(first.record.from, Some(10));
+    first.is_cut_short = true;
+    first.record.from = Some(4);
+    let other = Record { kernel: "gemm_dot_r1t4_scalar".to_owned(), ..first.record.clone() };
+    for (record, from) in [(first.record.clone(), 4), (other, 10)] {
+        let reports = vec![ShapeReport { record, ..first.clone() }];
+        let mut found = Found { reports, ..Found::default() };
+        let limit = lab.now() + Duration::from_secs(61);
+        again(&mut lab, &mut request.clone(), &mut found, limit, &mut Notes::default()).unwrap();
+        let report = &found.reports[0];
+        assert_eq!((report.is_cut_short, report.record.from), (false, Some(from)));
+    }
+}
+
+#[test]
+fn what_it_takes_to_fill_the_copies_leaves_time_for_every_stage() {
+    // Longer than the first stage's part of the time.
+    let one = Request { shapes: vec![layer(64, 128)], ..request(Effort::Measure) };
+    let script = Script { opening: Duration::from_secs(50), ..Script::default() };
+    let outcome = run(&mut lab(script), &one, &mut Notes::default());
+    assert!(outcome.cut_short.is_empty(), "{:?}", outcome.notes);
+    // It counts against the limit of the run.
+    assert!(outcome.took >= script.opening && outcome.took <= one.limit());
+}
