@@ -2,7 +2,8 @@
 //!
 //! A run appends to it as it goes, and brings it to the disk whenever a layer is finished. When the run
 //! is killed, the next one reads the log: finished layers are taken over, and in the layer that was cut
-//! short candidates that had fallen behind stay out. A line that was half written is passed over. The
+//! short candidates that had fallen behind stay out. A line that was half written is passed over, and so is
+//! one of a newer build, which is kept for that. The
 //! log is locked while a run lasts, so that two tuners cannot disturb each other unseen.
 
 use crate::observer::{Event, Observer};
@@ -221,15 +222,28 @@ impl Journal {
     }
 }
 
-/// What a log holds for a machine, and whether it holds something for another one.
+/// What a log holds for a machine, and whether it holds something for another one or for a newer build.
 fn recover(text: &str, request: &Request) -> (Recovered, bool) {
     let (mut recovered, mut has_foreign) = (Recovered::default(), false);
     let mut run: Option<Run> = None;
     let mut layer: Option<ShapeUse> = None;
     for line in text.lines().filter(|line| !line.trim().is_empty()) {
-        let Ok(line) = serde_json::from_str::<Line>(line) else {
-            recovered.unreadable += 1;
-            continue;
+        let line = match serde_json::from_str::<Line>(line) {
+            Ok(line) => line,
+            Err(_) => {
+                match serde_json::from_str::<serde_json::Value>(line) {
+                    // A newer build's, which may need it. What follows a run's beginning is not the earlier run's.
+                    Ok(newer) => {
+                        has_foreign = true;
+                        if newer.get("run").is_some() {
+                            (run, layer) = (None, None);
+                            recovered.fallen.clear();
+                        }
+                    }
+                    Err(_) => recovered.unreadable += 1,
+                }
+                continue;
+            }
         };
         match line {
             Line::Run(begun) => {

@@ -179,7 +179,7 @@ fn nonsense_in_a_log_is_counted_and_passed_over() {
     let path = dir.path().join("a.trials");
     std::fs::write(
         &path,
-        b"{\"done\":{}}\n\xff\xfe\nhello\n{\"fell\":{\"candidate\":\"x\",\"behind\":2}}",
+        b"{\"done\":{}\n\xff\xfe\nhello\n{\"fell\":{\"candidate\":\"x\",\"behind\":2}}",
     )
     .unwrap();
     let (_, recovered) = Journal::open(&path, &request()).unwrap();
@@ -193,6 +193,30 @@ fn nonsense_in_a_log_is_counted_and_passed_over() {
     let machine = Machine { vendor: "other".into(), ..Machine::default() };
     Journal::open(&path, &Request { machine, ..request() }).unwrap();
     assert_eq!(std::fs::read_to_string(&path).unwrap(), text);
+}
+
+#[test]
+fn what_a_newer_build_wrote_is_kept_for_it_and_not_used() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("a.trials");
+    let newer = "{\"run\":{\"begun\":1}}\n{\"learned\":{\"x\":[1,2]}}\n\"closed\"\n";
+    std::fs::write(&path, format!("{newer}half a li\n")).unwrap();
+    let (journal, recovered) = Journal::open(&path, &request()).unwrap();
+    assert_eq!((recovered.unreadable, recovered.preset.is_none()), (1, true));
+    drop(journal);
+    assert!(std::fs::read_to_string(&path).unwrap().starts_with(newer));
+    // What follows the beginning of such a run is not that of the run before it.
+    run(&path, &request(), &mut Silent);
+    let text = std::fs::read_to_string(&path).unwrap();
+    let done = text.lines().find(|line| line.starts_with("{\"done\"")).unwrap();
+    let (other, one) = (done.replace("64x128", "32x128"), newer.lines().next().unwrap());
+    std::fs::write(&path, format!("{text}{one}\n{other}\n")).unwrap();
+    let (mut journal, recovered) = Journal::open(&path, &request()).unwrap();
+    assert_eq!(recovered.preset.unwrap().records().len(), 2);
+    // All of it is spent once a run says so.
+    journal.saved(None).unwrap();
+    drop(journal);
+    assert_eq!(Journal::open(&path, &request()).unwrap().1.unreadable, 0);
 }
 
 #[test]
