@@ -122,16 +122,19 @@ pub fn verify_in<'a>(
             break;
         }
         observer.event(&Event::Progress(index as f64 / records.len() as f64));
-        // Threads that wait for each other on one CPU say nothing, and a file may name any number of them.
-        let finding = if record.threads > most_threads {
-            Finding::Unknown(format!(
-                "it is for {} threads, and this machine has {most_threads} logical CPUs",
-                record.threads
-            ))
-        } else {
-            let is_timed = timed.contains(&index);
-            check(&mut *lab(record.threads), record, preset, likeness, is_timed, observer)?
+        // Threads that wait for each other on one CPU say nothing of times, and a file may name any number of
+        // them; what a kernel computes does not depend on it.
+        let (threads, untimed) = match record.threads {
+            many if many > most_threads => (
+                1,
+                Some(format!(
+                    "its time is that of {many} threads, and this machine has {most_threads} logical CPUs"
+                )),
+            ),
+            some if timed.contains(&index) => (some, None),
+            some => (some, Some("not among those that were timed".to_owned())),
         };
+        let finding = check(&mut *lab(threads), record, preset, likeness, untimed, observer)?;
         checked.push(Checked { record: record.clone(), finding });
     }
     Ok(checked)
@@ -151,7 +154,7 @@ fn check(
     record: &Record,
     preset: &Preset,
     likeness: Likeness,
-    is_timed: bool,
+    untimed: Option<String>,
     observer: &mut dyn Observer,
 ) -> Result<Finding, TuneError> {
     let layer = ShapeUse { phase: record.phase, shape: record.shape, count_per_token: 1 };
@@ -169,22 +172,22 @@ fn check(
     if let Err(why) = gate.check(&kernel) {
         return Ok(Finding::Inexact(why.to_string()));
     }
-    let untimed = |why: &str| Ok(Finding::Exact(why.to_owned()));
+    let exact = |why: &str| Ok(Finding::Exact(why.to_owned()));
     if likeness != Likeness::SameCpu {
-        return untimed("its times are of another CPU");
+        return exact("its times are of another CPU");
     }
     if kernel.hash() != record.hash {
-        return untimed("its times are of an earlier build of this kernel");
+        return exact("its times are of an earlier build of this kernel");
     }
     let pick = Candidate { kernel, tile: record.tile };
     let Some(default) = find(&record.default_kernel).map(Candidate::untuned) else {
-        return untimed("the default of its time is no longer there");
+        return exact("the default of its time is no longer there");
     };
     if pick.is(&default) {
-        return untimed("it is the default itself");
+        return exact("it is the default itself");
     }
-    if !is_timed {
-        return untimed("not among those that were timed");
+    if let Some(why) = untimed {
+        return Ok(Finding::Exact(why));
     }
     Ok(compare(lab, &layer, record, stored, &pick, &default, observer)?
         .unwrap_or_else(|| Finding::Exact("its time could not be taken".to_owned())))
@@ -319,22 +322,29 @@ mod tests {
     }
 
     #[test]
-    fn a_record_for_more_threads_than_the_machine_has_is_passed_over() {
+    fn a_record_for_more_threads_than_the_machine_has_is_exact_or_not_all_the_same() {
         let machine = Machine { logical_cpus: 2, ..Machine::default() };
         let request = Request { machine, ..request() };
         let preset = tune_in(&mut lab(TIMES), &request, &mut Silent).unwrap().preset;
-        for (threads, is_checked) in [(1, true), (2, true), (3, false), (4096, false)] {
+        for (threads, is_timed) in [(1, true), (2, true), (3, false), (4096, false)] {
             let record = Record { threads, ..preset.records()[0].clone() };
             let preset =
                 Preset::new(preset.provenance.clone(), preset.machine.clone(), vec![record]);
-            let make = |given: usize| -> Box<dyn Lab> {
-                assert!(is_checked, "threads are started: {given}");
-                Box::new(lab(TIMES))
+            let find = |is_wrong: bool| {
+                let make = |given: usize| -> Box<dyn Lab> {
+                    assert_eq!(given, if is_timed { threads } else { 1 });
+                    let mut lab = lab(TIMES);
+                    if is_wrong {
+                        lab.kernels[1] = fake::wrong("r2u1");
+                    }
+                    Box::new(lab)
+                };
+                verify_in(&make, &request, &preset, 1, &mut Silent).unwrap().remove(0).finding
             };
-            let checked = verify_in(&make, &request, &preset, 1, &mut Silent).unwrap();
-            let finding = &checked[0].finding;
-            let is_refused = matches!(finding, Finding::Unknown(why) if why.contains("2 logical"));
-            assert_eq!(is_refused, !is_checked, "{finding}");
+            let finding = find(false);
+            let is_exact = matches!(&finding, Finding::Exact(why) if why.contains("2 logical"));
+            assert_eq!(is_exact, !is_timed, "{finding}");
+            assert!(matches!(find(true), Finding::Inexact(_)), "{threads}");
         }
     }
 }
