@@ -202,14 +202,15 @@ pub(crate) fn tune(args: Args) -> Result<(), Failure> {
             tuned_with(&mut recorder, &request, Some(&path), args.force, log.journal.as_mut())?;
         let moments = recorder.moments;
         drop(bar);
-        let Tuned { mut preset, outcome } = tuned;
+        let Tuned { mut preset, outcome, is_logged } = tuned;
         is_done &= outcome.is_none() && !is_resumed;
         let is_new = is_resumed || outcome.as_ref().is_some_and(|o| !o.preset.records().is_empty());
         let is_whole =
             outcome.as_ref().is_none_or(|o| o.unfinished.is_empty() && o.too_large.is_empty());
         let gguf = gguf.as_ref().filter(|_| is_new && is_whole);
-        // What is in the log waits for the gate: should that be interrupted, the next run repeats it.
-        let waits = gguf.is_some() && log.journal.is_some();
+        // What is in the log waits for the gate: should that be interrupted, the next run repeats it. A log
+        // that broke has not all of it.
+        let waits = gguf.is_some() && log.journal.is_some() && is_logged;
         if is_new && !waits {
             planning::save(preset.clone(), &path)?;
             say!("saved to {}", path.display());
@@ -356,6 +357,8 @@ pub(crate) struct Tuned {
     pub(crate) preset: Preset,
     /// This run, whose records are still to be saved; `None` if there was nothing to do.
     pub(crate) outcome: Option<Outcome>,
+    /// Whether the log, if there is one, has all that is still to be saved.
+    is_logged: bool,
 }
 
 /// Tunes the shapes that have no current record in the file or among the request's incumbents, which are
@@ -396,18 +399,18 @@ fn tuned_with(
         _ => request.shapes.clone(),
     };
     match earlier {
-        Some(preset) if needed.is_empty() => Ok(Tuned { preset, outcome: None }),
+        Some(preset) if needed.is_empty() => Ok(Tuned { preset, outcome: None, is_logged: true }),
         earlier => {
             let prior = Prior { incumbents: earlier.clone(), ..request.prior.clone() };
             let known = earlier.as_ref().map_or(request.clone(), |preset| request.knowing(preset));
             let request = Request { shapes: needed, prior, ..known };
-            let outcome = run(observer, &request, journal)?;
+            let (outcome, is_logged) = run(observer, &request, journal)?;
             let mut preset = outcome.preset.clone();
             if let Some(mut earlier) = earlier {
                 earlier.merge(preset);
                 preset = earlier;
             }
-            Ok(Tuned { preset, outcome: Some(outcome) })
+            Ok(Tuned { preset, outcome: Some(outcome), is_logged })
         }
     }
 }
@@ -419,12 +422,13 @@ impl Tuned {
     }
 }
 
-/// Runs the tuner, and tells what it says about the run as a whole.
+/// Runs the tuner, and tells what it says about the run as a whole. Says as well whether the log went on to the
+/// end.
 fn run(
     observer: &mut dyn Observer,
     request: &Request,
     journal: Option<&mut Journal>,
-) -> Result<Outcome, Failure> {
+) -> Result<(Outcome, bool), Failure> {
     say!(
         "tuning {} for {} on {} ({}), at most {}",
         count(request.shapes.len(), "shape"),
@@ -433,6 +437,7 @@ fn run(
         request.isa(),
         humantime::format_duration(request.limit()),
     );
+    let mut is_logged = true;
     let outcome = match journal {
         Some(journal) => {
             let path = journal.path().display().to_string();
@@ -440,6 +445,7 @@ fn run(
             let outcome = trilut_tuning::tune(request, &mut logged)?;
             if let Some(why) = logged.failure() {
                 say!("note: the trial log {path} ended before the run did: {why}");
+                is_logged = false;
             }
             outcome
         }
@@ -463,7 +469,7 @@ fn run(
             );
         }
     }
-    Ok(outcome)
+    Ok((outcome, is_logged))
 }
 
 /// Says what is unfinished; an interrupted run ends here.

@@ -6,6 +6,7 @@ use super::super::{output, planning};
 use crate::cli::output::say;
 use std::path::Path;
 use trilut_presets::Preset;
+use trilut_presets::machine::Likeness;
 use trilut_presets::preset::Record;
 use trilut_tuning::{Journal, JournalError, Prior, Recovered, Request, ShapeUse};
 
@@ -42,6 +43,20 @@ fn some(preset: Option<&Preset>, is_in: impl Fn(&Record) -> bool) -> Option<Pres
     preset.map(|all| part(all, is_in)).filter(|some| !some.records().is_empty())
 }
 
+/// Whether what an interrupted run found has since been found again by a run that was no less thorough and that
+/// saved it.
+fn is_outdated(record: &Record, found: Option<&Preset>, saved: Option<&Preset>) -> bool {
+    let (Some(found), Some(saved)) = (found, saved) else { return false };
+    let newer = saved.record(record.shape, record.phase, record.threads);
+    let date = |preset: &Preset, record: &Record| {
+        record.evidence.clone().unwrap_or_else(|| preset.evidence()).date
+    };
+    // Dates are written so that text sorts them.
+    newer.is_some_and(|newer| {
+        newer.effort >= record.effort && date(saved, newer) > date(found, record)
+    })
+}
+
 /// The trial log of a run, if one can be kept, and what it took over from an interrupted one.
 pub(super) struct Log {
     pub(super) journal: Option<Journal>,
@@ -69,7 +84,15 @@ impl Log {
             let lines = output::count(found.unreadable, "line");
             say!("note: {lines} of the trial log could not be read and were passed over");
         }
-        let (free, gated) = (found.preset.take(), found.waiting.take());
+        let is_of_here = |saved: &Preset| {
+            let Request { machine, .. } = task.request;
+            saved.likeness(machine, task.request.isa()) == Likeness::SameCpu
+        };
+        let saved = Preset::load(path).ok().filter(is_of_here);
+        let current = |found: Option<Preset>| {
+            some(found.as_ref(), |record| !is_outdated(record, found.as_ref(), saved.as_ref()))
+        };
+        let (free, gated) = (current(found.preset.take()), current(found.waiting.take()));
         let (free, gated) = (free.as_ref(), gated.as_ref());
         let is_resumed = |record: &Record| task.covers(record) && !task.force;
         let mut recovered = Recovered {
@@ -148,5 +171,38 @@ impl Log {
         if let Some(Err(error)) = self.journal.as_mut().map(|journal| journal.saved(waiting)) {
             say!("note: the trial log cannot be written: {error}");
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use trilut_presets::preset::{Effort, Evidence};
+
+    #[test]
+    fn what_was_found_again_since_is_not_brought_back() {
+        let (name, text) = trilut_shipped::SHIPPED[0];
+        let known = Preset::parse(text, name).unwrap();
+        let dated = |date: &str, effort: Effort| {
+            let mut record = known.records()[0].clone();
+            record.evidence = Some(Evidence { date: date.into(), ..Evidence::default() });
+            record.effort = effort;
+            Preset::new(known.provenance.clone(), known.machine.clone(), vec![record])
+        };
+        let (old, new) = ("2026-01-02T00:00:00Z", "2026-01-10T00:00:00Z");
+        let is_outdated = |found: &Preset, saved: &Preset| {
+            is_outdated(&found.records()[0], Some(found), Some(saved))
+        };
+        let found = dated(old, Effort::Measure);
+        assert!(is_outdated(&found, &dated(new, Effort::Measure)));
+        assert!(is_outdated(&found, &dated(new, Effort::Patient)));
+        assert!(!is_outdated(&found, &dated(new, Effort::Estimate)));
+        assert!(!is_outdated(&found, &dated(old, Effort::Patient)));
+        assert!(!is_outdated(&dated(new, Effort::Measure), &dated(old, Effort::Measure)));
+        // Of another layer it says nothing.
+        let mut other = dated(new, Effort::Measure).records()[0].clone();
+        other.threads += 1;
+        let other = Preset::new(known.provenance.clone(), known.machine.clone(), vec![other]);
+        assert!(!is_outdated(&found, &other));
     }
 }

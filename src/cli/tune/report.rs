@@ -129,8 +129,8 @@ impl Page<'_> {
         }
         put("<h2>The races</h2>\n".to_owned());
         let reports = self.outcome.map_or(&[][..], |outcome| &outcome.shapes);
-        let is_searched = |record: &&&Record| self.report(record).is_none();
-        let earlier = records.iter().filter(is_searched).count();
+        let is_earlier = |record: &&&Record| self.report(record).is_none();
+        let earlier = records.iter().filter(is_earlier).count();
         if earlier > 0 {
             put(format!(
                 "<p>{} tuned by an earlier run: the table has what its record says, and there are no \
