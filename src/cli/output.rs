@@ -50,15 +50,16 @@ pub(crate) fn count(n: usize, thing: &str) -> String {
 /// What to do about a file that cannot be written.
 pub(crate) const ELSEWHERE: &str = "name a file in a directory that you can write to";
 
-/// Refuses, before any work is done, a path that a file cannot be written to: a directory, a device, or
-/// a place where nothing can be made. Missing parent directories are made, which is said.
+/// Refuses, before any work is done, a path that a file cannot be written to: a directory, a device, a link
+/// to nothing, whose place the file would take, or a place where nothing can be made. Missing parent directories are made, which is said.
 pub(crate) fn check_file(path: &Path) -> Result<(), Failure> {
     let cannot = |why: &dyn std::fmt::Display| {
         Failure::new(format!("cannot write {}", path.display())).because(why).hint(ELSEWHERE)
     };
     match std::fs::metadata(path) {
         Ok(kind) if !kind.is_file() => return Err(cannot(&"it exists and is no regular file")),
-        _ => {}
+        Ok(_) => {}
+        Err(_) => refuse_dangling(path)?,
     }
     if path.file_name().is_none() {
         return Err(cannot(&"this is no file name"));
@@ -68,6 +69,14 @@ pub(crate) fn check_file(path: &Path) -> Result<(), Failure> {
     }
     // Never gets its name.
     AtomicFile::create(path).map(drop).map_err(|error| Failure::from(error).hint(ELSEWHERE))
+}
+
+fn refuse_dangling(path: &Path) -> Result<(), Failure> {
+    let Ok(target) = std::fs::read_link(path) else { return Ok(()) };
+    let why = format!("it is a link to {}, which is not there", target.display());
+    Err(Failure::new(format!("cannot write {}", path.display()))
+        .because(why)
+        .hint("name the file itself, or remove the link"))
 }
 
 /// Makes a directory that something is to be written to, with those that it is in. A path that was mistyped

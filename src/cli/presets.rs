@@ -12,7 +12,7 @@ use super::model::Source;
 use super::output::{self, out, outln, say};
 use super::planning::Here;
 use super::table::Table;
-use names::named;
+use names::{Named, named};
 use std::path::{Path, PathBuf};
 use trilut_presets::Preset;
 use trilut_presets::machine::Likeness;
@@ -54,7 +54,7 @@ enum Action {
     Verify {
         /// A file or the name of a shipped preset.
         preset: String,
-        /// Records that are timed at most, evenly taken from all; 0 for none.
+        /// Records that are timed at most, evenly taken from those that claim a gain; 0 for none.
         #[arg(long, value_name = "N", default_value_t = 8)]
         sample: usize,
         /// A model file: also whether the model as a whole is slower with the preset than by default.
@@ -98,7 +98,9 @@ pub(crate) fn presets(args: &Args) -> Result<(), Failure> {
     let here = Here::find(None)?;
     match &args.action {
         Action::List => out!("{}", table::list(&here)?.plain()),
-        Action::Show { preset: Some(name) } => out!("{}", named(&here, name)?.to_text()),
+        Action::Show { preset: Some(name) } => {
+            out!("{}", named(&here, name)?.preset.to_text());
+        }
         Action::Show { preset: None } => match here.winner() {
             Some(usable) => {
                 say!("{} ({})", usable.origin, usable.place);
@@ -109,14 +111,14 @@ pub(crate) fn presets(args: &Args) -> Result<(), Failure> {
             }
         },
         Action::Diff { a, b, picks, agree } => {
-            let (a, b) = (named(&here, a)?, named(&here, b)?);
+            let (a, b) = (named(&here, a)?.preset, named(&here, b)?.preset);
             diff(&a, &b, *picks)?;
             if let Some(percent) = agree {
                 agreement(&a, &b, *percent)?;
             }
         }
         Action::Verify { preset, sample, model, threads, rounds, layouts } => {
-            let preset = named(&here, preset)?;
+            let preset = named(&here, preset)?.preset;
             // Before what takes its time.
             let gguf = model.as_ref().map(|model| Source::new(Some(model.clone())).open());
             let gguf = gguf.transpose()?;
@@ -138,8 +140,7 @@ pub(crate) fn presets(args: &Args) -> Result<(), Failure> {
             export::export(cache.parent().unwrap_or(Path::new(".")), directory, *force)?;
         }
         Action::Merge { a, b, output } => {
-            let sources = [Path::new(a), Path::new(b)];
-            merge(named(&here, a)?, named(&here, b)?, sources, output.as_deref())?;
+            merge(named(&here, a)?, named(&here, b)?, output.as_deref())?;
         }
         Action::Path => {
             let path = cache_file(&here)?;
@@ -197,8 +198,10 @@ fn agreement(a: &Preset, b: &Preset, percent: u8) -> Result<(), Failure> {
     Ok(())
 }
 
-/// Merges two presets that came from these files (or names) to the standard output or to a file.
-fn merge(a: Preset, b: Preset, sources: [&Path; 2], output: Option<&Path>) -> Result<(), Failure> {
+/// Merges two presets to the standard output or to a file.
+fn merge(a: Named, b: Named, output: Option<&Path>) -> Result<(), Failure> {
+    let sources = [a.file, b.file];
+    let (a, b) = (a.preset, b.preset);
     if b.likeness(&a.machine, a.provenance.isa) != Likeness::SameCpu {
         return Err(Failure::new("the presets are for different CPUs or instruction sets")
             .because(format!("{}, {}", a.machine, a.provenance.isa))
@@ -221,7 +224,7 @@ fn merge(a: Preset, b: Preset, sources: [&Path; 2], output: Option<&Path>) -> Re
         None => out!("{}", combined.preset.to_text()),
         Some(path) => {
             output::check_file(path)?;
-            if let Some(aside) = replace(&combined.preset, path, sources)? {
+            if let Some(aside) = replace(&combined.preset, path, &sources)? {
                 say!("note: the earlier {} was moved to {}", path.display(), aside.display());
             }
             say!("saved to {}", path.display());
@@ -232,10 +235,15 @@ fn merge(a: Preset, b: Preset, sources: [&Path; 2], output: Option<&Path>) -> Re
 
 /// Writes what was merged, so that nothing is lost: only what is a part of it is replaced. Another preset is
 /// set aside, and what is none was hardly meant.
-fn replace(preset: &Preset, path: &Path, sources: [&Path; 2]) -> Result<Option<PathBuf>, Failure> {
+fn replace(
+    preset: &Preset,
+    path: &Path,
+    sources: &[Option<PathBuf>; 2],
+) -> Result<Option<PathBuf>, Failure> {
     let is_source = || {
         let same = |file: &Path| file.canonicalize().ok();
-        sources.into_iter().any(|source| same(source).is_some_and(|file| same(path) == Some(file)))
+        let mut sources = sources.iter().flatten();
+        sources.any(|source| same(source).is_some_and(|file| same(path) == Some(file)))
     };
     if !path.exists() || is_source() {
         return save(preset, path).map(|()| None);

@@ -78,8 +78,10 @@ pub(super) fn export(cache: &Path, directory: &Path, force: bool) -> Result<(), 
                 .hint("name another directory, or replace it with --force"));
         }
     }
-    for (export, file) in exports.iter().zip(&files) {
+    for file in &files {
         output::check_file(file)?;
+    }
+    for (export, file) in exports.iter().zip(&files) {
         super::save(&export.preset, file)?;
         outln!("{}", file.display());
     }
