@@ -109,6 +109,69 @@ fn an_estimate_leaves_alone_what_it_cannot_read() {
     assert!(stderr(&output).contains("it is a directory"), "{}", stderr(&output));
 }
 
+/// Another build has measured with a kernel that this one lacks; both use the cache.
+#[test]
+fn an_estimate_does_not_replace_what_another_build_has_measured() {
+    let sandbox = Sandbox::new();
+    let cached = sandbox.cached();
+    let run = || {
+        let output = sandbox.run(&["run", "x", "-n", "1", "-t", "1"]);
+        let said = stderr(&output);
+        assert!(output.status.success(), "{said}");
+        said
+    };
+    run();
+    let estimated = Preset::load(&cached).unwrap();
+    let layer = estimated.records()[0].shape.to_string();
+    let measured = record(&layer, "gemv_of_another_build");
+    preset(Machine::detect(), vec![measured.clone()]).save(&cached).unwrap();
+    let said = run();
+    assert!(said.contains("note: 1 of the records are not kept: "), "{said}");
+    let both = Preset::load(&cached).unwrap();
+    assert_eq!(both.records().len(), estimated.records().len());
+    let kept = both.record(measured.shape, measured.phase, 1).unwrap();
+    assert_eq!((&kept.kernel, kept.effort), (&measured.kernel, Effort::Measure));
+}
+
+/// One for another CPU counts on a rung further down.
+#[test]
+fn a_file_of_which_something_is_used_is_not_called_in_vain() {
+    let sandbox = Sandbox::new();
+    let mut sibling = here(&["64x128"]);
+    sibling.machine.model += 1;
+    let file = sandbox.saved("sibling.toml", &sibling);
+    let said = || {
+        let mut command = sandbox.command(&["presets", "path"]);
+        let output = command.env("TRILUT_PRESETS", &file).output().unwrap();
+        assert!(output.status.success());
+        stderr(&output)
+    };
+    assert!(!said().contains("note: "), "{}", said());
+    // What was measured on this CPU is all that is used.
+    here(&["64x128"]).save(&sandbox.cached()).unwrap();
+    assert!(said().contains("note: nothing of TRILUT_PRESETS is used: "), "{}", said());
+}
+
+#[test]
+fn the_list_shows_the_efforts_of_the_records() {
+    let sandbox = Sandbox::new();
+    let cached = sandbox.cached();
+    let with = |efforts: &[Effort]| {
+        let records = efforts.iter().zip(["64x128", "64x256", "64x384"]);
+        let records = records.map(|(&effort, at)| Record { effort, ..record(at, KERNEL) });
+        let mut preset = preset(Machine::detect(), records.collect());
+        preset.provenance.effort = Effort::Estimate;
+        preset.save(&cached).unwrap();
+        let list = sandbox.ok(&["presets", "list"]);
+        let line = list.lines().find(|line| line.contains(text(&cached))).unwrap();
+        line.split("  ").filter(|cell| !cell.is_empty()).nth(4).unwrap().trim().to_owned()
+    };
+    assert_eq!(with(&[Effort::Measure, Effort::Measure]), "measure");
+    let mixed = with(&[Effort::Measure, Effort::Estimate, Effort::Patient]);
+    assert_eq!(mixed, "estimate - patient");
+    assert_eq!(with(&[]), "estimate");
+}
+
 /// Also where another preset would do: who keeps a file there expects it to be used.
 #[test]
 fn files_that_cannot_be_read_are_told_wherever_they_are() {
@@ -125,7 +188,7 @@ fn files_that_cannot_be_read_are_told_wherever_they_are() {
     let given = command.env("TRILUT_PRESETS", cached.with_file_name("broken.toml"));
     let said = stderr(&given.output().unwrap());
     assert_eq!(said.matches("note: ").count(), 2, "{said}");
-    assert!(said.contains("note: TRILUT_PRESETS yields no preset: "), "{said}");
+    assert!(said.contains("note: nothing of TRILUT_PRESETS is used: "), "{said}");
 }
 
 #[test]
@@ -216,6 +279,53 @@ fn merging_into_a_file_loses_nothing() {
     assert_eq!(std::fs::read(&a).unwrap(), merged);
     let left = ["a.toml", "b.toml", "diary.txt", "other.toml", "other.toml.old"];
     assert_eq!(names(&sandbox.path("")), left);
+}
+
+/// It is the one that ships which is merged, so that a file of the same name is none of the two.
+#[test]
+fn a_file_with_the_name_of_a_shipped_preset_is_kept() {
+    let sandbox = Sandbox::new();
+    std::fs::create_dir(sandbox.path("x86_64")).unwrap();
+    let file = sandbox.saved("x86_64/zen3", &here(&["64x128"]));
+    let before = std::fs::read(&file).unwrap();
+    let mut command =
+        sandbox.command(&["presets", "merge", "x86_64/zen3", "x86_64/zen3", "-o", "x86_64/zen3"]);
+    let output = command.current_dir(sandbox.path("")).output().unwrap();
+    assert!(output.status.success(), "{}", stderr(&output));
+    assert_eq!(std::fs::read(sandbox.path("x86_64/zen3.old")).unwrap(), before);
+    let shipped = sandbox.ok(&["presets", "show", "x86_64/zen3"]);
+    assert_eq!(std::fs::read_to_string(&file).unwrap(), shipped);
+}
+
+#[cfg(unix)]
+#[test]
+fn a_link_to_nothing_is_not_replaced() {
+    use std::os::unix::fs::symlink;
+    let sandbox = Sandbox::new();
+    let a = sandbox.saved("a.toml", &here(&["64x128"]));
+    let refused = |link: &Path, args: &[&str]| {
+        let told = sandbox.fails(1, args);
+        assert!(told.contains("gone.toml, which is not there"), "{told}");
+        assert!(told.contains("hint: name the file itself"), "{told}");
+        assert!(link.is_symlink() && !link.exists());
+    };
+    let link = sandbox.path("link.toml");
+    symlink("gone.toml", &link).unwrap();
+    refused(&link, &["presets", "merge", text(&a), text(&a), "-o", text(&link)]);
+    // Two files are exported, and the link is in the place of the second.
+    let cached = sandbox.cached();
+    let mut sibling = here(&["64x384"]);
+    sibling.machine.stepping += 1;
+    here(&["64x128"]).save(&cached).unwrap();
+    sibling.save(&cached.with_file_name("sibling.toml")).unwrap();
+    let out = sandbox.path("out");
+    let export = ["presets", "export", text(&out), "--force"];
+    let files = sandbox.ok(&export);
+    let files: Vec<&Path> = files.lines().map(Path::new).collect();
+    files.iter().for_each(|file| std::fs::remove_file(file).unwrap());
+    symlink("gone.toml", files[1]).unwrap();
+    refused(files[1], &export);
+    assert!(!files[0].exists(), "nothing is written before");
 }
 
 #[cfg(unix)]

@@ -43,10 +43,12 @@ impl Here {
     /// them; the rest is for `doctor`.
     fn tell(&self, is_environment_set: bool) {
         let is_environment = |rung: &&Rung| rung.place == Place::Environment;
+        // A file for another CPU counts on a rung further down.
+        let is_used = || self.found.uses(Place::Environment, |name| self.cpu.resolve(name));
         let in_vain = (self.rungs.iter().find(is_environment))
-            .filter(|rung| is_environment_set && rung.verdict == Verdict::Nothing);
+            .filter(|rung| is_environment_set && rung.verdict == Verdict::Nothing && !is_used());
         if let Some(rung) = in_vain {
-            say!("note: {VARIABLE} yields no preset: {}", one_line(&rung.note));
+            say!("note: nothing of {VARIABLE} is used: {}", one_line(&rung.note));
         }
         for file in &self.found.unreadable {
             // That was said already.
@@ -158,19 +160,27 @@ impl Here {
 
     /// Adds records to the user's cache. A cache that cannot be written costs the next run the same time, no
     /// more, so it is said and not an error; and what another version or a person has put there is worth
-    /// more than these.
+    /// more than these, as are records of greater effort.
     pub(crate) fn remember(&self, preset: Preset) {
         let Some(path) = self.cache_file() else {
             say!("note: this user has no cache directory, the records are not kept");
             return;
         };
-        if let Err(error) = preset.save_added(&path) {
-            let remedy = match error {
-                PresetError::Write { .. } => "",
-                _ => " (`trilut tune` gives that file another name and begins a new one)",
-            };
-            let why = Failure::from(error).summary();
-            say!("note: the records are not kept: {}{remedy}", one_line(&why));
+        match preset.save_added(&path) {
+            Ok(saved) if saved.left_out > 0 => say!(
+                "note: {} of the records are not kept: the cache has ones of greater effort (`trilut tune` \
+                 replaces them)",
+                saved.left_out
+            ),
+            Ok(_) => {}
+            Err(error) => {
+                let remedy = match error {
+                    PresetError::Write { .. } => "",
+                    _ => " (`trilut tune` gives that file another name and begins a new one)",
+                };
+                let why = Failure::from(error).summary();
+                say!("note: the records are not kept: {}{remedy}", one_line(&why));
+            }
         }
     }
 }

@@ -33,11 +33,21 @@ fn row(origin: &str, from: &str, preset: &Preset) -> [String; 8] {
         from.to_owned(),
         preset.machine.key(),
         preset.provenance.date.clone(),
-        preset.provenance.effort.to_string(),
+        effort(preset),
         count(Phase::Decode),
         count(Phase::SmallBatch),
         count(Phase::Prefill),
     ]
+}
+
+/// The efforts of the records, from the least to the greatest: that of the head is the least of the newest run,
+/// to which one layer is enough that was cut short.
+fn effort(preset: &Preset) -> String {
+    let efforts = || preset.records().iter().map(|record| record.effort);
+    match (efforts().min(), efforts().max()) {
+        (Some(least), Some(greatest)) if least < greatest => format!("{least} - {greatest}"),
+        (_, greatest) => greatest.unwrap_or(preset.provenance.effort).to_string(),
+    }
 }
 
 /// What happened, the kernels, and the times of a difference.
