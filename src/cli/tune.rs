@@ -135,17 +135,6 @@ fn numbers_of_threads(args: &Args) -> Result<Vec<usize>, Failure> {
     Ok(numbers)
 }
 
-/// Refuses a link to nothing: a preset that is saved under its name would take its place.
-fn refuse_dangling(path: &Path) -> Result<(), Failure> {
-    let Ok(target) = std::fs::read_link(path) else { return Ok(()) };
-    if path.exists() {
-        return Ok(());
-    }
-    let what = format!("cannot write {}", path.display());
-    let why = format!("it is a link to {}, which is not there", target.display());
-    Err(Failure::new(what).because(why).hint("name the file itself, or remove the link"))
-}
-
 pub(crate) fn tune(args: Args) -> Result<(), Failure> {
     if args.list_space {
         return space::list(&args);
@@ -166,7 +155,6 @@ pub(crate) fn tune(args: Args) -> Result<(), Failure> {
                 .hint("name a file: trilut tune -o FILE")
         })?,
     };
-    refuse_dangling(&path)?;
     output::check_file(&path)?;
     if let Some(directory) = &args.report {
         output::check_file(&report::file(directory))?;
