@@ -479,6 +479,11 @@ fn presets_that_cannot_be_read_are_explained_by_every_command() {
             ["tune", "--shape", "64x256", "--effort", "estimate", "-t", "1", "-o", text(&bad)];
         until(&sandbox, &args, |output| stderr(output).contains("was moved to"));
     }
+    // What never was a preset keeps its name.
+    std::fs::write(&bad, "127.0.0.1 localhost\n").unwrap();
+    let args = ["tune", "--shape", "64x256", "--effort", "estimate", "-o", text(&bad)];
+    assert!(fails(&sandbox, 1, &args).contains("is no preset"));
+    assert_eq!(std::fs::read_to_string(&bad).unwrap(), "127.0.0.1 localhost\n");
 }
 
 #[test]

@@ -308,6 +308,9 @@ impl Record {
 }
 
 impl Preset {
+    /// How the text of every preset begins that a program of any version has written.
+    pub const HEADING: &str = "# A trilut preset";
+
     /// A preset of these records; of several with one (shape, phase, threads) the last one stays.
     pub fn new(provenance: Provenance, machine: Machine, records: Vec<Record>) -> Self {
         let records: BTreeMap<Key, Record> = records.into_iter().map(|r| (r.key(), r)).collect();

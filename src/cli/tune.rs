@@ -17,6 +17,7 @@ use super::table::Table;
 use super::{environment, interrupt};
 use log::{Log, Task, part};
 use std::collections::BTreeMap;
+use std::io::Read;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 use trilut_kernels::pool::Pool;
@@ -135,6 +136,20 @@ fn numbers_of_threads(args: &Args) -> Result<Vec<usize>, Failure> {
     Ok(numbers)
 }
 
+/// Refuses a file that never was a preset: what is broken of one is moved aside, other files are not touched.
+fn refuse_other_files(path: &Path) -> Result<(), Failure> {
+    let mut begin = Vec::new();
+    if path.is_file() {
+        let file = std::fs::File::open(path)?;
+        file.take(Preset::HEADING.len() as u64).read_to_end(&mut begin)?;
+    }
+    if begin.is_empty() || begin == Preset::HEADING.as_bytes() || Preset::load(path).is_ok() {
+        return Ok(());
+    }
+    Err(Failure::new(format!("{} is there already, and is no preset", path.display()))
+        .hint("name another file"))
+}
+
 pub(crate) fn tune(args: Args) -> Result<(), Failure> {
     if args.list_space {
         return space::list(&args);
@@ -149,7 +164,10 @@ pub(crate) fn tune(args: Args) -> Result<(), Failure> {
         return recording::record(&request, directory, args.rounds as usize);
     }
     let path = match args.output {
-        Some(path) => path,
+        Some(path) => {
+            refuse_other_files(&path)?;
+            path
+        }
         None => here.cache_file().ok_or_else(|| {
             Failure::new("this user has no cache directory")
                 .hint("name a file: trilut tune -o FILE")

@@ -75,9 +75,10 @@ pub(super) fn parse(text: &str, origin: &str) -> Result<Preset, PresetError> {
 }
 
 pub(super) fn write(preset: &Preset) -> String {
-    let mut text = String::from(
-        "# A trilut preset: the fastest exact kernels found on one machine.\n\
+    let mut text = format!(
+        "{}: the fastest exact kernels found on one machine.\n\
          # `trilut tune` writes it, `trilut doctor` says whether it is used.\n\n",
+        Preset::HEADING
     );
     let out = &mut text;
     field(out, "schema", SCHEMA);
