@@ -11,7 +11,7 @@ use crate::request::ShapeUse;
 use crate::statistics::median;
 use std::time::Duration;
 use trilut_kernels::{Format, Phase, Shape};
-use trilut_presets::preset::{Effort, Evidence, Record};
+use trilut_presets::preset::{Evidence, Record};
 use trilut_presets::{Preset, Tile};
 
 /// Pairs after which it may be decided: the fewest for which a 95 % interval exists.
@@ -62,7 +62,7 @@ impl std::fmt::Display for Verdict {
             _ if self.is_kept => "faster beyond the noise, the tuned kernels are used",
             [low, _] if low > 1.0 => "slower beyond the noise, the default stays",
             _ if self.is_open() => {
-                "too little time to tell the two apart, the default stays for now"
+                "too little time to tell the two apart, the default stays (more time: --force --time-limit)"
             }
             _ => "no difference beyond the noise, the default stays",
         })
@@ -202,15 +202,6 @@ pub fn stated(
     Preset::new(preset.provenance.clone(), preset.machine.clone(), records)
 }
 
-/// The same preset in which every such pick claims no more than an estimate: what a gate that ended
-/// [open](Verdict::is_open) leaves undecided is searched and checked again.
-pub fn postponed(preset: &Preset, layers: &[ShapeUse], phase: Phase, threads: usize) -> Preset {
-    let mut records = preset.records().to_vec();
-    let picks = records.iter_mut().filter(|record| is_pick(record, layers, phase, threads));
-    picks.for_each(|record| record.effort = Effort::Estimate);
-    Preset::new(preset.provenance.clone(), preset.machine.clone(), records)
-}
-
 /// The same preset with the default in place of every such pick. `find` gives the format, as far as the
 /// kernel has one, and the hash of a kernel; where it finds no default kernel the record is dropped, which
 /// leaves the default as well. Small batches that were tuned for a format that decoding no longer reads
@@ -294,6 +285,7 @@ mod tests {
     use crate::{Prior, Request, Silent, tune_in};
     use trilut_kernels::{Cpu, Isa};
     use trilut_presets::Machine;
+    use trilut_presets::preset::Effort;
 
     /// The verdict on sides that take so long, with noise up to a share and a drift with each run.
     fn run(tuned: f64, default: f64, noise: f64, drift: f64) -> (Verdict, usize) {
@@ -453,7 +445,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_left_undecided_is_tuned_again_and_what_passed_is_not() {
+    fn what_is_left_undecided_goes_back_and_what_passed_does_not() {
         let layers = [layer(64), layer(96)];
         let mut preset = tuned(&layers[..1]);
         let (passed, _) = run(90.0, 100.0, 0.0, 0.0);
@@ -461,13 +453,10 @@ mod tests {
         preset.merge(tuned(&layers[1..]));
         let left = unproven(&preset, &layers, Phase::Decode, 1);
         let find = |_: &str| Some((Some(Format::I2S), 7));
-        let plain = postponed(&preset, &left, Phase::Decode, 1);
-        let plain = without(&plain, &left, Phase::Decode, 1, find);
-        let state = |record: &Record| (record.is_default(), record.effort);
-        let [proven, undecided] =
-            layers.map(|layer| state(plain.record(layer.shape, layer.phase, 1).unwrap()));
-        assert_eq!(proven, (false, Effort::Measure));
-        assert_eq!(undecided, (true, Effort::Estimate));
+        let plain = without(&preset, &left, Phase::Decode, 1, find);
+        let is_default =
+            layers.map(|layer| plain.record(layer.shape, layer.phase, 1).map(Record::is_default));
+        assert_eq!(is_default, [Some(false), Some(true)]);
     }
 
     #[test]

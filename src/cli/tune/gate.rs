@@ -86,10 +86,6 @@ impl Gate<'_> {
                 checked = end_to_end::stated(&checked, layers, *phase, self.threads, verdict);
                 if !verdict.is_kept {
                     tell(stays(*phase));
-                    if verdict.is_open() {
-                        tell("note: the next run tunes and checks them again".to_owned());
-                        checked = end_to_end::postponed(&checked, layers, *phase, self.threads);
-                    }
                     checked = without(&checked, layers, *phase);
                     if end_to_end::picks(&checked, all, *phase, self.threads).next().is_some() {
                         tell("note: what passed an earlier check stays".to_owned());
