@@ -18,7 +18,6 @@
 //! the same instruction set.
 
 use crate::gguf::Gguf;
-use crate::model::MOST_THREADS;
 use crate::{CacheType, Error, Load, Model, ModelOptions, embedded};
 use std::path::{Path, PathBuf};
 use trilut_kernels::pool::default_threads;
@@ -26,7 +25,7 @@ use trilut_kernels::{Cpu, Format, Isa, Registry};
 use trilut_presets::ladder::Sources;
 use trilut_presets::machine::Likeness;
 use trilut_presets::preset::Dropped;
-use trilut_presets::{Machine, Plan, Preset};
+use trilut_presets::{MOST_THREADS, Machine, Plan, Preset};
 
 /// A way to run models, which any number of them can share.
 #[derive(Debug, Clone)]

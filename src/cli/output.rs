@@ -51,7 +51,8 @@ pub(crate) fn count(n: usize, thing: &str) -> String {
 pub(crate) const ELSEWHERE: &str = "name a file in a directory that you can write to";
 
 /// Refuses, before any work is done, a path that a file cannot be written to: a directory, a device, a link
-/// to nothing, whose place the file would take, or a place where nothing can be made. Missing parent directories are made, which is said.
+/// to nothing, whose place the file would take, or a place where nothing can be made. Missing parent
+/// directories are made, which is said.
 pub(crate) fn check_file(path: &Path) -> Result<(), Failure> {
     let cannot = |why: &dyn std::fmt::Display| {
         Failure::new(format!("cannot write {}", path.display())).because(why).hint(ELSEWHERE)

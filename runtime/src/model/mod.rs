@@ -40,12 +40,9 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use trilut_kernels::pool::{Pool, default_threads};
 use trilut_kernels::{Cpu, Format};
-use trilut_presets::Plan;
+use trilut_presets::{MOST_THREADS, Plan};
 use weights::Weights;
 use window::Ropes;
-
-/// The most threads that are accepted.
-pub(crate) const MOST_THREADS: usize = 1024;
 
 /// How a model is loaded; [`Engine`](crate::Engine) makes them for models that are run alike.
 #[derive(Debug, Clone, Default)]

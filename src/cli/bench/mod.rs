@@ -33,7 +33,7 @@ mod turn;
 mod versus;
 
 use super::environment;
-use super::failure::{Failure, printable};
+use super::failure::{Failure, one_line};
 use super::layouts::Layouts;
 use super::model::{CacheMode, LoadMode, Source};
 use super::output::{count, out, outln, say};
@@ -259,7 +259,7 @@ fn about(gguf: &Gguf, source: &Source, machine: &Machine, model: &Model) -> Resu
     formats.sort_unstable();
     formats.dedup();
     let name = gguf.opt_str("general.name")?.unwrap_or("unnamed");
-    let name = printable(name).replace('\n', " ");
+    let name = one_line(name);
     let backend = formats.join("+");
     // Without a head of its own, the embedding is the head.
     let head = ["output.weight", "token_embd.weight"]

@@ -1,6 +1,6 @@
 //! A comparison for a person and for a program: Markdown, CSV, JSON, JSON lines.
 
-use super::super::failure::{Failure, printable};
+use super::super::failure::{Failure, one_line};
 use super::super::table::Table;
 use super::Output;
 use super::comparison::{Against, Comparison, Side};
@@ -103,7 +103,7 @@ fn ratio_heading(comparisons: &[Comparison]) -> &'static str {
 
 /// Text of another program in a cell of a Markdown table.
 fn cell(text: &str) -> String {
-    printable(text).replace('\n', " ").replace('|', "\\|")
+    one_line(text).replace('|', "\\|")
 }
 
 fn mebibytes(bytes: Option<u64>) -> String {
@@ -115,7 +115,7 @@ pub(super) fn footer(comparisons: &[Comparison]) {
     let Some(first) = comparisons.first() else { return };
     say!("trilut runs {}", first.trilut.model_filename);
     for Against { side, agreement, .. } in &first.baselines {
-        say!("{} runs {}", printable(&side.engine), printable(&side.model_filename));
+        say!("{} runs {}", side.engine, side.model_filename);
         match agreement {
             Some(agreement) => say!("agreed: {agreement}"),
             None => {
@@ -181,5 +181,5 @@ fn csv(comparisons: &[Comparison]) -> String {
 
 /// A text as a CSV cell.
 pub(super) fn quoted(text: &str) -> String {
-    format!("\"{}\"", printable(text).replace('\n', " ").replace('"', "\"\""))
+    format!("\"{}\"", one_line(text).replace('"', "\"\""))
 }
