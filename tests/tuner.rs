@@ -338,6 +338,19 @@ fn odd_arguments_are_taken_or_refused_clearly() {
     let args = ["tune", "--shape", "64x256", "--effort", "estimate", "-o", text(&file)];
     let told = fails(&sandbox, 2, &[&args[..], &["--time-limit", "-5s"]].concat());
     assert!(told.contains("a time cannot be negative"), "{told}");
+    for (odd, says) in [
+        (&["--time-limit", "0s"][..], "in no time nothing is tuned"),
+        (&["-t", "2,"], "not 1 to 1024"),
+        (&["-t", "9999"], "not 1 to 1024"),
+        (&["--rounds", "5"], "--record"),
+        (&["bitnet-2b-4t"], "cannot be used with"),
+    ] {
+        let told = fails(&sandbox, 2, &[&args[..], odd].concat());
+        assert!(told.contains(says), "{odd:?}: {told}");
+    }
+    let named = ok(&sandbox, &["tune", "bitnet-2b-4t", "--list-space"]);
+    assert!(named.contains("6912x2560"), "{named}");
+    assert_eq!(named, ok(&sandbox, &["tune", "-m", "bitnet-2b-4t", "--list-space"]));
     // A number of threads that is given twice is one.
     let twice = run(&sandbox, &[&args[..], &["-t", "1,1", "--time-limit", "20s"]].concat());
     assert!(twice.status.success(), "{}", stderr(&twice));
@@ -423,7 +436,7 @@ fn verify_tells_claims_that_hold_from_those_that_do_not() {
     let lacking = changed("kernel = ", "kernel = \"my_own_kernel\"");
     let told = fails(&sandbox, 3, &["presets", "verify", text(&lacking)]);
     assert!(told.contains("can be checked here"), "{told}");
-    // A claim to be ten times as fast as the default: the pick is another kernel than it.
+    // A claim to be far faster than the default, which may be the pick itself.
     let bad = sandbox.path("boast.toml");
     let boast = good
         .lines()
@@ -434,14 +447,7 @@ fn verify_tells_claims_that_hold_from_those_that_do_not() {
         })
         .collect::<String>();
     std::fs::write(&bad, &boast).unwrap();
-    let output = run(&sandbox, &["presets", "verify", text(&bad)]);
-    let names = |word: &str| -> Vec<String> {
-        let lines = boast.lines().filter(|line| line.starts_with(word));
-        lines.map(|line| line.rsplit(' ').next().unwrap().to_owned()).collect()
-    };
-    let is_other = names("kernel = ") != names("default_kernel = ");
-    let expected = if is_other { 3 } else { 0 };
-    assert_eq!(output.status.code(), Some(expected), "{}", stderr(&output));
+    assert!(fails(&sandbox, 3, &["presets", "verify", text(&bad)]).contains("do not hold"));
     // A preset of another CPU is checked for exactness alone.
     let moved = changed("stepping = ", "stepping = 99");
     let elsewhere = run(&sandbox, &["presets", "verify", text(&moved)]);
@@ -493,7 +499,7 @@ fn kernels_are_ranked_and_the_pick_is_marked() {
     let quick = ["--samples", "3", "--format", "i2_s"];
     let table = ok(&sandbox, &[&args[..], &quick].concat());
     assert_eq!(table.matches("<--").count(), 1, "{table}");
-    assert!(table.contains("regret of 1 picks") && table.contains("more rows"), "{table}");
+    assert!(table.contains("regret of 1 pick:") && table.contains("more rows"), "{table}");
     // A preset that picks the portable kernel is far off.
     let file = sandbox.path("slow.toml");
     let tune =

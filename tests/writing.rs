@@ -104,6 +104,21 @@ fn directories_that_are_made_are_said() {
         assert!(run(args).contains(&note), "{args:?}");
     }
     assert!(!run(&["man", text(&pages)]).contains("note: made"));
+    let fails = |args: &[&str]| {
+        let output = sandbox.command(args).output().unwrap();
+        assert_eq!(output.status.code(), Some(1), "{args:?}");
+        stderr(&output)
+    };
+    // What a path only passes through is not made for it.
+    let through = sandbox.path("absent/../model.gguf");
+    let said = fails(&["dummy", "--model", "demo", "-o", text(&through)]);
+    assert!(said.contains("leads back out of what is not there"), "{said}");
+    assert!(!sandbox.path("absent").exists());
+    let said = fails(&["dummy", "--model", "demo", "-o", "-"]);
+    assert!(said.contains("hint: name a file"), "{said}");
+    let long = sandbox.path(&"x".repeat(300));
+    let said = fails(&["dummy", "--model", "demo", "-o", text(&long)]);
+    assert!(said.contains("too long"), "{said}");
     let refused = sandbox.command(&checkpoint_args).output().unwrap();
     assert_eq!(refused.status.code(), Some(1));
     let said = stderr(&refused);

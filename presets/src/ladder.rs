@@ -129,7 +129,8 @@ impl<'a> Sources<'a> {
         search.explicit(self.explicit.as_deref())?;
         let paths: Vec<PathBuf> =
             self.environment.iter().flat_map(|list| std::env::split_paths(list)).collect();
-        search.files(Place::Environment, &paths, "not set");
+        let absent = if self.environment.is_some() { "names no file" } else { "not set" };
+        search.files(Place::Environment, &paths, absent);
         search.files(Place::Cache, self.cache.as_slice(), "this user has no cache directory");
         search.files(Place::System, self.system.as_slice(), "none on this system");
         search.shipped(self.shipped);

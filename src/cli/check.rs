@@ -29,7 +29,7 @@ pub(crate) struct Args {
     /// Model file; the embedded model without it.
     model: Option<PathBuf>,
     /// Number of threads; every core without it.
-    #[arg(short, long)]
+    #[arg(short, long, value_parser = environment::number_of_threads)]
     threads: Option<usize>,
     #[command(flatten)]
     layouts: Layouts,

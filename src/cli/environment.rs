@@ -63,19 +63,20 @@ fn foreign(isa: Isa) -> Option<&'static str> {
     isa.target_arch().filter(|arch| *arch != ARCH)
 }
 
+/// Reads a number of threads, as an argument or a variable gives it.
+pub(crate) fn number_of_threads(text: &str) -> Result<usize, String> {
+    let n = text.trim().parse().ok().filter(|n| (1..=MOST_THREADS).contains(n));
+    n.ok_or_else(|| format!("not 1 to {MOST_THREADS}"))
+}
+
 /// The number of threads: the argument, else `TRILUT_THREADS`, else every core.
 pub(crate) fn threads(argument: Option<usize>) -> Result<usize, Failure> {
-    let refuse = |what: &str, given: &dyn std::fmt::Display| {
-        Failure::usage(format!("{what} is `{given}`, not 1 to {MOST_THREADS}"))
-            .hint("leave it out to use every core")
-    };
-    let legal = |n: &usize| (1..=MOST_THREADS).contains(n);
     match (argument, value("TRILUT_THREADS")) {
-        (Some(n), _) => Some(n).filter(legal).ok_or_else(|| refuse("--threads", &n)),
-        (None, Some(text)) => {
-            let n = text.parse().ok().filter(legal);
-            n.ok_or_else(|| refuse("TRILUT_THREADS", &text))
-        }
+        (Some(n), _) => Ok(n),
+        (None, Some(text)) => number_of_threads(&text).map_err(|why| {
+            Failure::usage(format!("TRILUT_THREADS is `{text}`, {why}"))
+                .hint("leave it out to use every core")
+        }),
         (None, None) => Ok(trilut_kernels::pool::default_threads()),
     }
 }

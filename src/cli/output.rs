@@ -1,8 +1,8 @@
 //! Where output goes: data to stdout and to files that a user names, talk to stderr.
 
 use super::failure::{Failure, printable};
-use std::io::Write;
-use std::path::Path;
+use std::io::{ErrorKind, Write};
+use std::path::{Component, Path, PathBuf};
 use trilut_presets::atomic_file::AtomicFile;
 
 /// `print!` that fails instead of panicking when stdout cannot take it (a full disk).
@@ -51,15 +51,22 @@ pub(crate) fn count(n: usize, thing: &str) -> String {
 pub(crate) const ELSEWHERE: &str = "name a file in a directory that you can write to";
 
 /// Refuses, before any work is done, a path that a file cannot be written to: a directory, a device, a link
-/// to nothing, whose place the file would take, or a place where nothing can be made. Missing parent
-/// directories are made, which is said.
+/// to nothing, whose place the file would take, a name that is too long, or a place where nothing can be made;
+/// and `-`, for which others write to the standard output. Missing parent directories are made, which is said.
 pub(crate) fn check_file(path: &Path) -> Result<(), Failure> {
     let cannot = |why: &dyn std::fmt::Display| {
         Failure::new(format!("cannot write {}", path.display())).because(why).hint(ELSEWHERE)
     };
+    if path == Path::new("-") {
+        return Err(Failure::new(
+            "cannot write to `-`: it does not stand for the standard output here",
+        )
+        .hint("name a file; ./- is one of that name"));
+    }
     match std::fs::metadata(path) {
         Ok(kind) if !kind.is_file() => return Err(cannot(&"it exists and is no regular file")),
         Ok(_) => {}
+        Err(error) if error.kind() == ErrorKind::InvalidFilename => return Err(cannot(&error)),
         Err(_) => refuse_dangling(path)?,
     }
     if path.file_name().is_none() {
@@ -81,10 +88,20 @@ fn refuse_dangling(path: &Path) -> Result<(), Failure> {
 }
 
 /// Makes a directory that something is to be written to, with those that it is in. A path that was mistyped
-/// shows by what is said then.
+/// shows by what is said then. One that leads back out of what is not there is refused: what is passed through
+/// would have to be made as well.
 pub(crate) fn make_directory(path: &Path) -> std::io::Result<()> {
     if path.as_os_str().is_empty() || path.is_dir() {
         return Ok(());
+    }
+    let mut through = PathBuf::new();
+    for part in path.components() {
+        let is_there = through.as_os_str().is_empty() || through.is_dir();
+        through.push(part);
+        if part == Component::ParentDir && !is_there {
+            let rule = format!("{} leads back out of what is not there", through.display());
+            return Err(std::io::Error::new(ErrorKind::NotFound, rule));
+        }
     }
     std::fs::create_dir_all(path)?;
     say!("note: made the directory {}", path.display());

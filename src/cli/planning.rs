@@ -9,7 +9,7 @@ use std::time::Duration;
 use trilut_kernels::Cpu;
 use trilut_presets::ladder::{self, Found, Place, Rung, Sources, Usable, VARIABLE, Verdict};
 use trilut_presets::machine::Likeness;
-use trilut_presets::preset::{Effort, PresetError};
+use trilut_presets::preset::{Effort, PresetError, Saved};
 use trilut_presets::{Format, Machine, Phase, Plan, Preset};
 use trilut_runtime::Config;
 use trilut_tuning::{Prior, Request, ShapeUse};
@@ -187,10 +187,19 @@ impl Here {
 
 /// Merges records into a preset file, telling what became of an earlier one.
 pub(crate) fn save(preset: Preset, path: &Path) -> Result<(), Failure> {
-    let saved = preset.save_merged(path)?;
+    tell(preset.save_merged(path)?, path);
+    Ok(())
+}
+
+/// The same for what is left of a preset after a check.
+pub(crate) fn save_left(preset: Preset, before: &Preset, path: &Path) -> Result<(), Failure> {
+    tell(preset.save_left(before, path)?, path);
+    Ok(())
+}
+
+fn tell(saved: Saved, path: &Path) {
     if let Some((aside, why)) = saved.set_aside {
         let (path, aside) = (path.display(), aside.display());
         say!("note: the earlier {path} was moved to {aside}: {}", one_line(&why));
     }
-    Ok(())
 }

@@ -61,7 +61,8 @@ enum Action {
         #[arg(short, long, value_name = "MODEL")]
         model: Option<PathBuf>,
         /// Number of threads of the model; every fast core without it.
-        #[arg(short, long, requires = "model")]
+        #[arg(short, long, requires = "model",
+              value_parser = environment::number_of_threads)]
         threads: Option<usize>,
         /// How often the model is compared, each time loaded anew.
         #[arg(long, value_name = "N", default_value_t = 1, requires = "model",
@@ -184,10 +185,17 @@ fn agreement(a: &Preset, b: &Preset, percent: u8) -> Result<(), Failure> {
         return Err(Failure::check("the presets have no record in common"));
     };
     let (same, ties, apart) = (agreement.same, agreement.ties, agreement.apart.len());
+    let widest = match ties {
+        0 => String::new(),
+        _ => format!(" (the widest: {:.1} % of the default's time)", 100.0 * agreement.widest_tie),
+    };
     outln!(
-        "{same} records pick the same, {ties} tie within their intervals, {apart} disagree: {:.0} % agree",
+        "{same} records pick the same, {ties} tie within their intervals{widest}, {apart} disagree: {:.0} % agree",
         100.0 * share
     );
+    if agreement.unmatched > 0 {
+        outln!("in one of the presets alone: {}", output::count(agreement.unmatched, "record"));
+    }
     for (shape, phase, threads) in &agreement.apart {
         outln!("{phase} {shape}, {}: apart", output::count(*threads, "thread"));
     }

@@ -85,7 +85,7 @@ pub(crate) enum Policy {
 #[derive(Debug, Clone, clap::Args)]
 pub(crate) struct Engine {
     /// Number of threads; every core without it.
-    #[arg(short, long)]
+    #[arg(short, long, value_parser = environment::number_of_threads)]
     pub(crate) threads: Option<usize>,
     /// Positions of the context; the model's own number without it.
     #[arg(short, long = "ctx", alias = "ctx-size", value_name = "N")]

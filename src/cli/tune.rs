@@ -15,14 +15,14 @@ use super::planning::{self, Here};
 use super::progress::Bar;
 use super::table::Table;
 use super::{environment, interrupt};
-use log::{Log, Task, part};
+use log::{Log, Task};
 use std::collections::BTreeMap;
 use std::io::Read;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 use trilut_kernels::pool::Pool;
 use trilut_presets::machine::Likeness;
-use trilut_presets::preset::{Effort, Record};
+use trilut_presets::preset::Effort;
 use trilut_presets::{Format, Phase, Preset, Shape, models};
 use trilut_runtime::Config;
 use trilut_runtime::gguf::{Gguf, TernaryLayouts};
@@ -33,7 +33,11 @@ use trilut_tuning::{
 /// Find the fastest exact kernels for a model's layers on this CPU, and remember them.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
-    /// Model file, or the name of a known model; the embedded model without -m and --shape.
+    /// Model file, or the name of a known model, for which there need be no file; the embedded model
+    /// without it and --shape.
+    #[arg(value_name = "MODEL", conflicts_with_all = ["model", "shape"])]
+    positional: Option<PathBuf>,
+    /// The same, as other commands have it.
     #[arg(short, long, value_name = "MODEL", conflicts_with = "shape")]
     model: Option<PathBuf>,
     /// Layer size in place of a model, outputs x inputs; repeatable.
@@ -49,13 +53,14 @@ pub(crate) struct Args {
     /// exhaustive (every kernel with every value of every knob).
     #[arg(long, default_value = "measure")]
     effort: Effort,
-    /// When to stop; what is finished is kept, and the next run goes on from there. By the effort without
-    /// it: a minute, ten, an hour.
+    /// When to stop; what is finished is kept, and the next run goes on from there. Two fifths of it, half a
+    /// minute at most, are for the check of the model as a whole. By the effort without it: a minute, ten, an
+    /// hour.
     #[arg(long, value_name = "TIME", value_parser = time, allow_hyphen_values = true)]
     time_limit: Option<Duration>,
     /// Numbers of threads, separated by commas; every fast core without it. All candidates are raced with
     /// the first, only the finalists with the others.
-    #[arg(short, long, value_delimiter = ',')]
+    #[arg(short, long, value_delimiter = ',', value_parser = environment::number_of_threads)]
     threads: Vec<usize>,
     /// Preset file to write or add to, in place of the user's cache.
     #[arg(short, long, value_name = "FILE")]
@@ -68,7 +73,8 @@ pub(crate) struct Args {
     #[arg(long, value_name = "DIR")]
     record: Option<PathBuf>,
     /// Samples of each candidate with --record; the nine least are kept.
-    #[arg(long, value_name = "N", default_value_t = 9, value_parser = clap::value_parser!(u32).range(3..1000))]
+    #[arg(long, value_name = "N", default_value_t = 9, requires = "record",
+          value_parser = clap::value_parser!(u32).range(3..1000))]
     rounds: u32,
     /// Write a page of what is known of the layers to DIR/index.html, with pictures of the races of this run.
     #[arg(long, value_name = "DIR")]
@@ -84,6 +90,13 @@ pub(crate) struct Args {
     list_space: bool,
     #[command(flatten)]
     layouts: Layouts,
+}
+
+impl Args {
+    /// The model that was named, in either way.
+    fn model(&self) -> Option<&PathBuf> {
+        self.positional.as_ref().or(self.model.as_ref())
+    }
 }
 
 #[derive(Debug, Clone, Copy, clap::ValueEnum)]
@@ -118,7 +131,11 @@ fn time(text: &str) -> Result<Duration, String> {
     if is_negative {
         return Err("a time cannot be negative".to_owned());
     }
-    humantime::parse_duration(text).map_err(|error| error.to_string())
+    match humantime::parse_duration(text) {
+        Ok(Duration::ZERO) => Err("in no time nothing is tuned".to_owned()),
+        Ok(limit) => Ok(limit),
+        Err(error) => Err(error.to_string()),
+    }
 }
 
 /// The numbers of threads that are asked for, each once, in their order.
@@ -128,7 +145,6 @@ fn numbers_of_threads(args: &Args) -> Result<Vec<usize>, Failure> {
     }
     let mut numbers = Vec::new();
     for &given in &args.threads {
-        let given = environment::threads(Some(given))?;
         if !numbers.contains(&given) {
             numbers.push(given);
         }
@@ -143,7 +159,12 @@ fn refuse_other_files(path: &Path) -> Result<(), Failure> {
         let file = std::fs::File::open(path)?;
         file.take(Preset::HEADING.len() as u64).read_to_end(&mut begin)?;
     }
-    if begin.is_empty() || begin == Preset::HEADING.as_bytes() || Preset::load(path).is_ok() {
+    if begin.is_empty() {
+        return Ok(());
+    }
+    let Err(error) = Preset::load(path) else { return Ok(()) };
+    if begin == Preset::HEADING.as_bytes() {
+        say!("note: passed over: {}", Failure::from(error).summary());
         return Ok(());
     }
     Err(Failure::new(format!("{} is there already, and is no preset", path.display()))
@@ -242,7 +263,7 @@ pub(crate) fn tune(args: Args) -> Result<(), Failure> {
                 false => gate.check(&preset, &path),
             };
             let checked = checked.map_err(|failure| unchecked(failure, waits, &log, &path))?;
-            save_checked(&preset, checked.preset.clone(), &path)?;
+            planning::save_left(checked.preset.clone(), &preset, &path)?;
             say!("saved to {}", path.display());
             log.saved();
             (preset, told) = (checked.preset, checked.told);
@@ -300,20 +321,6 @@ fn unchecked(failure: Failure, waits: bool, log: &Log, path: &Path) -> Failure {
     failure
 }
 
-/// Saves what is left of a preset after the gate; what that dropped goes from the file as well.
-fn save_checked(before: &Preset, checked: Preset, path: &Path) -> Result<(), Failure> {
-    let is_in = |preset: &Preset, record: &Record| {
-        preset.record(record.shape, record.phase, record.threads).is_some()
-    };
-    let is_left = |record: &Record| !is_in(before, record) || is_in(&checked, record);
-    planning::save(checked.clone(), path)?;
-    let saved = Preset::load(path)?;
-    if !saved.records().iter().all(is_left) {
-        part(&saved, is_left).save(path)?;
-    }
-    Ok(())
-}
-
 /// What there is to tune.
 struct Work {
     shapes: Vec<ShapeUse>,
@@ -328,7 +335,7 @@ struct Work {
 fn work(args: &Args) -> Result<Work, Failure> {
     let phases = args.phase.list();
     if args.shape.is_empty() {
-        let known = args.model.as_deref().filter(|path| !path.exists()).and_then(Path::to_str);
+        let known = args.model().filter(|path| !path.exists()).and_then(|path| path.to_str());
         let (config, gguf, layouts) = match known.and_then(models::find) {
             // A known model, for which there need be no file.
             Some(spec) => {
@@ -336,7 +343,7 @@ fn work(args: &Args) -> Result<Work, Failure> {
                 (Config::from_spec(spec)?, None, TernaryLayouts::default())
             }
             None => {
-                let gguf = Source::new(args.model.clone()).open()?;
+                let gguf = Source::new(args.model().cloned()).open()?;
                 let layouts = args.layouts.read(&gguf)?;
                 (Config::from_gguf(&gguf)?, Some(gguf), layouts)
             }
@@ -382,14 +389,8 @@ fn tuned_with(
     force: bool,
     journal: Option<&mut Journal>,
 ) -> Result<Tuned, Failure> {
-    let earlier = path.filter(|path| path.exists()).and_then(|path| match Preset::load(path) {
-        Ok(preset) => Some(preset),
-        // Saving sets an unreadable file aside; the run goes on.
-        Err(error) => {
-            say!("note: {}", Failure::from(error).summary());
-            None
-        }
-    });
+    // That a file cannot be read has been said; saving sets it aside.
+    let earlier = path.filter(|path| path.exists()).and_then(|path| Preset::load(path).ok());
     // What was made elsewhere is neither current nor to be mixed with what is made here.
     let earlier = earlier
         .filter(|earlier| earlier.likeness(&request.machine, request.isa()) == Likeness::SameCpu);
@@ -512,6 +513,7 @@ mod tests {
         for negative in ["-5s", "- 5s", "-1h 3m"] {
             assert!(time(negative).unwrap_err().contains("negative"), "{negative}");
         }
+        assert!(time("0s").unwrap_err().contains("in no time"));
         for unreadable in ["--force", "-", "soon", ""] {
             assert!(!time(unreadable).unwrap_err().contains("negative"), "{unreadable}");
         }

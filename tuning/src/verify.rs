@@ -23,6 +23,10 @@ const PAIRS: usize = 31;
 /// How much worse than claimed a ratio may be: machines of one kind differ in memory and neighbours.
 pub const TOLERANCE: f64 = 0.10;
 
+/// More products a nanosecond than any thread makes: four times what a core with 8-bit matrix units could (Intel's
+/// AMX, 1024 a cycle at 4 GHz).
+const MOST_PRODUCTS: f64 = 16384.0;
+
 /// What became of one record.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Finding {
@@ -44,6 +48,8 @@ pub enum Finding {
     },
     /// It computes something else than the reference.
     Inexact(String),
+    /// Its numbers contradict each other, or are those of no CPU.
+    Impossible(String),
     /// Nothing can be said of it here, and why: no such kernel, another instruction set.
     Unknown(String),
 }
@@ -51,7 +57,7 @@ pub enum Finding {
 impl Finding {
     /// Whether it refutes the record.
     pub fn refutes(&self) -> bool {
-        matches!(self, Self::Slow { .. } | Self::Inexact(_))
+        matches!(self, Self::Slow { .. } | Self::Inexact(_) | Self::Impossible(_))
     }
 }
 
@@ -67,6 +73,7 @@ impl std::fmt::Display for Finding {
                 "too slow: at least {measured:.3} of the default's time, claimed {claimed:.3}"
             ),
             Self::Inexact(why) => write!(f, "NOT EXACT: {why}"),
+            Self::Impossible(why) => write!(f, "cannot be true: {why}"),
             Self::Unknown(why) => write!(f, "cannot be checked here: {why}"),
         }
     }
@@ -172,6 +179,9 @@ fn check(
     if let Err(why) = gate.check(&kernel) {
         return Ok(Finding::Inexact(why.to_string()));
     }
+    if let Some(why) = impossible(record) {
+        return Ok(Finding::Impossible(why));
+    }
     let exact = |why: &str| Ok(Finding::Exact(why.to_owned()));
     if likeness != Likeness::SameCpu {
         return exact("its times are of another CPU");
@@ -191,6 +201,19 @@ fn check(
     }
     Ok(compare(lab, &layer, record, stored, &pick, &default, observer)?
         .unwrap_or_else(|| Finding::Exact("its time could not be taken".to_owned())))
+}
+
+/// Why the times of a record cannot be what anybody measured.
+fn impossible(record: &Record) -> Option<String> {
+    let (pick, default) = (record.median_ns, record.default_ns);
+    if record.is_default() && pick != default {
+        return Some(format!(
+            "the pick is the default, at {pick} ns, and the default takes {default} ns"
+        ));
+    }
+    let products = (record.shape.weights() * record.tokens) as f64;
+    let rate = products / pick.min(default) as f64 / record.threads as f64;
+    (rate > MOST_PRODUCTS).then(|| format!("{rate:.0} products a nanosecond by each thread"))
 }
 
 fn compare(
@@ -297,6 +320,29 @@ mod tests {
         };
         let foreign = findings(&preset, &elsewhere, TIMES, |_| {}).remove(0);
         assert!(matches!(&foreign, Finding::Exact(why) if why.contains("another CPU")));
+    }
+
+    #[test]
+    fn times_that_nobody_measured_are_refuted_on_any_machine() {
+        let request = request();
+        let preset = tune_in(&mut lab(TIMES), &request, &mut Silent).unwrap().preset;
+        let of = |change: &dyn Fn(&mut Record)| {
+            let mut record = preset.records()[0].clone();
+            change(&mut record);
+            let preset =
+                Preset::new(preset.provenance.clone(), preset.machine.clone(), vec![record]);
+            findings(&preset, &request, TIMES, |_| {}).remove(0)
+        };
+        assert!(!of(&|_| {}).refutes());
+        let faster_than_itself = of(&|record| {
+            record.kernel = record.default_kernel.clone();
+            record.tile = trilut_kernels::Tile::default();
+            record.default_ns = 2 * record.median_ns;
+        });
+        let too_fast = of(&|record| record.tokens = 1 << 20);
+        for finding in [faster_than_itself, too_fast] {
+            assert!(matches!(finding, Finding::Impossible(_)) && finding.refutes(), "{finding}");
+        }
     }
 
     #[test]

@@ -51,7 +51,12 @@ impl<'a> Search<'a> {
                 Err(error)
                     if matches!(error.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory) =>
                 {
-                    notes.push(format!("{}: does not exist", path.display()));
+                    let what = format!("{}: does not exist", path.display());
+                    notes.push(what.clone());
+                    // The other places need not be there; this one was named.
+                    if place == Place::Environment {
+                        self.found.unreadable.push(Unreadable { place, what, hint: None });
+                    }
                 }
                 Err(error) => {
                     notes.push(format!("{}: skipped, {error}", path.display()));

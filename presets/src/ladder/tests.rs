@@ -152,10 +152,16 @@ fn only_the_explicit_file_fails_hard() {
     let note = rung(&found, Place::Environment).note;
     assert!(note.contains("missing: does not exist"), "{note}");
     assert!(note.contains("bad.toml") && note.contains("skipped"), "{note}");
-    // What is not there is no complaint, what cannot be read is.
-    let [unreadable] = &found.unreadable[..] else { panic!("{:?}", found.unreadable) };
-    assert_eq!(unreadable.place, Place::Environment);
+    let [absent, unreadable] = &found.unreadable[..] else { panic!("{:?}", found.unreadable) };
+    assert_eq!([absent.place, unreadable.place], [Place::Environment; 2]);
+    assert!(absent.what.contains("missing: does not exist"), "{absent:?}");
     assert!(unreadable.what.contains("bad.toml") && unreadable.hint.is_some(), "{unreadable:?}");
+    // Places that nobody named need not be there.
+    let elsewhere = Sources { system: Some(missing.clone()), ..Sources::default() };
+    assert_eq!(find(&elsewhere).unreadable, []);
+    // A list of nothing is not one that is not set.
+    let empty = Sources { environment: Some(":".into()), ..Sources::default() };
+    assert_eq!(rung(&find(&empty), Place::Environment).note, "names no file");
 
     let explicit = Sources { explicit: Some(missing), ..Sources::default() };
     assert!(matches!(explicit.find(&here(), Isa::Avx512), Err(PresetError::Read { .. })));

@@ -40,7 +40,7 @@ pub struct Combined {
     pub disagreements: Vec<(Difference, bool)>,
 }
 
-/// How far two runs agree about the records that both have.
+/// How far two runs agree about the records that both have, and how much that says.
 #[derive(Debug, Clone, PartialEq, Default)]
 pub struct Agreement {
     /// Records with the same pick.
@@ -49,6 +49,11 @@ pub struct Agreement {
     pub ties: usize,
     /// The others.
     pub apart: Vec<(Shape, Phase, usize)>,
+    /// Records that one of the two lacks.
+    pub unmatched: usize,
+    /// The width of the widest interval by which records were taken for ties, as a part of the default's time:
+    /// runs that state little tie easily.
+    pub widest_tie: f64,
 }
 
 impl Agreement {
@@ -74,15 +79,22 @@ impl Record {
 
     /// Whether a different pick of another run says nothing else than this one: compared with the same default,
     /// what the two state overlaps. That is their gain over the default; and where a run put the default in place
-    /// of its pick for the sake of the model as a whole, the gain of the model in both runs.
-    fn ties_with(&self, other: &Self) -> bool {
-        let overlap = |[low, high]: [f64; 2], [least, most]: [f64; 2]| low <= most && least <= high;
+    /// of its pick for the sake of the model as a whole, the gain of the model in both runs. The width of the
+    /// wider of the two intervals is returned.
+    fn ties_with(&self, other: &Self) -> Option<f64> {
+        let overlap = |[low, high]: [f64; 2], [least, most]: [f64; 2]| {
+            (low <= most && least <= high).then_some((high - low).max(most - least))
+        };
         let model = |record: &Self| record.evidence.as_ref().and_then(|evidence| evidence.model);
         let models = model(self).zip(model(other));
         let is_denied = self.is_default() || other.is_default();
-        self.default_kernel == other.default_kernel
-            && (overlap(self.stated_interval(), other.stated_interval())
-                || is_denied && models.is_some_and(|(a, b)| overlap(a, b)))
+        if self.default_kernel != other.default_kernel {
+            return None;
+        }
+        overlap(self.stated_interval(), other.stated_interval()).or_else(|| {
+            let (a, b) = models.filter(|_| is_denied)?;
+            overlap(a, b)
+        })
     }
 
     fn picks_the_same(&self, other: &Self) -> bool {
@@ -94,12 +106,19 @@ impl Preset {
     /// How far two independent runs agree.
     pub fn agreement(&self, other: &Self) -> Agreement {
         let mut agreement = Agreement::default();
+        let is_alone =
+            |a: &&Record, in_other: &Self| in_other.record(a.shape, a.phase, a.threads).is_none();
+        agreement.unmatched = other.records().iter().filter(|b| is_alone(b, self)).count();
         for a in self.records() {
-            let Some(b) = other.record(a.shape, a.phase, a.threads) else { continue };
+            let Some(b) = other.record(a.shape, a.phase, a.threads) else {
+                agreement.unmatched += 1;
+                continue;
+            };
             if a.picks_the_same(b) {
                 agreement.same += 1;
-            } else if a.ties_with(b) {
+            } else if let Some(width) = a.ties_with(b) {
                 agreement.ties += 1;
+                agreement.widest_tie = agreement.widest_tie.max(width);
             } else {
                 agreement.apart.push(a.key());
             }

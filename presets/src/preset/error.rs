@@ -1,5 +1,6 @@
 //! What can be wrong with a preset file.
 
+use std::io::ErrorKind;
 use std::path::PathBuf;
 
 /// A preset that cannot be read or written.
@@ -80,9 +81,12 @@ impl PresetError {
             Self::Invalid { .. } | Self::Other { .. } => {
                 Some("run `trilut tune -o FILE` to write a new preset to another file".into())
             }
-            Self::Write { .. } => {
-                Some("run `trilut tune -o FILE` with a file in a directory you can write to".into())
-            }
+            Self::Write { source, .. } => Some(match source.kind() {
+                ErrorKind::StorageFull | ErrorKind::QuotaExceeded => {
+                    "free space on that disk, or name a file on another: trilut tune -o FILE".into()
+                }
+                _ => "name a file in a directory that you can write to: trilut tune -o FILE".into(),
+            }),
         }
     }
 }

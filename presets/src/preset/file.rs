@@ -1,8 +1,9 @@
 //! Reading and writing preset files without ever losing one.
 
-use super::{Preset, PresetError, Record};
+use super::{Key, Preset, PresetError, Record};
 use crate::atomic_file::{AtomicFile, without_name};
 use crate::machine::Likeness;
+use std::collections::BTreeSet;
 use std::fs::{self, File, TryLockError};
 use std::io::{self, Read, Write};
 use std::path::{Path, PathBuf};
@@ -12,7 +13,7 @@ use std::time::{Duration, Instant};
 /// must not be read into memory.
 pub const MAX_BYTES: u64 = 4 << 20;
 
-/// What [`Preset::save_merged`] and [`Preset::save_added`] did.
+/// What [`Preset::save_merged`], [`Preset::save_left`] and [`Preset::save_added`] did.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Saved {
     /// The number of earlier records that stayed.
@@ -68,9 +69,36 @@ impl Preset {
     /// # Errors
     /// When the file cannot be written or an unreadable one cannot be set aside.
     pub fn save_merged(self, path: &Path) -> Result<Saved, PresetError> {
+        self.save_but(|_| false, path)
+    }
+
+    /// The same for what is left of a preset that a check dropped records of: they go from the file as well,
+    /// where an earlier run may have put them.
+    ///
+    /// # Errors
+    /// As [`Preset::save_merged`].
+    pub fn save_left(self, before: &Self, path: &Path) -> Result<Saved, PresetError> {
+        let left: BTreeSet<Key> = self.records.iter().map(Record::key).collect();
+        let dropped: BTreeSet<Key> = before.records.iter().map(Record::key).collect();
+        let dropped: BTreeSet<Key> = dropped.difference(&left).copied().collect();
+        self.save_but(|record| dropped.contains(&record.key()), path)
+    }
+
+    /// Adds the preset to the file, but for some of the file's records.
+    fn save_but(
+        self,
+        is_dropped: impl Fn(&Record) -> bool,
+        path: &Path,
+    ) -> Result<Saved, PresetError> {
         let _turn = lock(path);
         match self.earlier(path) {
-            Ok(older) => self.add_to(older, path),
+            Ok(older) => {
+                let older = older.map(|mut older| {
+                    older.records.retain(|record| !is_dropped(record));
+                    older
+                });
+                self.add_to(older, path)
+            }
             Err(why) => {
                 let aside = self.set_aside(path).map_err(unwritable(path))?;
                 Ok(Saved { kept: 0, left_out: 0, set_aside: Some((aside, why.with_cause())) })

@@ -249,6 +249,21 @@ fn saving_merges_and_replaces() {
 }
 
 #[test]
+fn what_a_check_dropped_goes_from_the_file() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("a.toml");
+    let all = |shapes: &[&str]| preset(shapes.iter().map(|shape| record(shape, 1, FAST)).collect());
+    all(&["64x128", "64x256", "64x512"]).save(&path).unwrap();
+    let (checked, before) = (all(&["64x128"]), all(&["64x128", "64x256", "64x1024"]));
+    let saved = checked.save_left(&before, &path).unwrap();
+    assert_eq!(saved, Saved { kept: 1, left_out: 0, set_aside: None });
+    // Of 64x512 the check said nothing.
+    let left = Preset::load(&path).unwrap();
+    let shapes = left.records().iter().map(|record| record.shape);
+    assert_eq!(shapes.collect::<Vec<_>>(), [shape("64x128"), shape("64x512")]);
+}
+
+#[test]
 fn a_file_that_is_no_preset_of_this_cpu_is_set_aside() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("a.toml");
@@ -560,6 +575,9 @@ fn runs_agree_where_they_pick_the_same_or_tie() {
     assert_eq!((agreement.same, agreement.ties), (1, 2));
     assert_eq!(agreement.apart, [(shape("128x128"), Phase::Decode, 1)]);
     assert_eq!(agreement.share(), Some(0.75));
+    assert_eq!(agreement.unmatched, 1);
+    assert!((agreement.widest_tie - 0.1).abs() < 1e-9, "{}", agreement.widest_tie);
+    assert_eq!(b.agreement(&a).unmatched, 1);
     assert_eq!(a.agreement(&preset(vec![])).share(), None);
     // The model of one run did not gain, so that its default stayed.
     let checked = |record: Record, model| {

@@ -28,7 +28,7 @@ pub(crate) struct Args {
     #[arg(long)]
     format: Vec<Format>,
     /// Number of threads; every fast core without it.
-    #[arg(short, long)]
+    #[arg(short, long, value_parser = environment::number_of_threads)]
     threads: Option<usize>,
     /// Preset file to take the pick from before all others.
     #[arg(long, value_name = "FILE", conflicts_with = "effort")]

@@ -75,7 +75,7 @@ pub(crate) struct Args {
           value_parser = clap::value_parser!(u16).range(1..=256))]
     batch: Vec<u16>,
     /// Numbers of threads, separated by commas; every core without it.
-    #[arg(short, long, value_delimiter = ',')]
+    #[arg(short, long, value_delimiter = ',', value_parser = environment::number_of_threads)]
     threads: Vec<usize>,
     /// Repetitions of each test; with --baseline, rounds in which every engine takes one turn.
     #[arg(short, long, visible_aliases = ["repeat", "rounds"], default_value_t = 5,
@@ -146,7 +146,7 @@ impl Args {
     fn threads(&self) -> Result<Vec<usize>, Failure> {
         match self.threads.as_slice() {
             [] => Ok(vec![environment::threads(None)?]),
-            given => given.iter().map(|&n| environment::threads(Some(n))).collect(),
+            given => Ok(given.to_vec()),
         }
     }
 

@@ -33,7 +33,7 @@ impl Task<'_> {
 }
 
 /// Some records of a preset.
-pub(super) fn part(preset: &Preset, is_in: impl Fn(&Record) -> bool) -> Preset {
+fn part(preset: &Preset, is_in: impl Fn(&Record) -> bool) -> Preset {
     let records = preset.records().iter().filter(|record| is_in(record)).cloned().collect();
     Preset::new(preset.provenance.clone(), preset.machine.clone(), records)
 }
@@ -82,7 +82,7 @@ impl Log {
         }
         if found.unreadable > 0 {
             let lines = output::count(found.unreadable, "line");
-            say!("note: {lines} of the trial log could not be read and were passed over");
+            say!("note: passed over for being unreadable: {lines} of the trial log");
         }
         let is_of_here = |saved: &Preset| {
             let Request { machine, .. } = task.request;

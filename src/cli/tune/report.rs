@@ -121,8 +121,9 @@ impl Page<'_> {
         if !records.is_empty() {
             put(format!(
                 "<h2>Where the time goes</h2>\n<figure>{}<figcaption>Each layer's speed over the work it \
-                 does with each byte of its weights: below the slope, memory is the limit ({}); the level \
-                 line is the fastest layer.</figcaption></figure>\n",
+                 does with each byte of its weights: on the slope, memory is the limit ({}); above it are \
+                 layers whose weights a cache held in part, and kernels that read memory faster than the plain \
+                 loop that the slope is of; the level line is the fastest layer.</figcaption></figure>\n",
                 roofline::svg(&records, self.bandwidth),
                 escaped(&self.bandwidth.to_string()),
             ));

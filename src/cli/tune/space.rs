@@ -12,7 +12,7 @@ use trilut_tuning::{BATCH_TOKENS, PROMPT_TOKENS, ShapeUse, effort, space};
 pub(super) fn list(args: &Args) -> Result<(), Failure> {
     let threads = numbers_of_threads(args)?[0];
     let formats = if args.format.is_empty() { Format::ALL } else { &args.format[..] };
-    let is_general = args.model.is_none() && args.shape.is_empty();
+    let is_general = args.model().is_none() && args.shape.is_empty();
     let layers: Vec<ShapeUse> = match is_general {
         // Of any shape: kernels for one size alone are not counted.
         true => {

@@ -84,7 +84,7 @@ impl Summary {
             outln!();
         }
         let (median, largest) = (100.0 * middle, 100.0 * worst);
-        outln!("regret of {picks} picks: median {median:.1} %, worst {largest:.1} %");
+        outln!("regret of {}: median {median:.1} %, worst {largest:.1} %", count(picks, "pick"));
         Ok((middle, worst))
     }
 }
