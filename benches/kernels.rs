@@ -9,7 +9,7 @@
 //! ```
 //!
 //! A family is a format, an algorithm and an ISA; its member here is the default one of its format if it
-//! has that, else its first. Cold weights are rotated through three times the last-level cache, as in
+//! has that, else its first. Cold weights are rotated through eight times the last-level cache, as in
 //! decoding a large model; hot ones are one copy. `trilut tune --shape MxK` compares all kernels and tiles
 //! on all threads.
 
@@ -25,7 +25,7 @@ use trilut::kernels::{Activations, Cpu, Packed, Runnable, find};
 use trilut::presets::machine::meminfo;
 use trilut::presets::preset::{Effort, Weights};
 use trilut::presets::{Format, Machine, Phase, Shape, Tile, default_point};
-use trilut::tuning::cold::{Copies, Rotation};
+use trilut::tuning::cold::{Copies, Distance, Rotation};
 use trilut::tuning::exactness::Random;
 use trilut::tuning::{Request, ShapeUse, Silent};
 
@@ -67,11 +67,12 @@ impl Layer {
         let bytes = packed.view().bytes().len() as u64;
         let machine = Machine::detect();
         let free = meminfo(Path::new("/proc/meminfo"), "MemAvailable").unwrap_or(UNKNOWN_FREE) / 4;
-        let rotation = match weights {
-            Weights::Cold => Rotation::plan(bytes, u64::MAX, &machine, free).expect("memory"),
-            Weights::Warm => Rotation { weights, copies: 1, bytes, short_of: None },
+        let distance = Distance::of(u64::MAX, &machine, Phase::Decode);
+        let copies = match weights {
+            Weights::Cold => Rotation::plan(bytes, distance, free).expect("memory").copies,
+            Weights::Warm => 1,
         };
-        Copies::of(&packed, rotation)
+        Copies::of(&packed, copies)
     }
 
     /// Times one matrix-vector product.

@@ -8,7 +8,7 @@
 //! | system | `/etc/trilut/presets` |
 //! | cpu | shipped presets of exactly this CPU |
 //! | microarchitecture | presets of the same microarchitecture, from any place above |
-//! | isa | presets of another CPU with the same best ISA, from any place above |
+//! | isa | presets of another CPU with the same best ISA, from any place above; those of the same vendor first |
 //! | estimate | no preset: the tuner's analytic rank |
 //!
 //! A file for another CPU counts only on the weaker rung that it fits. Weaker hits are kept behind the

@@ -3,13 +3,24 @@
 //!
 //! A kernel timed on one matrix again and again reads the cache and gets a rank that it does not have
 //! in use. Only where the whole model fits into the cache is that the truth.
+//!
+//! A few times the cache are not enough: the last-level caches of today keep a part of what is streamed through
+//! them in turn, up to their own share of it, and which kernel profits depends on how it prefetches. Of three times
+//! the cache that is a third, of a whole model a few percent. So a matrix is read again at the distance at which the
+//! model reads it again.
 
 use trilut_kernels::{AlignedBytes, Layout, Packed, PackedView, Shape};
-use trilut_presets::Machine;
 use trilut_presets::preset::Weights;
+use trilut_presets::{Machine, Phase};
 
 /// Copies cover at least this many times the last-level cache.
-pub const TIMES_CACHE: u64 = 3;
+pub const LEAST_CACHES: u64 = 3;
+
+/// And of a model that is larger not more than this many times, which leaves the cache a sixteenth.
+pub const MOST_CACHES: u64 = 16;
+
+/// As many times where nobody knows the model, which costs less memory and time.
+pub const USUAL_CACHES: u64 = 8;
 
 /// The last-level cache that is assumed where the system tells none.
 pub const UNKNOWN_CACHE: u64 = 32 << 20;
@@ -34,61 +45,102 @@ fn last_level(machine: &Machine) -> u64 {
     }
 }
 
+/// How much is read before a matrix is read again.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Distance {
+    /// Whether the weights are meant to be cold or warm.
+    pub weights: Weights,
+    /// The bytes that are aimed at.
+    pub bytes: u64,
+    /// With less than this the weights are not surely cold.
+    pub least: u64,
+}
+
+impl Distance {
+    /// The distance for the layers of a model of `model_bytes`, which is `u64::MAX` where it is not known.
+    pub fn of(model_bytes: u64, machine: &Machine, phase: Phase) -> Self {
+        let cache = last_level(machine);
+        let weights = state(model_bytes, machine);
+        let least = LEAST_CACHES * cache;
+        let bytes = match weights {
+            Weights::Warm => model_bytes,
+            // Of a prompt a weight is read once for many tokens.
+            Weights::Cold if phase == Phase::Prefill => least,
+            Weights::Cold if model_bytes == u64::MAX => USUAL_CACHES * cache,
+            Weights::Cold => model_bytes.clamp(least, MOST_CACHES * cache),
+        };
+        Self { weights, bytes, least }
+    }
+}
+
 /// How many copies of a matrix are rotated.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Rotation {
-    /// Whether the copies are meant to be cold or warm.
-    pub weights: Weights,
+    /// What the copies are for.
+    pub distance: Distance,
     /// The number of copies, at least 1.
     pub copies: usize,
     /// Bytes of all copies.
     pub bytes: u64,
-    /// The bytes that would be needed to be surely cold, if there was no room for them.
-    pub short_of: Option<u64>,
 }
 
 impl Rotation {
     /// The rotation for matrices of `each` bytes. `free` is the memory that may be used for it, which there
     /// may be more of; `None` if not even one copy fits.
-    pub fn plan(each: u64, model_bytes: u64, machine: &Machine, free: u64) -> Option<Self> {
+    pub fn plan(each: u64, distance: Distance, free: u64) -> Option<Self> {
         let each = each.max(1);
-        let weights = state(model_bytes, machine);
-        let wanted = match weights {
-            Weights::Cold => TIMES_CACHE * last_level(machine),
-            // As much as the model: the distance at which a matrix is read again is the same.
-            Weights::Warm => model_bytes,
-        };
-        // Very small matrices are spread over pages of their own: four times the cache in pages is as
-        // cold as it gets.
-        let most = (4 * wanted / GAP as u64).max(1);
-        let copies = wanted.div_ceil(each).clamp(1, most);
+        let copies = distance.bytes.div_ceil(each).clamp(1, most_copies(distance));
         let fitting = free / (each + GAP as u64);
         if fitting == 0 {
             return None;
         }
-        let short = fitting < copies && weights == Weights::Cold;
         let copies = copies.min(fitting);
-        Some(Self {
-            weights,
-            copies: usize::try_from(copies).unwrap_or(usize::MAX),
-            bytes: copies * each,
-            short_of: short.then_some(wanted),
-        })
+        let bytes = copies * each;
+        Some(Self { distance, copies: usize::try_from(copies).unwrap_or(usize::MAX), bytes })
     }
+
+    /// Whether there was no room for enough copies to be surely cold.
+    pub fn is_short(&self) -> bool {
+        let Distance { weights, least, .. } = self.distance;
+        weights == Weights::Cold && self.bytes < least && !self.is_spread()
+    }
+
+    /// Whether the matrices are so small that fewer bytes are enough.
+    fn is_spread(&self) -> bool {
+        self.copies as u64 == most_copies(self.distance)
+    }
+}
+
+/// The most copies that are worth while. Very small matrices are spread over pages of their own: four times the
+/// least distance in pages is as cold as it gets.
+fn most_copies(distance: Distance) -> u64 {
+    let least = distance.least.min(distance.bytes);
+    (4 * least / GAP as u64).max(1)
 }
 
 impl std::fmt::Display for Rotation {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         let mib = |bytes: u64| bytes.div_ceil(1 << 20);
-        match self.weights {
-            Weights::Cold => write!(f, "cold weights: {} MiB in turn", mib(self.bytes))?,
+        let Distance { weights, bytes: aimed, least } = self.distance;
+        let bytes = mib(self.bytes);
+        match weights {
             Weights::Warm => {
-                write!(f, "warm weights: the model fits into the cache ({} MiB)", mib(self.bytes))?;
+                write!(f, "warm weights: the model fits into the cache ({bytes} MiB)")
+            }
+            Weights::Cold if self.is_short() => write!(
+                f,
+                "cold weights: {bytes} MiB in turn (there is no room for {} MiB: times may be too good)",
+                mib(least)
+            ),
+            Weights::Cold if self.bytes < least => {
+                write!(f, "cold weights: {bytes} MiB in turn, each copy on pages of its own")
+            }
+            // The same for every layer that has as much.
+            Weights::Cold => {
+                let all = if self.bytes < aimed { least } else { aimed };
+                write!(f, "cold weights: at least {} MiB in turn", mib(all))
             }
         }
-        self.short_of.map_or(Ok(()), |wanted| {
-            write!(f, " (there is no room for {} MiB: times may be too good)", mib(wanted))
-        })
     }
 }
 
@@ -165,22 +217,22 @@ pub struct Copies {
 }
 
 impl Copies {
-    /// Copies a matrix as often as the rotation says.
-    pub fn of(packed: &Packed, rotation: Rotation) -> Self {
-        let room = Room::new(Self::bytes(packed.view().bytes().len(), rotation));
-        Self::within(packed, rotation, room)
+    /// So many copies of a matrix.
+    pub fn of(packed: &Packed, copies: usize) -> Self {
+        let room = Room::new(Self::bytes(packed.view().bytes().len(), copies));
+        Self::within(packed, copies, room)
     }
 
-    /// Bytes of the room for a rotation of matrices of `each` bytes.
-    pub(crate) fn bytes(each: usize, rotation: Rotation) -> usize {
-        stride(each) * rotation.copies
+    /// Bytes of the room for so many matrices of `each` bytes.
+    pub(crate) fn bytes(each: usize, copies: usize) -> usize {
+        stride(each) * copies
     }
 
     /// The same in a room of at least those [bytes](Self::bytes).
-    pub(crate) fn within(packed: &Packed, rotation: Rotation, mut room: Room) -> Self {
+    pub(crate) fn within(packed: &Packed, copies: usize, mut room: Room) -> Self {
         let view = packed.view();
         let one = view.bytes();
-        let (stride, copies) = (stride(one.len()), rotation.copies);
+        let stride = stride(one.len());
         for copy in room.bytes.chunks_exact_mut(stride).take(copies) {
             copy[..one.len()].copy_from_slice(one);
         }
@@ -211,28 +263,41 @@ mod tests {
         Machine { caches: vec![cache], logical_cpus: 4, ..Machine::default() }
     }
 
+    /// For decoding on two caches of 16 MiB.
+    fn plan(each: u64, model_bytes: u64, free: u64) -> Option<Rotation> {
+        Rotation::plan(each, Distance::of(model_bytes, &machine(16), Phase::Decode), free)
+    }
+
     #[test]
-    fn copies_exceed_all_caches_three_times() {
-        // Two caches of 16 MiB.
-        let rotation = Rotation::plan(1 << 20, 1 << 30, &machine(16), 1 << 40).unwrap();
-        assert_eq!((rotation.weights, rotation.copies), (Weights::Cold, 96));
-        assert_eq!(rotation.short_of, None);
-        let huge = Rotation::plan(1 << 30, 1 << 33, &machine(16), 1 << 40).unwrap();
-        assert_eq!(huge.copies, 1);
+    fn a_matrix_is_read_again_at_the_distance_at_which_the_model_reads_it_again() {
+        let copies = |model_bytes| {
+            let rotation = plan(1 << 20, model_bytes, 1 << 40).unwrap();
+            assert_eq!((rotation.distance.weights, rotation.is_short()), (Weights::Cold, false));
+            rotation.copies
+        };
+        // At least three times all caches, at most sixteen times.
+        assert_eq!([40 << 20, 300 << 20, 1 << 30, u64::MAX].map(copies), [96, 300, 512, 256]);
+        let prompts = Distance::of(1 << 30, &machine(16), Phase::Prefill);
+        assert_eq!(prompts.bytes, 96 << 20);
+        assert_eq!(plan(1 << 30, 1 << 33, 1 << 40).unwrap().copies, 1);
+        let told = |each, free| plan(each, 300 << 20, free).unwrap().to_string();
+        assert_eq!(told(1 << 20, 1 << 40), "cold weights: at least 300 MiB in turn");
+        assert_eq!(told(1 << 20, 200 << 20), "cold weights: at least 96 MiB in turn");
+        assert!(told(64, 1 << 40).contains("pages of its own"), "{}", told(64, 1 << 40));
     }
 
     #[test]
     fn scarce_memory_is_stated() {
-        let rotation = Rotation::plan(1 << 20, 1 << 30, &machine(16), 10 << 20).unwrap();
+        let rotation = plan(1 << 20, 1 << 30, 10 << 20).unwrap();
         assert_eq!(rotation.copies, 9);
         assert!(rotation.to_string().contains("no room for 96 MiB"), "{rotation}");
-        assert_eq!(Rotation::plan(1 << 20, 1 << 30, &machine(16), 1 << 20), None);
+        assert_eq!(plan(1 << 20, 1 << 30, 1 << 20), None);
     }
 
     #[test]
     fn a_model_that_fits_is_warm() {
-        let rotation = Rotation::plan(1 << 18, 4 << 20, &machine(16), 1 << 40).unwrap();
-        assert_eq!((rotation.weights, rotation.copies), (Weights::Warm, 16));
+        let rotation = plan(1 << 18, 4 << 20, 1 << 40).unwrap();
+        assert_eq!((rotation.distance.weights, rotation.copies), (Weights::Warm, 16));
         assert_eq!(state(17 << 20, &machine(16)), Weights::Cold);
         // An unknown size is never assumed to fit.
         assert_eq!(state(0, &machine(16)), Weights::Cold);
@@ -245,8 +310,7 @@ mod tests {
         let ternary: Vec<i8> = (0..390).map(|i| (i % 3) as i8 - 1).collect();
         for &layout in Layout::ALL {
             let packed = Packed::pack(layout, shape, &ternary).unwrap();
-            let rotation = Rotation { weights: Weights::Cold, copies: 3, bytes: 0, short_of: None };
-            let copies = Copies::of(&packed, rotation);
+            let copies = Copies::of(&packed, 3);
             for index in 0..5 {
                 assert_eq!(copies.view(index).unpack(), ternary);
             }
@@ -262,16 +326,15 @@ mod tests {
             let ternary = vec![value; shape.weights()];
             (Packed::pack(Layout::I2s, shape, &ternary).unwrap(), ternary)
         };
-        let rotation = Rotation { weights: Weights::Cold, copies: 3, bytes: 0, short_of: None };
         let mut spares = Spares::default();
         let mut places = Vec::new();
         // A larger matrix within the slack, and a smaller one, of other values.
         for (m, value) in [(64, 1), (72, -1), (8, 0)] {
             let (packed, ternary) = packed(m, value);
-            let needed = Copies::bytes(packed.view().bytes().len(), rotation);
+            let needed = Copies::bytes(packed.view().bytes().len(), 3);
             let room = spares.take(&[needed], 1 << 20).pop().unwrap();
             assert!(room.bytes.len() >= needed && spares.held() == 0);
-            let copies = Copies::within(&packed, rotation, room);
+            let copies = Copies::within(&packed, 3, room);
             for index in 0..4 {
                 assert_eq!(copies.view(index).unpack(), ternary);
             }

@@ -7,7 +7,7 @@ mod token;
 
 use crate::bench::{Lab, Runner, Stage};
 use crate::clock;
-use crate::cold::{self, Copies, Rotation, Spares};
+use crate::cold::{self, Copies, Distance, Rotation, Spares};
 use crate::disturbance::Snapshot;
 use crate::exactness::Random;
 use crate::noise::CpuTimes;
@@ -42,8 +42,7 @@ const PATIENCE: u32 = 4;
 /// Products after which the clock is looked at.
 const LOOK: usize = 16;
 
-/// Bytes of the copies in one layout at most for an estimate, which has no time to fill three times the caches
-/// of a large server.
+/// Bytes of the copies in one layout at most for an estimate, which has no time to fill many times the caches.
 const ESTIMATED_COPIES: u64 = 128 << 20;
 
 /// Rows of random weights that are repeated to fill a matrix: timing does not depend on the values.
@@ -152,7 +151,7 @@ impl Lab for Hardware {
 
     fn open(&mut self, layer: &ShapeUse, layouts: &[Layout]) -> Result<Stage<'_>, TuneError> {
         let (shape, threads, cpu) = (layer.shape, self.pool.threads(), self.cpu.clone());
-        self.stage(shape, layouts, |random| match layer.phase {
+        self.stage(shape, layouts, layer.phase, |random| match layer.phase {
             Phase::Prefill => Box::new(Prompt::new(shape, layer.tokens(), threads, cpu, random)),
             Phase::SmallBatch => {
                 Box::new(Few::new(shape, layer.tokens(), layouts, threads, random))
@@ -172,7 +171,7 @@ impl Lab for Hardware {
             let few = Few::new(shape, most, &[layout], threads, random);
             Box::new(Either::new(few, Prompt::new(shape, most, threads, cpu, random)))
         };
-        self.stage(shape, &[layout], work).map(Some)
+        self.stage(shape, &[layout], Phase::SmallBatch, work).map(Some)
     }
 }
 
@@ -187,8 +186,10 @@ impl Hardware {
         &self,
         shape: Shape,
         layouts: &[Layout],
+        phase: Phase,
         work: impl FnOnce(&mut Random) -> Box<dyn Work>,
     ) -> Result<Stage<'_>, TuneError> {
+        let distance = Distance::of(self.model_bytes, &self.machine, phase);
         let available = self.available();
         // Before anything is allocated: a shape may be larger than the memory.
         fits(shape, layouts, available)?;
@@ -203,19 +204,18 @@ impl Hardware {
         let ternary: Vec<i8> = plain.iter().copied().cycle().take(shape.weights()).collect();
         let rotations = layouts.iter().map(|layout| {
             let each = layout.bytes(shape) as u64;
-            Rotation::plan(each, self.model_bytes, &self.machine, free)
-                .expect("a copy in each layout fits")
+            Rotation::plan(each, distance, free).expect("a copy in each layout fits")
         });
         let rotations: Vec<Rotation> = rotations.collect();
         let planned = layouts.iter().zip(&rotations);
-        let needed = planned.map(|(layout, plan)| Copies::bytes(layout.bytes(shape), *plan));
+        let needed = planned.map(|(layout, plan)| Copies::bytes(layout.bytes(shape), plan.copies));
         let rooms = self.spares.borrow_mut().take(&needed.collect::<Vec<_>>(), free);
         let mut copies = Vec::new();
         let mut notes: Vec<String> = self.clock_note.iter().cloned().collect();
         for ((&layout, rotation), room) in layouts.iter().zip(rotations).zip(rooms) {
             let packed = Packed::pack(layout, shape, &ternary)
                 .expect("ternary values of the shape's own size");
-            copies.push(Copies::within(&packed, rotation, room));
+            copies.push(Copies::within(&packed, rotation.copies, room));
             let note = rotation.to_string();
             if !notes.contains(&note) {
                 notes.push(note);
@@ -232,8 +232,7 @@ impl Hardware {
             position: 0,
             known: HashMap::new(),
         };
-        let weights = cold::state(self.model_bytes, &self.machine);
-        Ok(Stage { runner: Box::new(runner), weights, notes })
+        Ok(Stage { runner: Box::new(runner), weights: distance.weights, notes })
     }
 }
 

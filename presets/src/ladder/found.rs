@@ -3,7 +3,7 @@
 use super::Place;
 use crate::machine::Likeness;
 use crate::preset::{Dropped, Effort, Picks};
-use crate::{Phase, Pick, Plan, Preset, Shape};
+use crate::{Machine, Phase, Pick, Plan, Preset, Shape};
 use std::collections::{BTreeMap, BTreeSet};
 
 /// What a rung yielded.
@@ -297,9 +297,13 @@ impl Found {
         rungs
     }
 
-    /// Sorts the presets by how far they are believed as a whole.
-    pub(super) fn sorted(mut self) -> Self {
-        self.usable.sort_by_key(|usable| (usable.trust(), usable.place));
+    /// Sorts the presets by how far they are believed as a whole on a machine. Of two from elsewhere on one rung
+    /// that of the same vendor comes first: its cores are built more alike.
+    pub(super) fn sorted(mut self, machine: &Machine) -> Self {
+        self.usable.sort_by_key(|usable| {
+            let is_other_vendor = usable.preset.machine.vendor != machine.vendor;
+            (usable.trust(), usable.place, is_other_vendor)
+        });
         self
     }
 }

@@ -112,7 +112,7 @@ impl<'a> Search<'a> {
     }
 
     pub(super) fn finish(self) -> Found {
-        self.found.sorted()
+        self.found.sorted(self.machine)
     }
 }
 

@@ -142,6 +142,18 @@ fn a_file_for_another_cpu_counts_on_its_weaker_rung_only() {
 }
 
 #[test]
+fn of_other_cpus_those_of_the_same_vendor_come_first() {
+    let intel = Machine { vendor: "intel".into(), ..machine(0x8f, "sapphirerapids") };
+    let amd = Machine { family: 0x17, ..machine(0x31, "zen2") };
+    let texts = [intel, amd].map(|other| preset(other, Isa::Avx512, &["64x128"]).to_text());
+    let shipped = [("a", &texts[0][..]), ("b", &texts[1][..])];
+    let found = find(&Sources { shipped: &shipped, ..Sources::default() });
+    let origins: Vec<&str> = found.usable.iter().map(|usable| &usable.origin[..]).collect();
+    assert_eq!(won(&found), Place::Isa);
+    assert_eq!(origins, ["shipped b", "shipped a"]);
+}
+
+#[test]
 fn only_the_explicit_file_fails_hard() {
     let dir = tempfile::tempdir().unwrap();
     std::fs::write(dir.path().join("bad.toml"), "schema = \"one\"").unwrap();

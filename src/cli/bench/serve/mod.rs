@@ -63,7 +63,8 @@ pub(crate) struct Args {
     output: Output,
     /// Exit with code 3 when 4 clients have less than twice the speed of one, a first token beside the long
     /// prompt takes more than 3 times as long as alone, a second turn re-uses less than 95 % of its prompt,
-    /// or HTTP adds more than 3 % to the time of a token.
+    /// or HTTP adds more than 3 % to the time of a token: in the middle of all rounds, or in every round of a
+    /// number of clients.
     #[arg(long)]
     assert: bool,
     #[command(flatten)]
