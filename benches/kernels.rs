@@ -22,7 +22,7 @@ use std::hint::black_box;
 use std::path::Path;
 use std::time::Duration;
 use trilut::kernels::{Activations, Cpu, Packed, Runnable, find};
-use trilut::presets::machine::meminfo;
+use trilut::presets::machine::free_memory;
 use trilut::presets::preset::{Effort, Weights};
 use trilut::presets::{Format, Machine, Phase, Shape, Tile, default_point};
 use trilut::tuning::cold::{Copies, Distance, Rotation};
@@ -66,7 +66,7 @@ impl Layer {
         let packed = Packed::pack(kernel.layout(), self.shape, &self.parts().0).expect("ternary");
         let bytes = packed.view().bytes().len() as u64;
         let machine = Machine::detect();
-        let free = meminfo(Path::new("/proc/meminfo"), "MemAvailable").unwrap_or(UNKNOWN_FREE) / 4;
+        let free = free_memory(Path::new("/")).unwrap_or(UNKNOWN_FREE) / 4;
         let distance = Distance::of(u64::MAX, &machine, Phase::Decode);
         let copies = match weights {
             Weights::Cold => Rotation::plan(bytes, distance, free).expect("memory").copies,

@@ -342,12 +342,13 @@ fn odd_arguments_are_taken_or_refused_clearly() {
         (&["--time-limit", "0s"][..], "in no time nothing is tuned"),
         (&["-t", "2,"], "not 1 to 1024"),
         (&["-t", "9999"], "not 1 to 1024"),
-        (&["--rounds", "5"], "--record"),
         (&["bitnet-2b-4t"], "cannot be used with"),
     ] {
         let told = fails(&sandbox, 2, &[&args[..], odd].concat());
         assert!(told.contains(says), "{odd:?}: {told}");
     }
+    let told = fails(&sandbox, 2, &["tune", "--shape", "64x256", "--rounds", "5"]);
+    assert!(told.contains("--record"), "{told}");
     let named = ok(&sandbox, &["tune", "bitnet-2b-4t", "--list-space"]);
     assert!(named.contains("6912x2560"), "{named}");
     assert_eq!(named, ok(&sandbox, &["tune", "-m", "bitnet-2b-4t", "--list-space"]));

@@ -214,6 +214,9 @@ impl Record {
     /// The largest number of tokens from which on a batch may be run as a prompt.
     pub const MOST_FROM: usize = 4096;
 
+    /// The most tokens that a record may be of.
+    pub const MOST_TOKENS: usize = 1 << 16;
+
     fn key(&self) -> Key {
         (self.shape, self.phase, self.threads)
     }
@@ -243,8 +246,8 @@ impl Record {
         if let Some(rule) = self.evidence.as_ref().and_then(Evidence::broken_rule) {
             return Some(rule.to_owned());
         }
-        if self.tokens == 0 {
-            return Some("tokens must be at least 1".to_owned());
+        if !(1..=Self::MOST_TOKENS).contains(&self.tokens) {
+            return Some(format!("tokens = {} is not in 1..={}", self.tokens, Self::MOST_TOKENS));
         }
         if let Some(from) = self.from {
             if self.phase != Phase::Prefill {
@@ -254,17 +257,24 @@ impl Record {
                 return Some(format!("from = {from} is not in 2..={}", Self::MOST_FROM));
             }
         }
-        // Names of kernels that this version does not know are legal here and dropped by `to_plan`.
-        let kernel = &self.kernel;
+        // A default may be of another format than the pick.
+        self.kernel_rule(&self.kernel, Some(self.format))
+            .or_else(|| self.kernel_rule(&self.default_kernel, None))
+    }
+
+    /// The rule that a kernel breaks: it takes something else than the record's phase, or reads another format than
+    /// it should. Names of kernels that this version does not know are legal here and dropped by `to_plan`.
+    fn kernel_rule(&self, kernel: &str, format: Option<Format>) -> Option<String> {
+        let is_foreign = |own: Format| format.is_some_and(|format| format != own);
         let foreign = "does not read the record's format";
         let (rule, breaks) = if let Ok(name) = kernel.parse::<KernelName>() {
             match self.phase {
                 Phase::Prefill => ("takes one token at a time, not a prompt", true),
-                _ => (foreign, name.format != self.format),
+                _ => (foreign, is_foreign(name.format)),
             }
         } else if let Ok(name) = kernel.parse::<BatchName>() {
             match self.phase {
-                Phase::SmallBatch => (foreign, name.format != self.format),
+                Phase::SmallBatch => (foreign, is_foreign(name.format)),
                 _ => ("takes small batches", true),
             }
         } else if kernel.parse::<GemmName>().is_ok() {

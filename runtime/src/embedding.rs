@@ -50,6 +50,8 @@ pub struct Embedder {
     model: Model,
     state: State,
     pooling: Pooling,
+    /// Tokens of one forward pass.
+    block: usize,
 }
 
 impl Embedder {
@@ -59,7 +61,14 @@ impl Embedder {
     /// When the cache is too large.
     pub fn new(model: Model, pooling: Pooling) -> Result<Self, Error> {
         let state = model.state(1)?;
-        Ok(Self { model, state, pooling })
+        Ok(Self { model, state, pooling, block: PREFILL_BLOCK })
+    }
+
+    /// The same with at most so many tokens (at least one) in a forward pass: others who use the model's threads
+    /// wait less. The vectors are the same.
+    #[must_use]
+    pub fn in_blocks_of(self, tokens: usize) -> Self {
+        Self { block: tokens.max(1), ..self }
     }
 
     /// The tokens of a text, with those that the model wants around it. Names of control tokens in the
@@ -104,7 +113,7 @@ impl Embedder {
         self.state.truncate(0, 0);
         // In f64 and in the order of the tokens: the same sums on any machine.
         let mut sums = vec![0f64; self.model.config().hidden];
-        for block in rows.chunks(PREFILL_BLOCK) {
+        for block in rows.chunks(self.block) {
             let states = self.model.forward_hidden(&mut self.state, block)?;
             for state in states.chunks_exact(sums.len()) {
                 sums.iter_mut().zip(state).for_each(|(sum, value)| *sum += f64::from(*value));
@@ -163,6 +172,15 @@ mod tests {
         let all: Vec<Row> = rows.iter().copied().chain([next]).collect();
         let logits = model.forward(&mut plain, &all).unwrap();
         assert_eq!(&logits[logits.len() - after.len()..], after);
+    }
+
+    #[test]
+    fn blocks_change_no_vector() {
+        let model = Model::embedded().unwrap();
+        let text = "The fox was happy. ".repeat(20);
+        let whole = embed(&model, Pooling::Mean, &text);
+        let parts = Embedder::new(model, Pooling::Mean).unwrap().in_blocks_of(7);
+        assert_eq!({ parts }.embed(&text).unwrap(), whole);
     }
 
     #[test]

@@ -5,7 +5,7 @@ use crate::error::ApiError;
 use axum::body::Body;
 use axum::extract::{FromRequest, Request};
 use axum::http::{StatusCode, header};
-use http_body_util::{BodyExt, LengthLimitError, Limited};
+use http_body_util::BodyExt;
 use serde::de::DeserializeOwned;
 use std::sync::Arc;
 
@@ -31,23 +31,40 @@ impl<T: DeserializeOwned + Send + 'static> FromRequest<Arc<App>> for JsonBody<T>
             let _ = tokio::time::timeout(app.limits.body_time, drain(request.into_body())).await;
             return Err(too_large());
         }
-        let body: Limited<Body> = Limited::new(request.into_body(), limit);
-        let bytes = match tokio::time::timeout(app.limits.body_time, body.collect()).await {
+        let mut body = request.into_body();
+        let bytes = match tokio::time::timeout(app.limits.body_time, read(&mut body, limit)).await {
             Err(_) => {
                 let message = "the body did not come in time";
                 return Err(ApiError::new(StatusCode::REQUEST_TIMEOUT, message));
             }
-            Ok(Err(error)) if error.is::<LengthLimitError>() => return Err(too_large()),
             Ok(Err(error)) => {
                 return Err(ApiError::bad(format!("the body cannot be read: {error}")));
             }
-            Ok(Ok(body)) => body.to_bytes(),
+            Ok(Ok(None)) => {
+                let _ = tokio::time::timeout(app.limits.body_time, drain(body)).await;
+                return Err(too_large());
+            }
+            Ok(Ok(Some(bytes))) => bytes,
         };
         if bytes.len() <= LARGE {
             return parse(&bytes).map(Self);
         }
         app.blocking(move |_| parse(&bytes)).await.map(Self)
     }
+}
+
+/// All of a body; `None` when it is larger than `limit`, and only some of it was read.
+async fn read(body: &mut Body, limit: usize) -> Result<Option<Vec<u8>>, axum::Error> {
+    let mut bytes = Vec::new();
+    while let Some(frame) = body.frame().await {
+        // Trailers say nothing here.
+        let Ok(data) = frame?.into_data() else { continue };
+        if bytes.len() + data.len() > limit {
+            return Ok(None);
+        }
+        bytes.extend_from_slice(&data);
+    }
+    Ok(Some(bytes))
 }
 
 /// The most bytes that are read only to be thrown away.
@@ -64,20 +81,51 @@ async fn drain(mut body: Body) {
     }
 }
 
+/// What the JSON library calls things, and what people do.
+const WORDS: &[(&str, &str)] = &[
+    ("expected usize", "expected a whole number, 0 or more"),
+    ("expected u64", "expected a whole number, 0 or more"),
+    ("expected u32", "expected a whole number, 0 or more"),
+    ("expected i64", "expected a whole number"),
+    ("expected i32", "expected a whole number"),
+    ("expected f32", "expected a number"),
+    ("expected a sequence", "expected a list"),
+    ("expected a map", "expected an object"),
+    ("expected a boolean", "expected true or false"),
+    ("invalid type: sequence", "invalid type: list"),
+    ("invalid type: map", "invalid type: object"),
+];
+
+/// An error of the JSON library in words for a person.
+fn in_words(error: &serde_json::Error) -> String {
+    let mut text = error.to_string();
+    // The name of a type of ours says nothing to a client.
+    if let Some(at) = text.find("expected struct ") {
+        let end = text[at..].find(" at line").map_or(text.len(), |end| at + end);
+        text.replace_range(at..end, "expected an object");
+    }
+    WORDS.iter().fold(text, |text, (word, plain)| text.replace(word, plain))
+}
+
 /// A value from JSON; errors name the field.
 fn parse<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, ApiError> {
+    // A list would be taken for the fields in their order.
+    if bytes.trim_ascii_start().first() == Some(&b'[') {
+        return Err(ApiError::bad("the request is wrong: it is a list, not an object"));
+    }
     let mut reader = serde_json::Deserializer::from_slice(bytes);
     let value = serde_path_to_error::deserialize(&mut reader).map_err(|error| {
         let path = error.path().to_string();
         let inner = error.into_inner();
+        let why = in_words(&inner);
         match inner.classify() {
             serde_json::error::Category::Data if path != "." => {
-                ApiError::field(path.clone(), format!("`{path}` is wrong: {inner}"))
+                ApiError::field(path.clone(), format!("`{path}` is wrong: {why}"))
             }
             serde_json::error::Category::Data => {
-                ApiError::bad(format!("the request is wrong: {inner}"))
+                ApiError::bad(format!("the request is wrong: {why}"))
             }
-            _ => ApiError::bad(format!("the body is not JSON: {inner}")),
+            _ => ApiError::bad(format!("the body is not JSON: {why}")),
         }
     })?;
     reader.end().map_err(|error| ApiError::bad(format!("the body is not JSON: {error}")))?;

@@ -1,6 +1,7 @@
 //! Texts as vectors. One call at a time reads its texts; it shares the model's threads with the engine's
 //! forward passes, and others wait in line up to a number.
 
+use crate::engine::EngineOptions;
 use crate::error::ApiError;
 use crate::input::Passage;
 use std::sync::Arc;
@@ -37,9 +38,16 @@ impl Drop for Cancel {
 }
 
 impl Embeddings {
-    pub(crate) fn new(model: Model, pooling: Pooling, waiting: usize) -> Result<Self, Error> {
-        let embedder = Arc::new(Mutex::new(Embedder::new(model, pooling)?));
-        Ok(Self { embedder, places: Semaphore::new(waiting) })
+    /// As many calls may wait as for the engine. Texts are read in parts that delay the engine's answers no more
+    /// than the parts of a prompt do.
+    pub(crate) fn new(
+        model: Model,
+        pooling: Pooling,
+        options: &EngineOptions,
+    ) -> Result<Self, Error> {
+        let embedder = Embedder::new(model, pooling)?.in_blocks_of(options.prompt_rows);
+        let embedder = Arc::new(Mutex::new(embedder));
+        Ok(Self { embedder, places: Semaphore::new(options.queue) })
     }
 
     /// The vectors of texts, or of tokens that the model has.

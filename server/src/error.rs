@@ -1,6 +1,7 @@
 //! Errors as clients see them.
 
 use crate::engine::{EngineError, Refusal};
+use crate::grammar::GrammarError;
 use axum::Json;
 use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
@@ -122,6 +123,18 @@ impl From<Refusal> for ApiError {
             Refusal::Full { retry_after, .. } => Self::busy(refusal.to_string(), retry_after),
             Refusal::TooMany { .. } => Self::field("n", format!("`n` is too large: {refusal}")),
             Refusal::Stopping => Self::new(StatusCode::SERVICE_UNAVAILABLE, refusal.to_string()),
+            Refusal::Failed => engine_failed(),
+        }
+    }
+}
+
+impl From<GrammarError> for ApiError {
+    fn from(error: GrammarError) -> Self {
+        match error {
+            GrammarError::Busy => Self::busy(error.to_string(), 10),
+            GrammarError::Schema(why) => {
+                Self::bad(format!("the JSON schema cannot be used: {why}")).code("invalid_schema")
+            }
         }
     }
 }
@@ -130,6 +143,8 @@ impl From<EngineError> for ApiError {
     fn from(error: EngineError) -> Self {
         match error {
             EngineError::Stopping => Self::new(StatusCode::SERVICE_UNAVAILABLE, error.to_string()),
+            // The schema asks for more than the limits allow, which only shows on the way.
+            EngineError::Grammar(error) => error.into(),
             error => Self::internal(error.to_string()),
         }
     }

@@ -3,8 +3,8 @@
 //! A server can be reached by every web page that is opened on its machine or, unless it listens on
 //! loopback alone, in its network. So requests with the `Origin` of another site are refused unless it was
 //! allowed. A site may also point its own name here (DNS rebinding) and so pass for ours; then `Host` is
-//! that name. It must be an address or a `localhost`, on loopback always and elsewhere unless there is a
-//! key, which such a page does not have.
+//! that name. It must be an address or a `localhost` unless there is a key: such a page does not have it, and
+//! what this server's own page keeps under another name is hidden from it.
 
 use crate::app::App;
 use crate::error::ApiError;
@@ -30,6 +30,9 @@ pub(crate) struct Guard {
 /// Paths that need no key: the page, which asks for it, and what supervisors look at.
 const OPEN: [&str; 5] = ["/", "/app.js", "/style.css", "/favicon.svg", "/health"];
 
+/// The most bytes of a preflight's list of headers.
+const MOST_ASKED: usize = 2048;
+
 /// What keeps a page of ours from being misused by others.
 const HEADERS: [(HeaderName, &str); 5] = [
     (
@@ -49,6 +52,7 @@ pub(crate) async fn check(State(app): State<Arc<App>>, request: Request, next: N
     let origin = request.headers().get(header::ORIGIN).cloned();
     let allowed = origin.as_ref().filter(|origin| guard.shares_with(origin)).cloned();
     let preflight = request.method() == Method::OPTIONS && allowed.is_some();
+    let asked = request.headers().get(header::ACCESS_CONTROL_REQUEST_HEADERS).cloned();
     let mut response = match guard.admits(request.headers(), request.uri().path(), preflight) {
         Err(error) => error.response_at(request.uri().path()),
         Ok(()) if preflight => StatusCode::NO_CONTENT.into_response(),
@@ -61,9 +65,13 @@ pub(crate) async fn check(State(app): State<Arc<App>>, request: Request, next: N
     if let Some(origin) = allowed {
         headers.insert(header::ACCESS_CONTROL_ALLOW_ORIGIN, origin);
         headers.insert(header::VARY, HeaderValue::from_static("Origin"));
+        let seen = HeaderValue::from_static("retry-after");
+        headers.insert(header::ACCESS_CONTROL_EXPOSE_HEADERS, seen);
         if preflight {
-            let any = HeaderValue::from_static("authorization, content-type");
-            headers.insert(header::ACCESS_CONTROL_ALLOW_HEADERS, any);
+            // `*` would not cover `authorization`, and clients send headers of their own.
+            let usual = HeaderValue::from_static("authorization, content-type");
+            let may = asked.filter(are_names).unwrap_or(usual);
+            headers.insert(header::ACCESS_CONTROL_ALLOW_HEADERS, may);
             let methods = HeaderValue::from_static("GET, POST");
             headers.insert(header::ACCESS_CONTROL_ALLOW_METHODS, methods);
             headers.insert(header::ACCESS_CONTROL_MAX_AGE, HeaderValue::from_static("600"));
@@ -75,13 +83,11 @@ pub(crate) async fn check(State(app): State<Arc<App>>, request: Request, next: N
 impl Guard {
     fn admits(&self, headers: &HeaderMap, path: &str, preflight: bool) -> Result<(), ApiError> {
         let host = headers.get(header::HOST).and_then(|host| host.to_str().ok()).unwrap_or("");
-        let own = self.loopback || self.key.is_none();
-        if own && !host.is_empty() && !is_local(host) {
-            let way = match self.loopback {
-                true => "use localhost",
-                false => "use its address, or start it with --api-key",
-            };
-            let message = format!("`{host}` is not a name of this server; {way}");
+        if self.key.is_none() && !host.is_empty() && !is_local(host) {
+            let way = if self.loopback { "localhost" } else { "its address" };
+            let message = format!(
+                "`{host}` is not a name of this server; use {way}, or start it with --api-key"
+            );
             return Err(ApiError::new(StatusCode::FORBIDDEN, message));
         }
         if let Some(origin) = headers.get(header::ORIGIN)
@@ -97,7 +103,7 @@ impl Guard {
         }
         let Some(key) = &self.key else { return Ok(()) };
         let given = headers.get(header::AUTHORIZATION).map(HeaderValue::as_bytes);
-        let given = given.and_then(|value| value.strip_prefix(b"Bearer ")).unwrap_or(b"");
+        let given = given.and_then(bearer).unwrap_or(b"");
         if key.as_bytes().ct_eq(given).into() {
             return Ok(());
         }
@@ -108,6 +114,18 @@ impl Guard {
     fn shares_with(&self, origin: &HeaderValue) -> bool {
         self.cors.as_deref().is_some_and(|cors| cors == "*" || cors.as_bytes() == origin.as_bytes())
     }
+}
+
+/// The key in an `Authorization`, whose scheme may be written in any case.
+fn bearer(value: &[u8]) -> Option<&[u8]> {
+    let (scheme, key) = value.split_at_checked(b"Bearer ".len())?;
+    scheme.eq_ignore_ascii_case(b"Bearer ").then_some(key)
+}
+
+/// Whether a preflight asks for a list of headers, and for no more than a client has.
+fn are_names(asked: &HeaderValue) -> bool {
+    let is_name = |name: &str| HeaderName::from_bytes(name.trim().as_bytes()).is_ok();
+    asked.len() <= MOST_ASKED && asked.to_str().is_ok_and(|names| names.split(',').all(is_name))
 }
 
 /// Whether a `Host` is this machine's own: an address or a `localhost`.
@@ -145,12 +163,18 @@ mod tests {
 
     #[test]
     fn the_key_is_needed_where_there_is_something_to_guard() {
-        let key = |value| [(header::AUTHORIZATION, value)];
+        fn key(value: &str) -> [(HeaderName, &str); 1] {
+            [(header::AUTHORIZATION, value)]
+        }
         assert_eq!(refused(&guard(), "/v1/models", &[]), Some(401));
         assert_eq!(refused(&guard(), "/v1/models", &key("Bearer wrong")), Some(401));
         assert_eq!(refused(&guard(), "/v1/models", &key("Bearer secret2")), Some(401));
         assert_eq!(refused(&guard(), "/v1/models", &key("secret")), Some(401));
-        assert_eq!(refused(&guard(), "/v1/models", &key("Bearer secret")), None);
+        assert_eq!(refused(&guard(), "/v1/models", &key("Basic secret")), Some(401));
+        assert_eq!(refused(&guard(), "/v1/models", &key("Bear")), Some(401));
+        for scheme in ["Bearer", "bearer", "BEARER"] {
+            assert_eq!(refused(&guard(), "/v1/models", &key(&format!("{scheme} secret"))), None);
+        }
         assert_eq!(refused(&guard(), "/health", &[]), None);
         assert_eq!(refused(&Guard { key: None, ..guard() }, "/v1/models", &[]), None);
     }
@@ -171,15 +195,40 @@ mod tests {
     #[test]
     fn names_that_others_may_point_here_are_refused() {
         let host = |guard: &Guard, host| refused(guard, "/health", &[(header::HOST, host)]);
-        for own in ["localhost", "LOCALHOST:1", "127.0.0.1:8080", "[::1]:8080", "a.localhost"] {
-            assert_eq!(host(&guard(), own), None, "{own}");
+        let own = Guard { key: None, ..guard() };
+        for name in ["localhost", "LOCALHOST:1", "127.0.0.1:8080", "[::1]:8080", "a.localhost"] {
+            assert_eq!(host(&own, name), None, "{name}");
         }
-        assert_eq!(host(&guard(), "rebound.example:8080"), Some(403));
-        let public = Guard { loopback: false, ..guard() };
-        assert_eq!(host(&public, "models.example"), None);
-        let open = Guard { key: None, ..public };
+        assert_eq!(host(&own, "rebound.example:8080"), Some(403));
+        let open = Guard { loopback: false, ..own };
         assert_eq!(host(&open, "rebound.example:8080"), Some(403));
         assert_eq!(host(&open, "192.168.1.2:8080"), None);
         assert_eq!(host(&open, "[fd00::2]:8080"), None);
+    }
+
+    #[test]
+    fn behind_a_proxy_that_keeps_the_name_the_key_is_what_counts() {
+        for loopback in [true, false] {
+            let guard = Guard { loopback, ..guard() };
+            let ask = |key, origin| {
+                let host = (header::HOST, "models.example");
+                let headers = [host, (header::AUTHORIZATION, key), (header::ORIGIN, origin)];
+                refused(&guard, "/v1/models", &headers)
+            };
+            assert_eq!(ask("Bearer secret", "https://models.example"), None);
+            assert_eq!(ask("", "https://models.example"), Some(401));
+            assert_eq!(ask("Bearer secret", "https://evil.example"), Some(403));
+        }
+    }
+
+    #[test]
+    fn a_preflight_may_ask_for_any_names_but_not_for_what_is_none() {
+        let names = |text: &[u8]| are_names(&HeaderValue::from_bytes(text).unwrap());
+        assert!(names(b"authorization,content-type,x-stainless-os"));
+        assert!(names(b"Authorization, X-Stainless-Retry-Count"));
+        assert!(!names(b""));
+        assert!(!names(b"content-type, a b"));
+        assert!(!names(b"caf\xc3\xa9"));
+        assert!(!names(&b"x-a,".repeat(MOST_ASKED)));
     }
 }

@@ -44,6 +44,7 @@ mod ollama;
 mod openai;
 mod page;
 mod prompt;
+mod schema;
 mod server;
 mod settings;
 

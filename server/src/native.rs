@@ -4,6 +4,7 @@ use crate::app::App;
 use crate::body::JsonBody;
 use crate::engine::{FIRST_TOKEN_CLASSES, Metrics};
 use crate::error::ApiError;
+use crate::openai::request::{ChatMessage, message};
 use crate::prompt;
 use axum::Json;
 use axum::extract::State;
@@ -16,7 +17,6 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 use std::sync::atomic::Ordering::Relaxed;
 use trilut_runtime::SamplerOptions;
-use trilut_runtime::chat::Message;
 
 pub(crate) async fn health(State(app): State<Arc<App>>) -> Result<Json<Value>, ApiError> {
     if app.engine.is_serving() {
@@ -245,13 +245,19 @@ fn bounded(app: &App, param: &str, tokens: usize) -> Result<(), ApiError> {
 
 #[derive(Debug, Deserialize)]
 pub(crate) struct Conversation {
-    messages: Vec<Message>,
+    messages: Vec<ChatMessage>,
 }
 
+/// The text that a chat of the same messages reads.
 pub(crate) async fn apply_template(
     State(app): State<Arc<App>>,
     JsonBody(Conversation { messages }): JsonBody<Conversation>,
 ) -> Result<Json<Value>, ApiError> {
+    if messages.is_empty() {
+        return Err(ApiError::field("messages", "`messages` is empty"));
+    }
+    let messages: Vec<_> =
+        messages.into_iter().enumerate().map(message).collect::<Result<_, _>>()?;
     let prompt = app.blocking(move |app| prompt::rendered(app, &messages)).await?;
     Ok(Json(json!({ "prompt": prompt })))
 }

@@ -96,6 +96,9 @@ pub enum ServeError {
     /// The system gives no threads or signals.
     #[error("the server cannot be started")]
     System(#[from] io::Error),
+    /// The engine's thread has ended in the middle of its work, which was reported.
+    #[error("the engine has failed")]
+    Failed,
 }
 
 impl ServeError {
@@ -152,8 +155,7 @@ impl Server {
         let Served { model, template, name, about, pooling } = served;
         let loopback = address.ip().to_canonical().is_loopback();
         let guard = Guard { key: api_key, cors, loopback };
-        let embeddings =
-            pooling.map(|pooling| Embeddings::new(model.clone(), pooling, engine.queue));
+        let embeddings = pooling.map(|pooling| Embeddings::new(model.clone(), pooling, &engine));
         let embeddings = embeddings.transpose().map_err(StartError::from)?;
         let app = App {
             embeddings,
@@ -187,11 +189,11 @@ impl Server {
     /// that wait are refused, and those at work get [`Limits::grace`] to finish.
     ///
     /// # Errors
-    /// When the system gives no threads or signals.
+    /// When the system gives no threads or signals, or the engine fails: nothing more could be served.
     pub fn run(self, mut end: impl FnMut() -> bool) -> Result<Ended, ServeError> {
         let runtime = tokio::runtime::Builder::new_multi_thread()
             .worker_threads(2)
-            .max_blocking_threads(4)
+            .max_blocking_threads(8)
             .thread_name("http")
             .enable_all()
             .build()?;
@@ -204,14 +206,21 @@ impl Server {
             let mut terminated = terminated()?;
             let ended = loop {
                 tokio::select! {
-                    () = &mut terminated => break Ended::Terminated,
-                    () = tokio::time::sleep(POLL) => if end() { break Ended::Asked },
+                    () = &mut terminated => break Ok(Ended::Terminated),
+                    () = tokio::time::sleep(POLL) => {
+                        if self.app.engine.has_failed() {
+                            break Err(ServeError::Failed);
+                        }
+                        if end() {
+                            break Ok(Ended::Asked);
+                        }
+                    }
                 }
             };
             self.app.engine.stop(self.app.limits.grace);
             let _ = stop.send(true);
             let _ = serving.await;
-            Ok::<_, ServeError>(ended)
+            ended
         })?;
         self.app.engine.stop(Duration::ZERO);
         self.app.engine.join();

@@ -3,9 +3,11 @@
 use crate::app::App;
 use crate::engine::{Penalties, Request};
 use crate::error::ApiError;
+use crate::grammar::Constraint;
 use serde_json::Value;
 use std::collections::hash_map::RandomState;
 use std::hash::BuildHasher;
+use std::sync::OnceLock;
 use trilut_runtime::{Sampler, SamplerOptions};
 
 /// What an answer must look like.
@@ -38,6 +40,8 @@ pub(crate) struct Settings {
     pub(crate) bias: Vec<(u32, f32)>,
     pub(crate) logprobs: Option<usize>,
     pub(crate) format: Format,
+    /// What the format comes to, once it is compiled: for all prompts of a call.
+    pub(crate) constraint: OnceLock<Option<Constraint>>,
 }
 
 /// A random number that cannot be guessed.
@@ -82,17 +86,13 @@ impl Settings {
             let stops = app.model.tokenizer().stops();
             bias.extend(stops.iter().map(|&token| (token, f32::NEG_INFINITY)));
         }
-        let constraint = match &self.format {
-            Format::Text => None,
-            Format::Object => Some(app.grammars.object()),
-            Format::Schema(schema) => {
-                bounded("schema", schema.to_string().len(), limits.schema_bytes)?;
-                Some(app.grammars.schema(schema.clone()))
+        let constraint = match self.constraint.get() {
+            Some(constraint) => constraint.clone(),
+            None => {
+                let constraint = self.compiled(app)?;
+                self.constraint.get_or_init(|| constraint).clone()
             }
         };
-        let constraint = constraint.transpose().map_err(|error| {
-            ApiError::bad(format!("the JSON schema cannot be used: {error}")).code("invalid_schema")
-        })?;
         let max_tokens = self.max_tokens.unwrap_or(usize::MAX);
         let request = |answer: usize| Request {
             prompt: prompt.clone(),
@@ -108,6 +108,24 @@ impl Settings {
             constraint: constraint.clone(),
         };
         Ok((0..answers).map(request).collect())
+    }
+
+    /// What the format comes to.
+    fn compiled(&self, app: &App) -> Result<Option<Constraint>, ApiError> {
+        let constraint = match &self.format {
+            Format::Text => return Ok(None),
+            Format::Object => app.grammars.object(),
+            Format::Schema(schema) => {
+                let (bytes, most) = (schema.to_string().len(), app.limits.schema_bytes);
+                if bytes > most {
+                    let message =
+                        format!("the schema has {bytes} bytes; at most {most} are allowed");
+                    return Err(ApiError::field("schema", message));
+                }
+                app.grammars.schema(schema.clone())
+            }
+        };
+        constraint.map(Some).map_err(ApiError::from)
     }
 
     /// The prompt, if it leaves room for an answer.

@@ -12,7 +12,7 @@ use trilut_presets::machine::Likeness;
 use trilut_presets::preset::{Effort, PresetError, Saved};
 use trilut_presets::{Format, Machine, Phase, Plan, Preset};
 use trilut_runtime::Config;
-use trilut_tuning::{Prior, Request, ShapeUse};
+use trilut_tuning::{Prior, Request, ShapeUse, TuneError};
 
 /// The longest that a first run waits for an estimate.
 const FIRST_RUN_LIMIT: Duration = Duration::from_secs(5);
@@ -143,7 +143,15 @@ impl Here {
         let formats = vec![format.unwrap_or(Format::I2S)];
         let request =
             self.request(missing, bytes, formats, threads, Effort::Estimate, FIRST_RUN_LIMIT);
-        let outcome = trilut_tuning::tune(&request, &mut Bar::new())?;
+        let outcome = match trilut_tuning::tune(&request, &mut Bar::new()) {
+            Ok(outcome) => outcome,
+            // What there is no room to time runs by the default kernels.
+            Err(error @ TuneError::Memory(_)) => {
+                say!("note: nothing is estimated: {}", Failure::from(error).summary());
+                return Ok(plan);
+            }
+            Err(error) => return Err(error.into()),
+        };
         say!(
             "no preset for {} of the layer shapes: estimated in {:.1} s (`trilut tune` measures)",
             request.shapes.len(),
@@ -175,7 +183,7 @@ impl Here {
             Ok(_) => {}
             Err(error) => {
                 let remedy = match error {
-                    PresetError::Write { .. } => "",
+                    PresetError::Write { .. } | PresetError::Read { .. } => "",
                     _ => " (`trilut tune` gives that file another name and begins a new one)",
                 };
                 let why = Failure::from(error).summary();

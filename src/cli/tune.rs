@@ -9,7 +9,7 @@ mod space;
 
 use super::failure::Failure;
 use super::layouts::Layouts;
-use super::model::{self, Source};
+use super::model::{self, EMBEDDED, Source};
 use super::output::{self, count, out, say};
 use super::planning::{self, Here};
 use super::progress::Bar;
@@ -54,8 +54,8 @@ pub(crate) struct Args {
     #[arg(long, default_value = "measure")]
     effort: Effort,
     /// When to stop; what is finished is kept, and the next run goes on from there. Two fifths of it, half a
-    /// minute at most, are for the check of the model as a whole. By the effort without it: a minute, ten, an
-    /// hour.
+    /// minute at most, are for the check of the model as a whole. For each number of threads; by the effort
+    /// without it: a minute, ten, an hour.
     #[arg(long, value_name = "TIME", value_parser = time, allow_hyphen_values = true)]
     time_limit: Option<Duration>,
     /// Numbers of threads, separated by commas; every fast core without it. All candidates are raced with
@@ -70,7 +70,7 @@ pub(crate) struct Args {
     force: bool,
     /// Measure every candidate of each shape and write the times to a directory, a table for each shape:
     /// what the tests of the search are run on. Nothing is tuned.
-    #[arg(long, value_name = "DIR")]
+    #[arg(long, value_name = "DIR", conflicts_with_all = ["output", "report", "force"])]
     record: Option<PathBuf>,
     /// Samples of each candidate with --record; the nine least are kept.
     #[arg(long, value_name = "N", default_value_t = 9, requires = "record",
@@ -207,11 +207,12 @@ pub(crate) fn tune(args: Args) -> Result<(), Failure> {
     let gguf = gguf.filter(|_| args.effort > Effort::Estimate && !args.no_gate);
     let for_gate = gguf.as_ref().map_or(Duration::ZERO, |_| end_to_end::share_of(limit));
     let search = limit.saturating_sub(for_gate);
+    let has_gate = gguf.is_some();
     let base = here.request(shapes, bytes, formats, threads[0], args.effort, search);
     let task = Task {
         request: &base,
         threads: &threads,
-        has_gate: gguf.is_some(),
+        has_gate,
         forgoes_gate: args.no_gate,
         force: args.force,
     };
@@ -242,12 +243,18 @@ pub(crate) fn tune(args: Args) -> Result<(), Failure> {
             planning::save(preset.clone(), &path)?;
             say!("saved to {}", path.display());
             log.saved();
+            if is_new && !is_whole && has_gate {
+                say!(
+                    "note: the model as a whole is not checked before all its layers are tuned: run again, with \
+                     more time"
+                );
+            }
         }
         let mut told = Vec::new();
         if let Some(gguf) = gguf {
-            // A search that ended early leaves the gate no more than its share.
+            // Its share of the time, and all that the search has left of its own.
             let end = Instant::now() + for_gate;
-            let deadline = begin.checked_add(limit).map_or(end, |limit| limit.min(end));
+            let deadline = begin.checked_add(limit).map_or(end, |limit| limit.max(end));
             let layers = &base.shapes;
             let gate = gate::Gate {
                 here: &here,
@@ -335,7 +342,10 @@ struct Work {
 fn work(args: &Args) -> Result<Work, Failure> {
     let phases = args.phase.list();
     if args.shape.is_empty() {
+        let is_embedded = |name: &&str| *name == EMBEDDED;
         let known = args.model().filter(|path| !path.exists()).and_then(|path| path.to_str());
+        // What the program carries has a file, which can be checked as a whole.
+        let known = known.filter(|name| !is_embedded(name));
         let (config, gguf, layouts) = match known.and_then(models::find) {
             // A known model, for which there need be no file.
             Some(spec) => {

@@ -226,6 +226,13 @@ impl Arena<'_> {
         let timed =
             lanes.into_iter().filter(|lane| lane.failed.is_none() && !lane.samples.is_empty());
         let timed: Vec<Lane> = timed.collect();
+        // What is known from an earlier race was measured at that one's pace.
+        let pick = |lanes: &[Lane]| {
+            lanes.iter().find(|lane| lane.candidate.is(&self.pick)).map(Lane::median)
+        };
+        if let Some((now, before)) = pick(&timed).zip(pick(&self.known)) {
+            self.known.iter_mut().for_each(|lane| lane.slow_down(now / before));
+        }
         self.known.retain(|old| timed.iter().all(|new| !new.candidate.is(&old.candidate)));
         self.known.extend(timed);
         self.known.sort_by(|a, b| a.median().total_cmp(&b.median()));

@@ -3,6 +3,7 @@
 
 use std::path::Path;
 use std::time::Duration;
+use trilut_presets::machine::control_groups::{Group, groups};
 
 /// Counters of the system at one moment; `None` where it does not tell.
 #[derive(Debug, Clone, Copy, PartialEq, Default)]
@@ -48,7 +49,7 @@ impl Snapshot {
         Self {
             ticks: text("proc/stat").as_deref().and_then(ticks),
             own: text("proc/self/stat").as_deref().and_then(own),
-            throttled: text("sys/fs/cgroup/cpu.stat").as_deref().and_then(throttled),
+            throttled: groups(root, "cpu").iter().filter_map(throttled).reduce(|a, b| a + b),
             heat: some(each("thermal_throttle/core_throttle_count")).map(|c| c.iter().sum()),
             frequency: frequencies.map(|f| f.iter().sum::<u64>() as f64 / f.len() as f64),
         }
@@ -121,8 +122,13 @@ fn own(stat: &str) -> Option<u64> {
     Some(user + system)
 }
 
-fn throttled(stat: &str) -> Option<u64> {
-    stat.lines().find_map(|line| line.strip_prefix("throttled_usec "))?.trim().parse().ok()
+fn throttled(group: &Group) -> Option<u64> {
+    let stat = std::fs::read_to_string(group.path.join("cpu.stat")).ok()?;
+    let find = |name: &str| -> Option<u64> {
+        stat.lines().find_map(|line| line.strip_prefix(name))?.trim().parse().ok()
+    };
+    // The first version of control groups counts nanoseconds.
+    find("throttled_usec ").or_else(|| Some(find("throttled_time ")? / 1000))
 }
 
 #[cfg(test)]
@@ -145,6 +151,7 @@ mod tests {
         );
         let stat = format!("7 (a ) b) R 1 1 1 0 -1 0 0 0 0 0 {own} 0 0 0 20\n");
         write(root.path(), "proc/self/stat", &stat);
+        write(root.path(), "proc/self/cgroup", "0::/slice/own\n");
         more.iter().for_each(|(path, text)| write(root.path(), path, text));
         Snapshot::read(root.path())
     }
@@ -169,7 +176,15 @@ mod tests {
                 format!("{cpu}/cpufreq/scaling_cur_freq"),
             );
             let stat = format!("usage_usec 5\nthrottled_usec {throttled}\n");
-            at(0, 0, &[("sys/fs/cgroup/cpu.stat", &stat[..]), (&heat_file, heat), (&khz_file, khz)])
+            at(
+                0,
+                0,
+                &[
+                    ("sys/fs/cgroup/slice/cpu.stat", &stat[..]),
+                    (&heat_file, heat),
+                    (&khz_file, khz),
+                ],
+            )
         };
         let begin = state("1000", "5", "4000000");
         let held = state("31000", "5", "4000000").since(begin);

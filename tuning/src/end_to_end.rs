@@ -14,11 +14,14 @@ use trilut_kernels::{Format, Phase, Shape};
 use trilut_presets::preset::{Evidence, Record};
 use trilut_presets::{Preset, Tile};
 
-/// Pairs after which it may be decided: the fewest for which a 95 % interval exists.
-pub const LEAST_PAIRS: usize = 6;
+/// The probability of error on each side of the interval at one look: 2.5 % over the three looks together.
+const TAIL: f64 = 0.025 / 3.0;
+
+/// Pairs after which it may be decided: the fewest for which such an interval exists.
+pub const LEAST_PAIRS: usize = 7;
 
 /// Pairs after which it is decided.
-pub const MOST_PAIRS: usize = 24;
+pub const MOST_PAIRS: usize = 28;
 
 /// Which of the two models.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -95,7 +98,7 @@ pub fn gate(
         if tuned.len() < next && !is_cut_off {
             continue;
         }
-        let check = Confirmation::of_interval(tuned.clone(), default.clone(), 0.025);
+        let check = Confirmation::of_interval(tuned.clone(), default.clone(), TAIL);
         let is_decided = check.high < 1.0 || check.low > 1.0;
         if is_decided || tuned.len() >= MOST_PAIRS || is_cut_off {
             return Some(Verdict {

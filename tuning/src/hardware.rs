@@ -26,7 +26,7 @@ use token::Token;
 use trilut_kernels::pool::{Pool, Worker};
 use trilut_kernels::{Cpu, Format, Layout, Packed, PackedView, Phase, Shape, Tile};
 use trilut_presets::Machine;
-use trilut_presets::machine::meminfo;
+use trilut_presets::machine::free_memory;
 use trilut_presets::preset::Effort;
 
 /// Memory that is taken to be free where the system does not tell.
@@ -238,7 +238,7 @@ impl Hardware {
 
 /// Bytes of memory that are free.
 fn available() -> u64 {
-    meminfo(Path::new("/proc/meminfo"), "MemAvailable").unwrap_or(UNKNOWN_FREE)
+    free_memory(Path::new("/")).unwrap_or(UNKNOWN_FREE)
 }
 
 /// Bytes of a copy, with what is between it and the next.

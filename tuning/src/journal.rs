@@ -259,8 +259,10 @@ fn recover(text: &str, request: &Request) -> (Recovered, bool) {
                     count_per_token: begun.count,
                 };
                 layer = run.is_some().then_some(used);
+                let threads = run.as_ref().map_or(0, |run| run.provenance.threads);
                 if let (Some(used), Ok(space)) = (layer, u64::from_str_radix(&space.0, 16)) {
-                    recovered.fallen.insert(used, Fallen { space, ..Fallen::default() });
+                    let none = Fallen { space, threads, ..Fallen::default() };
+                    recovered.fallen.insert(used, none);
                 }
             }
             Line::Fell { candidate, .. } => {
@@ -318,7 +320,8 @@ impl<'a> Logged<'a> {
     /// Begins the log of a run. Where a log cannot be written the run goes on without it.
     pub fn new(inner: &'a mut dyn Observer, journal: &'a mut Journal, request: &Request) -> Self {
         let begun = journal.begin(request);
-        let fallen = request.prior.fallen.clone();
+        let mut fallen = request.prior.fallen.clone();
+        fallen.retain(|_, fallen| fallen.threads == request.threads);
         let mut logged = Self { inner, journal: Some(journal), failure: None, fallen };
         logged.check(begun);
         logged

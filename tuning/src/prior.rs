@@ -21,6 +21,8 @@ pub struct Prior {
 pub struct Fallen {
     /// Fingerprint of the kernels that there were to choose from.
     pub space: u64,
+    /// The number of threads that they were timed with: with another one others may win.
+    pub threads: usize,
     /// The candidates, as text.
     pub candidates: BTreeSet<String>,
 }
@@ -31,9 +33,15 @@ impl Prior {
         self.incumbents.as_ref()?.record(layer.shape, layer.phase, threads)
     }
 
-    /// Whether a candidate is out already, in a race of these kernels.
-    pub(crate) fn is_out(&self, layer: &ShapeUse, space: u64, candidate: &str) -> bool {
-        let fallen = self.fallen.get(layer).filter(|fallen| fallen.space == space);
+    /// Whether a candidate is out already, in a race of these kernels with so many threads.
+    pub(crate) fn is_out(
+        &self,
+        layer: &ShapeUse,
+        (space, threads): (u64, usize),
+        candidate: &str,
+    ) -> bool {
+        let is_own = |fallen: &&Fallen| (fallen.space, fallen.threads) == (space, threads);
+        let fallen = self.fallen.get(layer).filter(is_own);
         fallen.is_some_and(|fallen| fallen.candidates.contains(candidate))
     }
 

@@ -36,12 +36,25 @@ pub struct Lane {
     /// Why its timing failed, if it did.
     pub failed: Option<String>,
     live: bool,
+    /// How much slower the whole race was than the rounds in which it took part, by candidate 0's samples: the
+    /// machine may have changed its pace since.
+    pace: f64,
 }
 
 impl Lane {
     /// A candidate that is out, with what is known of it.
     pub(crate) fn of(candidate: Candidate, samples: Vec<f64>) -> Self {
-        Self { candidate, samples, failed: None, live: false }
+        Self { candidate, samples, failed: None, live: false, pace: 1.0 }
+    }
+
+    /// The same candidate with the samples of a later check in their place.
+    pub(crate) fn with_samples(self, samples: Vec<f64>) -> Self {
+        Self { samples, pace: 1.0, ..self }
+    }
+
+    /// Brings its median to the pace of a race that was so many times as slow.
+    pub(crate) fn slow_down(&mut self, times: f64) {
+        self.pace *= times;
     }
 
     /// Whether it stayed to the end of the race.
@@ -49,9 +62,9 @@ impl Lane {
         self.live
     }
 
-    /// The median of its samples in nanoseconds.
+    /// The median of its samples in nanoseconds, at the pace of the race as a whole.
     pub fn median(&self) -> f64 {
-        median(&self.samples)
+        median(&self.samples) * self.pace
     }
 }
 
@@ -85,8 +98,7 @@ pub fn race(
     limits: Limits,
     watch: &mut dyn FnMut(Turn<'_>) -> bool,
 ) -> (Vec<Lane>, End) {
-    let lane =
-        |c: &Candidate| Lane { candidate: *c, samples: Vec::new(), failed: None, live: true };
+    let lane = |c: &Candidate| Lane { live: true, ..Lane::of(*c, Vec::new()) };
     let mut lanes: Vec<Lane> = candidates.iter().map(lane).collect();
     let mut leader = None;
     for round in 0..=limits.samples * limits.patience.max(1) {
@@ -113,7 +125,9 @@ pub fn race(
                 return (ranked(lanes), End::Cancelled);
             }
         }
-        let timed = lanes.iter().enumerate().filter(|(_, l)| !l.samples.is_empty());
+        // Those who have left knew another pace.
+        let timed =
+            lanes.iter().enumerate().filter(|(i, l)| !l.samples.is_empty() && (*i == 0 || l.live));
         let best = timed.map(|(i, l)| (l.median(), i)).min_by(|a, b| a.0.total_cmp(&b.0));
         let Some((ns, index)) = best else { continue };
         if leader != Some(index) {
@@ -132,8 +146,16 @@ pub fn race(
     (ranked(lanes), End::Finished)
 }
 
-/// The lanes by their medians; equal ones stay in the order of the candidates, untimed ones come last.
+/// The lanes by their medians, which are brought to one pace; equal ones stay in the order of the candidates, untimed
+/// ones come last.
 fn ranked(mut lanes: Vec<Lane>) -> Vec<Lane> {
+    let reference = lanes.first().map_or(Vec::new(), |lane| lane.samples.clone());
+    for lane in &mut lanes {
+        let rounds = lane.samples.len().min(reference.len());
+        if rounds > 0 {
+            lane.pace = median(&reference) / median(&reference[..rounds]);
+        }
+    }
     let key = |lane: &Lane| match lane.samples.is_empty() {
         true => f64::INFINITY,
         false => lane.median(),
@@ -201,6 +223,16 @@ mod tests {
             assert!(["r2u1", "r4u1"].contains(&names(&lanes)[0]), "{noise} {drift}");
             assert_eq!(names(&lanes)[3], "r8u1");
         }
+    }
+
+    #[test]
+    fn who_leaves_before_the_machine_slows_down_is_not_taken_for_fast() {
+        // By a factor of 1.5 in all, most of it after the slowest have left.
+        let times = &[("r1u1", 100.0), ("r2u1", 97.0), ("r4u1", 115.0), ("r8u1", 120.0)];
+        let (lanes, _, left) = run(Script { times, drift: 0.02, ..Script::default() }, LIMITS);
+        assert_eq!(left, ["r8u1", "r4u1"]);
+        assert_eq!(names(&lanes), ["r2u1", "r1u1", "r4u1", "r8u1"]);
+        assert!(lanes[2].samples.len() < lanes[0].samples.len());
     }
 
     #[test]

@@ -15,7 +15,7 @@ use crate::{Hardware, runoff, space};
 use std::time::Duration;
 use trilut_presets::Preset;
 use trilut_presets::machine::Likeness;
-use trilut_presets::preset::Record;
+use trilut_presets::preset::{Record, Weights};
 
 /// Pairs of each check.
 const PAIRS: usize = 31;
@@ -196,6 +196,9 @@ fn check(
     if pick.is(&default) {
         return exact("it is the default itself");
     }
+    if record.weights == Weights::Warm {
+        return exact("its time is that of a model in the cache, of a size that nobody wrote down");
+    }
     if let Some(why) = untimed {
         return Ok(Finding::Exact(why));
     }
@@ -206,12 +209,15 @@ fn check(
 /// Why the times of a record cannot be what anybody measured.
 fn impossible(record: &Record) -> Option<String> {
     let (pick, default) = (record.median_ns, record.default_ns);
+    if !record.is_default() && pick / 2 > default {
+        return Some(format!("the pick takes {pick} ns, and the default only {default} ns"));
+    }
     if record.is_default() && pick != default {
         return Some(format!(
             "the pick is the default, at {pick} ns, and the default takes {default} ns"
         ));
     }
-    let products = (record.shape.weights() * record.tokens) as f64;
+    let products = record.shape.weights() as f64 * record.tokens as f64;
     let rate = products / pick.min(default) as f64 / record.threads as f64;
     (rate > MOST_PRODUCTS).then(|| format!("{rate:.0} products a nanosecond by each thread"))
 }

@@ -29,9 +29,9 @@ mod tests {
         assert!(SHIPPED.is_sorted_by_key(|(name, _)| name));
     }
 
-    /// The effort of the head is that of the newest run alone.
+    /// The noise is that which a newest run typically saw; the effort of the head is that of the newest run alone.
     #[test]
-    fn every_record_was_measured_in_a_quiet_moment() {
+    fn every_record_was_measured_and_the_newest_run_was_quiet() {
         for (name, text) in SHIPPED {
             let preset = Preset::parse(text, name).unwrap_or_else(|e| panic!("{e}"));
             for record in preset.records() {

@@ -270,9 +270,17 @@ impl Found {
             true => Verdict::Outranked,
             false => Verdict::Nothing,
         };
+        let mut used: BTreeMap<Place, usize> = BTreeMap::new();
+        self.chosen(&resolve)
+            .0
+            .iter()
+            .for_each(|(own, _)| *used.entry(own.place).or_default() += 1);
         let mut rungs = Vec::new();
         let mut rung = |place, looked_at: &str, notes: Vec<String>, absent: &str| {
-            let note = if notes.is_empty() { absent.to_owned() } else { notes.join("; ") };
+            let mut note = if notes.is_empty() { absent.to_owned() } else { notes.join("; ") };
+            if let (Verdict::Outranked, Some(picks)) = (verdict(place), used.get(&place)) {
+                note += &format!("; used for what no stronger one knows: {picks} picks");
+            }
             rungs.push(Rung {
                 place,
                 looked_at: looked_at.to_owned(),

@@ -4,6 +4,7 @@
 //! Only Linux tells these things in files; elsewhere [`Cores::read`] finds none, and callers go by what the
 //! standard library says.
 
+use super::control_groups::{Group, groups};
 use super::topology::{cpu_list, line, listed};
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
@@ -159,48 +160,17 @@ fn speeds(root: &Path, cpus: &BTreeSet<usize>) -> BTreeMap<usize, u32> {
 
 /// The least quota of the process's control group and those above it, in CPUs.
 fn quota(root: &Path) -> Option<f64> {
-    let groups = std::fs::read_to_string(root.join("proc/self/cgroup")).unwrap_or_default();
-    let mut least: Option<f64> = None;
-    for group in groups.lines() {
-        let mut parts = group.splitn(3, ':').skip(1);
-        let (Some(controllers), Some(path)) = (parts.next(), parts.next()) else { continue };
-        let is_second = controllers.is_empty();
-        if !is_second && !controllers.split(',').any(|name| name == "cpu") {
-            continue;
-        }
-        let mounts = match is_second {
-            true => vec![root.join("sys/fs/cgroup"), root.join("sys/fs/cgroup/unified")],
-            false => {
-                vec![root.join("sys/fs/cgroup").join(controllers), root.join("sys/fs/cgroup/cpu")]
-            }
-        };
-        for mount in mounts {
-            // In a container the path may be that of the host: then only the root is there.
-            let mut at = Some(Path::new(path.trim_start_matches('/')));
-            while let Some(group) = at {
-                let found =
-                    if is_second { second(&mount.join(group)) } else { first(&mount.join(group)) };
-                least = match (least, found) {
-                    (Some(a), Some(b)) => Some(a.min(b)),
-                    (a, b) => a.or(b),
-                };
-                at = group.parent();
-            }
-        }
+    groups(root, "cpu").iter().filter_map(own_quota).reduce(f64::min)
+}
+
+/// `cpu.max` of the second version is `MICROSECONDS|max PERIOD`; the first has two files, and a quota of -1 is none.
+fn own_quota(group: &Group) -> Option<f64> {
+    if group.is_second {
+        let text = group.line("cpu.max")?;
+        let (quota, period) = text.split_once(' ')?;
+        return ratio(quota, period);
     }
-    least
-}
-
-/// `cpu.max` of the second version: `MICROSECONDS|max PERIOD`.
-fn second(group: &Path) -> Option<f64> {
-    let text = line(&group.join("cpu.max"))?;
-    let (quota, period) = text.split_once(' ')?;
-    ratio(quota, period)
-}
-
-/// The two files of the first version; a quota of -1 is none.
-fn first(group: &Path) -> Option<f64> {
-    ratio(&line(&group.join("cpu.cfs_quota_us"))?, &line(&group.join("cpu.cfs_period_us"))?)
+    ratio(&group.line("cpu.cfs_quota_us")?, &group.line("cpu.cfs_period_us")?)
 }
 
 fn ratio(quota: &str, period: &str) -> Option<f64> {

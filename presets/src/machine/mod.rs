@@ -4,6 +4,7 @@
 //! feature detection that also asks the operating system; a wrong description here costs speed, never
 //! correctness.
 
+pub mod control_groups;
 pub mod cores;
 #[cfg(target_arch = "x86_64")]
 mod cpuid;
@@ -11,6 +12,7 @@ mod microarchitecture;
 mod proc;
 mod topology;
 
+pub use control_groups::free_memory;
 pub use cores::Cores;
 pub use proc::meminfo;
 

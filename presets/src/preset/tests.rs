@@ -3,7 +3,7 @@ use crate::machine::Cache;
 use std::error::Error;
 use std::fs;
 
-fn shape(text: &str) -> Shape {
+pub(super) fn shape(text: &str) -> Shape {
     text.parse().unwrap()
 }
 
@@ -26,7 +26,7 @@ pub(crate) fn machine() -> Machine {
     }
 }
 
-fn record(at: &str, threads: usize, kernel: &str) -> Record {
+pub(super) fn record(at: &str, threads: usize, kernel: &str) -> Record {
     Record {
         shape: shape(at),
         phase: Phase::Decode,
@@ -51,7 +51,7 @@ fn record(at: &str, threads: usize, kernel: &str) -> Record {
     }
 }
 
-fn preset(records: Vec<Record>) -> Preset {
+pub(super) fn preset(records: Vec<Record>) -> Preset {
     let provenance = Provenance {
         trilut: "0.1.0".into(),
         date: rfc3339(std::time::UNIX_EPOCH),
@@ -69,7 +69,7 @@ fn prefill(at: &str) -> Record {
     Record { phase, tokens: 128, tile, ..record(at, 1, "gemm_vlut_g4p8t32_avx2") }
 }
 
-const FAST: &str = "gemv_i2s_maddx4_r4u2_avx2";
+pub(super) const FAST: &str = "gemv_i2s_maddx4_r4u2_avx2";
 
 /// The line and rule of an invalid preset.
 fn refusal(text: &str) -> (usize, String) {
@@ -549,59 +549,6 @@ fn where_prompts_begin_is_kept_and_files_without_it_are_read() {
     }
     let decode = Record { from: Some(12), ..record("2560x2560", 1, FAST) };
     assert!(refusal(&preset(vec![decode]).to_text()).1.contains("not for decode"));
-}
-
-#[test]
-fn runs_agree_where_they_pick_the_same_or_tie() {
-    let other = "gemv_i2s_madd_r1u1_avx2";
-    let with = |shape: &str, kernel: &str, interval: Option<[f64; 2]>| Record {
-        evidence: Some(Evidence { interval, noise: Some(0.03), ..Evidence::default() }),
-        ..record(shape, 1, kernel)
-    };
-    let a = preset(vec![
-        with("64x128", FAST, Some([0.8, 0.9])),
-        with("96x128", FAST, Some([0.8, 0.9])),
-        with("128x128", FAST, Some([0.8, 0.9])),
-        Record { confidence: None, median_ns: 1210, ..with("160x128", other, None) },
-        with("192x128", FAST, None),
-    ]);
-    let b = preset(vec![
-        with("64x128", FAST, Some([0.1, 0.2])),
-        with("96x128", other, Some([0.88, 0.95])),
-        with("128x128", other, Some([0.91, 0.95])),
-        with("160x128", FAST, Some([0.96, 0.98])),
-    ]);
-    let agreement = a.agreement(&b);
-    assert_eq!((agreement.same, agreement.ties), (1, 2));
-    assert_eq!(agreement.apart, [(shape("128x128"), Phase::Decode, 1)]);
-    assert_eq!(agreement.share(), Some(0.75));
-    assert_eq!(agreement.unmatched, 1);
-    assert!((agreement.widest_tie - 0.1).abs() < 1e-9, "{}", agreement.widest_tie);
-    assert_eq!(b.agreement(&a).unmatched, 1);
-    assert_eq!(a.agreement(&preset(vec![])).share(), None);
-    // The model of one run did not gain, so that its default stayed.
-    let checked = |record: Record, model| {
-        let evidence = record.evidence.clone().map(|evidence| Evidence { model, ..evidence });
-        preset(vec![Record { evidence, ..record }])
-    };
-    let default = |record| Record { default_kernel: other.into(), ..record };
-    let pick = || default(with("64x128", FAST, Some([0.7, 0.8])));
-    let stayed = || {
-        let record = default(with("64x128", other, None));
-        let tile = Tile::default_for(record.phase);
-        Record { tile, median_ns: record.default_ns, confidence: None, ..record }
-    };
-    let ties = |first, second| checked(pick(), first).agreement(&checked(stayed(), second)).ties;
-    assert_eq!(ties(Some([0.9, 0.98]), Some([0.97, 1.02])), 1);
-    assert_eq!(ties(Some([0.9, 0.96]), Some([0.97, 1.02])), 0);
-    assert_eq!(ties(Some([0.9, 0.98]), None), 0);
-    // Two picks are compared by their own times only.
-    let rival = default(with("64x128", "gemv_i2s_madd_r4u1_avx2", Some([0.5, 0.6])));
-    let rival = checked(rival, Some([0.9, 0.98]));
-    assert_eq!(checked(pick(), Some([0.9, 0.98])).agreement(&rival).ties, 0);
-    // Compared with different defaults the intervals say nothing of each other.
-    let moved = Record { default_kernel: other.into(), ..b.records()[1].clone() };
-    assert_eq!(a.agreement(&preset(vec![moved])).ties, 0);
 }
 
 #[test]

@@ -152,9 +152,7 @@ impl<'m> Answer<'m> {
             }
         }
         if let Some(constraint) = &mut self.constraint {
-            let complete =
-                constraint.push(token).map_err(|e| EngineError::Grammar(e.to_string()))?;
-            if complete {
+            if constraint.push(token).map_err(EngineError::Grammar)? {
                 return Ok(Some(FinishReason::Stop));
             }
         }
@@ -180,8 +178,7 @@ impl<'m> Answer<'m> {
                 *logit -= presence + frequency * count as f32;
             }
             if let Some(constraint) = &mut self.constraint {
-                let masked = constraint.mask(&mut self.adjusted);
-                masked.map_err(|error| EngineError::Grammar(error.to_string()))?;
+                constraint.mask(&mut self.adjusted).map_err(EngineError::Grammar)?;
             }
             &self.adjusted
         };
@@ -203,7 +200,9 @@ impl<'m> Answer<'m> {
     pub(crate) fn flush(&mut self) {
         if !self.text.is_empty() {
             let text = std::mem::take(&mut self.text);
-            let tokens = self.reports.drain(..).map(|(_, report)| report).collect();
+            // Tokens of text that is held back may turn out to be those of a stop text.
+            let said = self.reports.partition_point(|(begin, _)| *begin < self.said);
+            let tokens = self.reports.drain(..said).map(|(_, report)| report).collect();
             self.send(Event::Piece { text, tokens });
         }
     }

@@ -9,6 +9,9 @@ use std::time::Duration;
 pub const FIRST_TOKEN_CLASSES: [u64; 10] =
     [10, 30, 100, 300, 1000, 3000, 10_000, 30_000, 100_000, u64::MAX];
 
+/// Answers over which what is recent is averaged.
+const RECENT: u64 = 8;
+
 /// Counters since the start.
 #[derive(Debug, Default)]
 pub struct Metrics {
@@ -38,6 +41,8 @@ pub struct Metrics {
     pub accepted: AtomicU64,
     /// Time that finished answers took, queue included, in microseconds.
     pub answer_us: AtomicU64,
+    /// Time in a slot of an answer, an average over the last ones, in microseconds.
+    pub(crate) recent_us: AtomicU64,
     /// Time to the first token, queue included, in microseconds.
     pub first_token_us: AtomicU64,
     /// Finished answers by [`FIRST_TOKEN_CLASSES`].
@@ -49,6 +54,13 @@ impl Metrics {
         self.finished.fetch_add(1, Relaxed);
         self.prompt.fetch_add(done.prompt_tokens as u64, Relaxed);
         self.reused.fetch_add(done.reused_tokens as u64, Relaxed);
+        let work = (done.prompt_time + done.decode_time).as_micros() as u64;
+        // Only the engine's thread writes.
+        let recent = match self.recent_us.load(Relaxed) {
+            0 => work,
+            before => before - before / RECENT + work / RECENT,
+        };
+        self.recent_us.store(recent.max(1), Relaxed);
         let took = done.queue_time + done.prompt_time + done.decode_time;
         self.answer_us.fetch_add(took.as_micros() as u64, Relaxed);
         if let Some(first) = first {
@@ -59,11 +71,11 @@ impl Metrics {
         }
     }
 
-    /// Seconds that an answer takes on average, queue included; 1 before the first.
+    /// Seconds for which answers have lately had a slot, each; 1 before the first.
     pub(crate) fn seconds_per_answer(&self) -> f64 {
-        match self.finished.load(Relaxed) {
+        match self.recent_us.load(Relaxed) {
             0 => 1.0,
-            n => self.answer_us.load(Relaxed) as f64 / 1e6 / n as f64,
+            recent => recent as f64 / 1e6,
         }
     }
 }

@@ -104,8 +104,10 @@ impl Engine {
         let job = |(answer, request)| Job { request, answer, events: events.clone(), arrived };
         let jobs = requests.into_iter().enumerate().map(job).collect();
         let mut inbox = self.shared.inbox();
-        if inbox.mode != Mode::Serving {
-            return Err(Refusal::Stopping);
+        match inbox.mode {
+            Mode::Serving => {}
+            Mode::Draining(_) => return Err(Refusal::Stopping),
+            Mode::Failed => return Err(Refusal::Failed),
         }
         let pushed = inbox.queue.push(client, jobs);
         drop(inbox);
@@ -149,6 +151,11 @@ impl Engine {
         self.shared.inbox().mode == Mode::Serving
     }
 
+    /// Whether its thread has ended without being told to.
+    pub fn has_failed(&self) -> bool {
+        self.shared.inbox().mode == Mode::Failed
+    }
+
     /// Ends the engine: what waits is told so, answers at work may go on for `grace`. Returns at once.
     pub fn stop(&self, grace: Duration) {
         let end = Instant::now() + grace;
@@ -156,6 +163,7 @@ impl Engine {
         inbox.mode = match inbox.mode {
             Mode::Serving => Mode::Draining(end),
             Mode::Draining(before) => Mode::Draining(before.min(end)),
+            Mode::Failed => Mode::Failed,
         };
         drop(inbox);
         self.shared.wake();
@@ -184,7 +192,10 @@ struct Close<'a>(&'a Shared);
 impl Drop for Close<'_> {
     fn drop(&mut self) {
         let mut inbox = self.0.inbox();
-        inbox.mode = Mode::Draining(Instant::now());
+        inbox.mode = match std::thread::panicking() {
+            true => Mode::Failed,
+            false => Mode::Draining(Instant::now()),
+        };
         for job in inbox.queue.drain() {
             let _ = job.events.send((job.answer, Event::Failed(EngineError::Stopping)));
         }

@@ -19,6 +19,9 @@ pub(crate) struct Job {
     pub(crate) arrived: Instant,
 }
 
+/// One in so many places is not for a client who has all others.
+const RESERVED: usize = 8;
+
 /// Jobs by client; the client at the front is served next.
 #[derive(Debug)]
 pub(crate) struct Queue {
@@ -36,10 +39,15 @@ impl Queue {
         self.len
     }
 
-    /// Adds all jobs of a call, or none when they do not fit.
+    /// Adds all jobs of a call, or none when they do not fit. One client never has all of a queue: an eighth of it
+    /// is for others.
     pub(crate) fn push(&mut self, client: Client, jobs: Vec<Job>) -> Result<(), usize> {
         self.prune();
-        if self.len + jobs.len() > self.capacity {
+        let own = self.clients.iter().find(|(known, _)| *known == client);
+        let own = own.map_or(0, |(_, waiting)| waiting.len());
+        let most = self.capacity - self.capacity / RESERVED;
+        let is_alone = own == self.len && own > 0;
+        if self.len + jobs.len() > self.capacity || is_alone && own + jobs.len() > most {
             return Err(self.len);
         }
         self.len += jobs.len();
@@ -131,6 +139,17 @@ mod tests {
         assert_eq!(queue.push(None, jobs.by_ref().take(2).collect()), Err(2));
         queue.push(None, jobs.by_ref().take(1).collect()).unwrap();
         assert_eq!(order(&mut queue), [0, 1, 4]);
+    }
+
+    #[test]
+    fn one_client_leaves_room_for_others() {
+        let mut queue = Queue::new(8);
+        let (jobs, _receivers): (Vec<_>, Vec<_>) = (0..10).map(job).unzip();
+        let mut jobs = jobs.into_iter();
+        queue.push(client(1), jobs.by_ref().take(7).collect()).unwrap();
+        assert_eq!(queue.push(client(1), jobs.by_ref().take(1).collect()), Err(7));
+        queue.push(client(2), jobs.by_ref().take(1).collect()).unwrap();
+        assert_eq!(queue.push(client(3), jobs.collect()), Err(8));
     }
 
     #[test]

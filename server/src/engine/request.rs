@@ -1,6 +1,6 @@
 //! What the engine is asked for and what it answers.
 
-use crate::grammar::Constraint;
+use crate::grammar::{Constraint, GrammarError};
 use std::time::Duration;
 use tokio::sync::mpsc::UnboundedReceiver;
 use trilut_runtime::SamplerOptions;
@@ -134,7 +134,7 @@ pub enum EngineError {
     Model(String),
     /// The grammar allows no token, or cost more than it may.
     #[error("the answer's grammar cannot be followed: {0}")]
-    Grammar(String),
+    Grammar(GrammarError),
     /// The server ends.
     #[error("the server is shutting down")]
     Stopping,
@@ -159,9 +159,12 @@ pub enum Refusal {
         /// The most that the queue holds.
         most: usize,
     },
-    /// The server ends, or its engine has failed.
+    /// The server ends.
     #[error("the server is shutting down")]
     Stopping,
+    /// The engine has failed, and the server is about to end.
+    #[error("the engine has failed; the server must be started again")]
+    Failed,
 }
 
 /// The events of the answers to one call, each with the answer's number. To drop it is to cancel them.

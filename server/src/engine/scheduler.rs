@@ -59,7 +59,7 @@ impl<'m> Scheduler<'m> {
             match mode {
                 Mode::Serving => {}
                 Mode::Draining(end) if busy && Instant::now() < end => {}
-                Mode::Draining(_) => break,
+                Mode::Draining(_) | Mode::Failed => break,
             }
             if busy {
                 self.step();

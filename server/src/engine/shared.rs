@@ -12,6 +12,8 @@ pub(crate) enum Mode {
     Serving,
     /// Answers at work may go on until then; nothing new begins.
     Draining(Instant),
+    /// The engine's thread has ended by itself, by a panic.
+    Failed,
 }
 
 /// What waits for the engine.

@@ -35,17 +35,21 @@ pub(crate) async fn generate(
 ) -> Outcome {
     let JsonBody(mut fields) = body?;
     fields.check(&app)?;
-    let empty = fields.prompt.as_deref().is_none_or(str::is_empty);
-    if fields.raw != Some(true) {
-        return answer(app, peer, Kind::Generate, fields, empty).await;
+    let raw = fields.raw == Some(true);
+    if raw && fields.has_system() {
+        let message = "`system` is put into the model's template, which `raw` leaves out";
+        return Err(ApiError::field("system", message).into());
     }
-    let text = fields.prompt.take().unwrap_or_default();
-    let stream = fields.stream != Some(false);
-    let settings = fields.settings()?;
-    let writer = Writer::new(Arc::clone(&app), Kind::Generate);
-    let prepare = move |app: &App| settings.requests(app, prompt::encoded(app, &text, true), 1);
-    let events = app.submit(peer.client(), prepare).await?;
-    writer.respond(events, stream).await
+    let writer = Writer::new(app, Kind::Generate);
+    if fields.prompt.as_deref().is_none_or(str::is_empty) {
+        return Ok(writer.nothing(&fields));
+    }
+    if raw {
+        let text = fields.prompt.take().unwrap_or_default();
+        return writer.answer(peer, fields, move |app| Ok(prompt::encoded(app, &text, true))).await;
+    }
+    let messages = fields.conversation()?;
+    writer.answer(peer, fields, move |app| prompt::conversation(app, &messages)).await
 }
 
 pub(crate) async fn chat(
@@ -55,23 +59,16 @@ pub(crate) async fn chat(
 ) -> Outcome {
     let JsonBody(mut fields) = body?;
     fields.check(&app)?;
-    let empty = fields.messages.get_or_insert_default().is_empty();
-    answer(app, peer, Kind::Chat, fields, empty).await
-}
-
-/// Answers in the model's template. An empty request loads the model, which is loaded.
-async fn answer(app: Arc<App>, peer: Peer, kind: Kind, mut fields: Fields, empty: bool) -> Outcome {
-    let writer = Writer::new(Arc::clone(&app), kind);
-    if empty {
-        return Ok(Json(writer.line("", Some("load"))).into_response());
+    if fields.has_system() {
+        let message = "chats have no `system`: send a message whose role is system";
+        return Err(ApiError::field("system", message).into());
     }
-    let stream = fields.stream != Some(false);
-    let conversation = fields.conversation()?;
-    let settings = fields.settings()?;
-    let prepare =
-        move |app: &App| settings.requests(app, prompt::conversation(app, &conversation)?, 1);
-    let events = app.submit(peer.client(), prepare).await?;
-    writer.respond(events, stream).await
+    let writer = Writer::new(app, Kind::Chat);
+    if fields.messages.get_or_insert_default().is_empty() {
+        return Ok(writer.nothing(&fields));
+    }
+    let messages = fields.conversation()?;
+    writer.answer(peer, fields, move |app| prompt::conversation(app, &messages)).await
 }
 
 /// Writes one answer.
@@ -86,7 +83,23 @@ impl Writer {
         Self { app, kind, arrived: Instant::now() }
     }
 
-    async fn respond(self, events: Events, stream: bool) -> Outcome {
+    /// Answers a request that has no prompt: it loads the model, which is loaded, or unloads it.
+    fn nothing(&self, fields: &Fields) -> Response {
+        let reason = if fields.unloads() { "unload" } else { "load" };
+        Json(self.line("", Some(reason))).into_response()
+    }
+
+    /// Answers a prompt.
+    async fn answer(
+        self,
+        peer: Peer,
+        fields: Fields,
+        prompt: impl FnOnce(&App) -> Result<Vec<u32>, ApiError> + Send + 'static,
+    ) -> Outcome {
+        let stream = fields.stream != Some(false);
+        let settings = fields.settings()?;
+        let prepare = move |app: &App| settings.requests(app, prompt(app)?, 1);
+        let events = self.app.submit(peer.client(), prepare).await?;
         if stream { Ok(self.lines(events)) } else { self.whole(events).await }
     }
 

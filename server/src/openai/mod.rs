@@ -5,5 +5,5 @@ mod chunks;
 pub(crate) mod completions;
 pub(crate) mod embeddings;
 pub(crate) mod models;
-mod request;
+pub(crate) mod request;
 pub(crate) mod wire;

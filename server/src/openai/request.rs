@@ -23,6 +23,9 @@ pub(crate) struct Fields {
     pub(crate) echo: Option<bool>,
     pub(crate) suffix: Option<String>,
     pub(crate) tools: Option<Vec<Value>>,
+    pub(crate) functions: Option<Vec<Value>>,
+    pub(crate) modalities: Option<Vec<String>>,
+    pub(crate) best_of: Option<usize>,
     /// A truth value in chats, a number in completions.
     pub(crate) logprobs: Option<Value>,
     pub(crate) top_logprobs: Option<usize>,
@@ -76,6 +79,7 @@ impl Fields {
             bias: biases(self.logit_bias.unwrap_or_default())?,
             logprobs: None,
             format: self.response_format.map_or(Ok(Format::Text), format)?,
+            ..Settings::default()
         })
     }
 }
@@ -142,6 +146,10 @@ pub(crate) fn completion(fields: Fields) -> Result<Settings, ApiError> {
         let message = "`suffix` is not supported: the model only goes on behind a text";
         return Err(ApiError::field("suffix", message));
     }
+    if fields.best_of.is_some_and(|best| best > fields.n.unwrap_or(1)) {
+        let message = "`best_of` is not supported beyond `n`: answers are not ranked";
+        return Err(ApiError::field("best_of", message));
+    }
     let logprobs = match &fields.logprobs {
         None | Some(Value::Null | Value::Bool(false)) => None,
         Some(value) => match value.as_u64() {
@@ -149,6 +157,10 @@ pub(crate) fn completion(fields: Fields) -> Result<Settings, ApiError> {
             None => return Err(ApiError::field("logprobs", "`logprobs` must be a number")),
         },
     };
+    if logprobs.is_some() && fields.echo == Some(true) && fields.max_tokens == Some(0) {
+        let message = "`logprobs` are those of the answer: the prompt's are not kept";
+        return Err(ApiError::field("logprobs", message));
+    }
     let mut settings = Settings { logprobs, ..fields.settings()? };
     settings.max_tokens.get_or_insert(DEFAULT_TOKENS);
     Ok(settings)
@@ -156,9 +168,15 @@ pub(crate) fn completion(fields: Fields) -> Result<Settings, ApiError> {
 
 /// The conversation of a chat, and how its answer is chosen.
 pub(crate) fn chat(mut fields: Fields) -> Result<(Vec<Message>, Settings), ApiError> {
-    if fields.tools.as_ref().is_some_and(|tools| !tools.is_empty()) {
-        let message = "tools are not supported: ask for JSON with `response_format`";
-        return Err(ApiError::field("tools", message));
+    for (name, tools) in [("tools", &fields.tools), ("functions", &fields.functions)] {
+        if tools.as_ref().is_some_and(|tools| !tools.is_empty()) {
+            let message = format!("{name} are not supported: ask for JSON with `response_format`");
+            return Err(ApiError::field(name, message));
+        }
+    }
+    let is_other = |modality: &String| modality != "text";
+    if fields.modalities.as_ref().is_some_and(|wanted| wanted.iter().any(is_other)) {
+        return Err(ApiError::field("modalities", "only `text` is supported"));
     }
     let messages = fields.messages.take().unwrap_or_default();
     if messages.is_empty() {
@@ -179,7 +197,7 @@ pub(crate) fn chat(mut fields: Fields) -> Result<(Vec<Message>, Settings), ApiEr
 }
 
 /// A message with its content as one text.
-fn message((index, message): (usize, ChatMessage)) -> Result<Message, ApiError> {
+pub(crate) fn message((index, message): (usize, ChatMessage)) -> Result<Message, ApiError> {
     let refuse = |field: &str, what: String| {
         Err(ApiError::field(format!("messages[{index}].{field}"), what))
     };

@@ -21,25 +21,34 @@ async function call(path, options = {}) {
   if (options.body) headers["content-type"] = "application/json";
   const response = await fetch(path, { ...options, headers });
   if (response.status === 401) {
-    await askForKey();
+    // Another call may have got a key meanwhile.
+    if (key === sessionStorage.getItem("trilut.key")) await askForKey(Boolean(key));
     return call(path, options);
   }
   return response;
 }
 
+class NoKey extends Error {
+  constructor() { super("The server asks for a key, and none was given."); }
+}
+
 let asking = null;
-function askForKey() {
-  asking ??= new Promise((done) => {
+function askForKey(wrong) {
+  asking ??= new Promise((done, fail) => {
     const dialog = element("key-dialog");
+    element("key-wrong").hidden = !wrong;
+    dialog.returnValue = "";
     dialog.addEventListener("close", () => {
-      sessionStorage.setItem("trilut.key", element("key").value);
       asking = null;
+      if (dialog.returnValue !== "use") return fail(new NoKey());
+      sessionStorage.setItem("trilut.key", element("key").value);
       done();
     }, { once: true });
     dialog.showModal();
   });
   return asking;
 }
+element("key-cancel").addEventListener("click", () => element("key-dialog").close());
 
 async function json(path) {
   const response = await call(path);
@@ -61,7 +70,22 @@ let current = null; // of conversations, or one that has no message yet
 let writing = null; // { conversation, controller } while an answer comes
 
 const blank = () => ({ id: crypto.randomUUID?.() ?? String(Math.random()), title: "", messages: [] });
-const keep = () => store.write("trilut.conversations", conversations);
+// An answer of which nothing has come yet is not kept.
+const said = (conversation) => ({ ...conversation, messages: conversation.messages.filter(({ content }) => content) });
+const keep = () => store.write("trilut.conversations", conversations.map(said));
+
+// Another tab has changed the conversations. The one that is being answered here stays as it is here.
+addEventListener("storage", (event) => {
+  if (event.key !== null && event.key !== "trilut.conversations") return;
+  const mine = writing?.conversation;
+  conversations = store.read("trilut.conversations", []).map((other) => other.id === mine?.id ? mine : other);
+  const gone = current.messages.length && current !== mine ? blank() : current;
+  const now = conversations.find(({ id }) => id === current.id) ?? gone;
+  const changed = JSON.stringify(now) !== JSON.stringify(current);
+  current = now;
+  showConversations();
+  if (changed) showMessages();
+});
 
 function open(conversation) {
   current = conversation;
@@ -113,23 +137,24 @@ function showMessages() {
 }
 
 function showButtons() {
-  const last = current.messages.at(-1);
   element("stop").hidden = !writing;
   element("send").disabled = Boolean(writing);
-  element("again").hidden = Boolean(writing) || last?.role !== "assistant";
+  element("again").hidden = Boolean(writing) || !current.messages.length;
 }
 
 // ---- settings
 
 const numbers = ["temperature", "top_k", "top_p", "min_p", "max_tokens", "seed"];
 
+// What is sent, and the names of what cannot be.
 function settings() {
-  const chosen = {};
+  const chosen = {}, ignored = [];
   for (const name of numbers) {
     const input = element(name);
-    if (input.value !== "" && input.validity.valid) chosen[name] = Number(input.value);
+    if (!input.validity.valid) ignored.push(input.labels[0].textContent.trim());
+    else if (input.value !== "") chosen[name] = Number(input.value);
   }
-  return chosen;
+  return { chosen, ignored };
 }
 
 function keepSettings() {
@@ -140,21 +165,34 @@ function keepSettings() {
 
 // ---- answers
 
+// What the model reads. Many templates want turns that alternate: messages that got no answer are one turn with
+// the next.
+function turns({ messages }) {
+  const turns = [];
+  for (const { role, content } of messages) {
+    const last = turns.at(-1);
+    if (role === "user" && last?.role === "user") last.content += `\n\n${content}`;
+    else turns.push({ role, content });
+  }
+  return turns;
+}
+
 async function answer() {
   const conversation = current;
   const controller = new AbortController();
   const system = element("system").value.trim();
-  const messages = conversation.messages.map(({ role, content }) => ({ role, content }));
+  const messages = turns(conversation);
+  const { chosen, ignored } = settings();
   if (system) messages.unshift({ role: "system", content: system });
   const message = { role: "assistant", content: "" };
   conversation.messages.push(message);
   writing = { conversation, controller };
-  notice("");
+  notice(ignored.length ? `Not used, because the value is not allowed: ${ignored.join(", ")}.` : "");
   showMessages();
   element("speed").textContent = "reading the prompt …";
-  let pieces = 0, first = 0;
+  let pieces = 0, first = 0, kept = performance.now();
   try {
-    const body = JSON.stringify({ messages, stream: true, ...settings() });
+    const body = JSON.stringify({ messages, stream: true, ...chosen });
     const response = await call("/v1/chat/completions", { method: "POST", body, signal: controller.signal });
     if (!response.ok) throw new Error(await reason(response));
     for await (const chunk of chunks(response.body)) {
@@ -165,6 +203,10 @@ async function answer() {
         pieces += 1;
         first ||= performance.now();
         write(conversation, message);
+        if (performance.now() - kept > 2000 && conversations.includes(conversation)) {
+          keep();
+          kept = performance.now();
+        }
         const seconds = (performance.now() - first) / 1000;
         if (pieces > 4) element("speed").textContent = `${((pieces - 1) / seconds).toFixed(1)} tokens/s`;
       }
@@ -232,12 +274,14 @@ element("prompt").addEventListener("keydown", (event) => {
 });
 element("stop").addEventListener("click", () => writing?.controller.abort());
 element("again").addEventListener("click", () => {
-  if (writing || current.messages.at(-1)?.role !== "assistant") return;
-  current.messages.pop();
+  if (writing || !current.messages.length) return;
+  if (current.messages.at(-1).role === "assistant") current.messages.pop();
   answer();
 });
 element("new").addEventListener("click", () => { open(blank()); element("prompt").focus(); });
 element("settings").addEventListener("change", keepSettings);
+// A reload ends an answer; what there is of it stays.
+addEventListener("pagehide", () => { if (conversations.includes(writing?.conversation)) keep(); });
 
 // ---- the machine
 
@@ -260,7 +304,9 @@ function select(name) {
     element(`tab-${other}`).tabIndex = chosen ? 0 : -1;
     element(`view-${other}`).hidden = !chosen;
   }
-  if (name === "machine") look();
+  if (name !== "machine") return;
+  if (!described) describe();
+  look();
 }
 
 function facts(list, entries) {
@@ -314,9 +360,14 @@ function showProps(props) {
 
 const history = [];
 let before = null;
+let looking = false;
+let timer = null; // of the next look
 
 async function look() {
-  if (element("view-machine").hidden) return;
+  clearTimeout(timer);
+  if (looking || element("view-machine").hidden) return;
+  looking = true;
+  let again = true;
   try {
     const now = await json("/slots");
     const seconds = before ? now.uptime_seconds - before.uptime_seconds : 0;
@@ -342,8 +393,11 @@ async function look() {
     before = now;
   } catch (error) {
     facts(element("live"), [["No answer", error.message]]);
+    // Nobody wants to be asked for the key every second.
+    again = !(error instanceof NoKey);
   }
-  setTimeout(look, 1000);
+  looking = false;
+  if (again) timer = setTimeout(look, 1000);
 }
 
 function draw() {
@@ -357,13 +411,12 @@ function draw() {
 
 // ---- the beginning
 
-(async () => {
-  const kept = store.read("trilut.settings", {});
-  element("system").value = kept.system ?? "";
-  for (const name of numbers) element(name).value = kept[name] ?? "";
-  open(conversations[0] ?? blank());
+let described = false;
+
+async function describe() {
   try {
     const props = await json("/props");
+    described = true;
     showProps(props);
     for (const [name, value] of Object.entries(props.default_generation_settings)) {
       const input = document.getElementById(name);
@@ -373,4 +426,10 @@ function draw() {
   } catch (error) {
     notice(error.message);
   }
-})();
+}
+
+const kept = store.read("trilut.settings", {});
+element("system").value = kept.system ?? "";
+for (const name of numbers) element(name).value = kept[name] ?? "";
+open(conversations[0] ?? blank());
+describe();

@@ -36,8 +36,17 @@ impl TestServer {
     }
 
     pub(crate) fn serving(options: ServerOptions, change: fn(Served) -> Served) -> Self {
+        Self::started("demo", options, change)
+    }
+
+    /// A server whose model has a name of its own.
+    pub(crate) fn named(name: &str) -> Self {
+        Self::started(name, ServerOptions::default(), |served| served)
+    }
+
+    fn started(name: &str, options: ServerOptions, change: fn(Served) -> Served) -> Self {
         let gguf = Gguf::from_static(embedded::model()).unwrap();
-        let served = change(Served::new(&gguf, model(), "demo").unwrap());
+        let served = change(Served::new(&gguf, model(), name).unwrap());
         let server = Server::bind(served, "127.0.0.1", 0, options).unwrap();
         let address = server.address();
         let end = Arc::new(AtomicBool::new(false));

@@ -1,7 +1,9 @@
 //! Ollama's API over the wire.
 
-use crate::client::{Response, TestServer, ask};
+use crate::client::{self, Response, TestServer, ask, model};
 use serde_json::{Value, json};
+use trilut_runtime::embedding::{Embedder, Pooling};
+use trilut_server::{Served, ServerOptions};
 
 fn lines(response: &Response) -> Vec<Value> {
     assert_eq!(response.status, 200, "{}", response.text());
@@ -95,8 +97,85 @@ fn prompts_are_put_into_the_template_unless_they_are_raw() {
     let plain = server.post("/v1/completions", &plain).ok();
     let raw = request(json!({ "prompt": "Once upon a time", "raw": true }));
     assert_eq!(raw, plain["choices"][0]["text"]);
-    let loaded = server.post("/api/generate", &json!({ "model": "demo" })).ok();
-    assert_eq!(loaded["done_reason"], "load");
+}
+
+#[test]
+fn a_request_without_a_prompt_loads_or_unloads() {
+    let server = TestServer::start();
+    let reason = |path: &str, fields: Value| {
+        let request = client::with(json!({ "model": "demo" }), fields);
+        let answer = server.post(path, &request).ok();
+        assert_eq!(answer["done"], true);
+        answer["done_reason"].as_str().unwrap().to_owned()
+    };
+    for fields in [json!({}), json!({ "prompt": "" }), json!({ "prompt": "", "raw": true })] {
+        assert_eq!(reason("/api/generate", fields), "load");
+    }
+    for (time, said) in [
+        (json!(0), "unload"),
+        (json!("0s"), "unload"),
+        (json!("0"), "unload"),
+        (json!(-1), "load"),
+        (json!("10m"), "load"),
+        (Value::Null, "load"),
+    ] {
+        assert_eq!(reason("/api/generate", json!({ "keep_alive": time })), said, "{time}");
+        assert_eq!(reason("/api/chat", json!({ "messages": [], "keep_alive": time })), said);
+    }
+}
+
+#[test]
+fn options_are_taken_as_clients_write_them() {
+    let server = TestServer::start();
+    let count = |options: Value| {
+        let request = with(with(chat("Hello"), "options", options), "stream", json!(false));
+        server.post("/api/chat", &request).ok()["eval_count"].as_u64().unwrap()
+    };
+    let floats = json!({
+        "temperature": 0, "num_predict": 4.0, "num_ctx": 4096.0, "top_k": 40.0, "seed": 7.0,
+    });
+    assert_eq!(count(floats), 4);
+    assert_eq!(count(json!({ "temperature": 0, "top_k": -1, "num_predict": 3 })), 3);
+    // No limit, as in Ollama.
+    let free = count(json!({ "temperature": 0 }));
+    assert_eq!(count(json!({ "temperature": 0, "num_predict": 0 })), free);
+    for wrong in [json!(40.5), json!("40"), json!(1e300)] {
+        let request = with(chat("Hello"), "options", json!({ "top_k": wrong }));
+        let error = server.post("/api/chat", &request).error(400);
+        assert!(error.as_str().unwrap().contains("top_k"), "{error}");
+    }
+}
+
+#[test]
+fn texts_are_cut_to_the_context_unless_a_client_forbids_it() {
+    let serve = |served: Served| served.with_embeddings(Pooling::Mean);
+    let server = TestServer::serving(ServerOptions::default(), serve);
+    let request = |fields| client::with(json!({ "model": "demo" }), fields);
+    let embed = |fields| server.post("/api/embed", &request(fields)).ok();
+    let long = "fox ".repeat(2000);
+    let cut = embed(json!({ "input": [long, "A fox."] }));
+    assert_eq!(cut["embeddings"].as_array().unwrap().len(), 2);
+    let mut embedder = Embedder::new(model(), Pooling::Mean).unwrap();
+    let read = embedder.tokens("A fox.").len() + model().context();
+    assert_eq!(cut["prompt_eval_count"], read);
+    let mut tokens = embedder.tokens(&long);
+    tokens.truncate(model().context());
+    let offline = embedder.embed_tokens(&tokens).unwrap();
+    let vector: Vec<f32> = serde_json::from_value(cut["embeddings"][0].clone()).unwrap();
+    assert_eq!(vector, offline);
+    assert_eq!(
+        embed(json!({ "input": "A fox.", "truncate": false }))["embeddings"][0],
+        cut["embeddings"][1]
+    );
+
+    for nothing in [json!({ "input": [] }), json!({ "input": "" }), json!({})] {
+        assert_eq!(embed(nothing)["embeddings"], json!([]));
+    }
+    let fails = |fields| server.post("/api/embed", &request(fields)).error(400).to_string();
+    assert!(fails(json!({ "input": long, "truncate": false })).contains("512"));
+    assert!(fails(json!({ "input": "x", "dimensions": 7 })).contains("dimensions"));
+    let hidden = offline.len();
+    embed(json!({ "input": "x", "dimensions": hidden }));
 }
 
 #[test]
@@ -120,7 +199,10 @@ fn formats_and_errors() {
     assert!(fails(with(chat("x"), "model", json!("other")), 404).contains("other"));
     assert!(fails(with(chat("x"), "model", Value::Null), 400).contains("required"));
     assert!(fails(with(chat("x"), "tools", json!([{}])), 400).contains("tools"));
-    assert!(fails(with(chat("x"), "options", json!({ "top_k": -1 })), 400).contains("top_k"));
+    assert!(fails(with(chat("x"), "system", json!("Be brief.")), 400).contains("role is system"));
+    let raw = json!({ "model": "demo", "prompt": "x", "raw": true, "system": "Be brief." });
+    let error = server.post("/api/generate", &raw).error(400);
+    assert!(error.as_str().unwrap().contains("raw"), "{error}");
     assert!(fails(with(chat("x"), "options", json!({ "num_ctx": -1 })), 400).contains("num_ctx"));
     assert!(fails(with(chat("x"), "format", json!("xml")), 400).contains("json"));
     assert!(

@@ -20,7 +20,14 @@ fn models_are_listed() {
     assert_eq!(models["object"], "list");
     assert_eq!(models["data"][0]["id"], "demo");
     assert_eq!(server.get("/v1/models/demo").ok()["object"], "model");
-    assert_eq!(server.get("/v1/models/other").error(404)["code"], "model_not_found");
+    for other in ["other", "org/demo", "%ff"] {
+        let error = server.get(&format!("/v1/models/{other}")).error(404);
+        assert_eq!((&error["code"], &error["param"]), (&json!("model_not_found"), &json!("model")));
+    }
+    let named = TestServer::named("org/model");
+    for path in ["/v1/models/org/model", "/v1/models/org%2Fmodel"] {
+        assert_eq!(named.get(path).ok()["id"], "org/model");
+    }
 }
 
 #[test]
@@ -222,6 +229,32 @@ fn an_answer_may_be_kept_from_ending_and_named_by_its_tokens() {
     let ids = events.iter().filter_map(|event| event["choices"][0]["token_ids"].as_array());
     let ids: Vec<Value> = ids.flatten().cloned().collect();
     assert_eq!(json!(ids), choice["token_ids"]);
+}
+
+#[test]
+fn tokens_behind_a_stop_text_are_not_named_though_some_of_it_was_held_back() {
+    let server = TestServer::start();
+    let request = json!({
+        "prompt": "Once upon a time there was a fox", "temperature": 0, "max_tokens": 60,
+        "return_token_ids": true,
+    });
+    let whole = server.post("/v1/completions", &request).ok();
+    let text = whole["choices"][0]["text"].as_str().unwrap().to_owned();
+    // What begins like the stop text before it comes is held back with its tokens.
+    let places = text.char_indices().map(|(at, _)| at).filter(|at| *at > 20).step_by(7);
+    for at in places {
+        let stop: String = text[at..].chars().take(9).collect();
+        let request = with(request.clone(), json!({ "stop": stop }));
+        let choice = server.post("/v1/completions", &request).ok()["choices"][0].clone();
+        let ids = choice["token_ids"].as_array().unwrap();
+        let said = server.post("/detokenize", &json!({ "tokens": ids })).ok();
+        let (said, text) = (said["content"].as_str().unwrap(), choice["text"].as_str().unwrap());
+        // The last token may go on into the stop text.
+        assert!(said.trim_start().starts_with(text.trim_start()), "{stop:?}: {said:?}, {text:?}");
+        let fewer = server.post("/detokenize", &json!({ "tokens": ids[..ids.len() - 1] })).ok();
+        let fewer = fewer["content"].as_str().unwrap().trim_start().to_owned();
+        assert!(fewer.len() < text.trim_start().len(), "{stop:?}: {fewer:?}, {text:?}");
+    }
 }
 
 #[test]

@@ -45,6 +45,9 @@ fn what_is_wrong_is_said() {
         (chat(schema(json!({ "type": "nothing" }))), ""),
         (chat(schema(json!({ "$ref": "https://schemas.example/x.json" }))), ""),
         (chat(schema(json!({ "enum": vec!["x".repeat(100); 1000] }))), "schema"),
+        (chat(schema(json!({ "$ref": "#" }))), ""),
+        (chat(json!({ "functions": [{}] })), "functions"),
+        (chat(json!({ "modalities": ["text", "audio"] })), "modalities"),
     ];
     for (request, param) in cases {
         let error = server.post("/v1/chat/completions", &request).error(400);
@@ -60,6 +63,36 @@ fn what_is_wrong_is_said() {
     );
     assert_eq!(server.get("/nowhere").error(404)["type"], "not_found_error");
     server.get("/v1/chat/completions").error(405);
+    assert!(!server.chat(&ask("Hello")).is_empty());
+}
+
+#[test]
+fn schemas_that_would_cost_too_much_are_refused_and_the_server_goes_on() {
+    let server = TestServer::start();
+    let refused = |schema: Value| {
+        let format =
+            json!({ "type": "json_schema", "json_schema": { "name": "x", "schema": schema } });
+        let request = with(ask("Hello"), json!({ "response_format": format }));
+        let error = server.post("/v1/chat/completions", &request).error(400);
+        assert_eq!(error["code"], "invalid_schema", "{error}");
+        let message = error["message"].as_str().unwrap().to_owned();
+        assert!(!message.contains('<'), "{message}");
+        message
+    };
+    // References and names over which the compiler recurses, as many as are allowed and more.
+    let chain = |links: usize| {
+        let link = |n: usize| (n.to_string(), json!({ "$ref": format!("#/$defs/{}", n + 1) }));
+        let mut defs: serde_json::Map<_, _> = (0..links).map(link).collect();
+        defs.insert(links.to_string(), json!({ "type": "nothing" }));
+        json!({ "$defs": defs, "$ref": "#/$defs/0" })
+    };
+    refused(chain(200));
+    assert!(refused(chain(1000)).contains("definitions"));
+    let names = |count: usize| (0..count).map(|n| n.to_string()).collect::<Vec<_>>();
+    let required = |count| json!({ "type": ["object", "nothing"], "required": names(count) });
+    refused(required(900));
+    assert!(refused(required(8000)).contains("names"));
+    assert!(refused(json!({ "type": "integer", "multipleOf": 999_983 })).contains("multipleOf"));
     assert!(!server.chat(&ask("Hello")).is_empty());
 }
 
@@ -119,6 +152,23 @@ fn control_tokens_in_messages_are_text_that_is_left_out() {
 }
 
 #[test]
+fn a_template_is_applied_to_what_a_chat_takes() {
+    let server = TestServer::start();
+    let apply = |messages: Value| server.post("/apply-template", &json!({ "messages": messages }));
+    let prompt = |role: &str, content: Value| {
+        let messages =
+            json!([{ "role": role, "content": content }, { "role": "user", "content": "x" }]);
+        apply(messages).ok()["prompt"].as_str().unwrap().to_owned()
+    };
+    let system = prompt("system", json!("Be brief."));
+    assert_eq!(prompt("developer", json!("Be brief.")), system);
+    assert_eq!(prompt("system", json!([{ "type": "text", "text": "Be brief." }])), system);
+    assert_eq!(apply(json!([])).error(400)["param"], "messages");
+    let robot = json!([{ "role": "robot", "content": "x" }]);
+    assert_eq!(apply(robot).error(400)["param"], "messages[0].role");
+}
+
+#[test]
 fn a_key_is_asked_for() {
     let api_key = Some("secret".to_owned());
     let server = TestServer::with(ServerOptions { api_key, ..ServerOptions::default() });
@@ -128,8 +178,9 @@ fn a_key_is_asked_for() {
     for path in ["/metrics", "/props", "/slots", "/api/tags"] {
         server.get(path).error(401);
     }
-    let key = "authorization: Bearer secret\r\n";
-    server.request("GET", "/v1/models", key, b"").ok();
+    for key in ["authorization: Bearer secret\r\n", "authorization: bearer secret\r\n"] {
+        server.request("GET", "/v1/models", key, b"").ok();
+    }
     assert_eq!(server.get("/health").status, 200);
 }
 
@@ -147,6 +198,17 @@ fn other_origins_are_allowed_by_name() {
     let preflight = from("OPTIONS", "https://chat.example");
     assert_eq!(preflight.status, 204);
     assert!(preflight.header("access-control-allow-headers").unwrap().contains("authorization"));
+    assert_eq!(allowed.header("access-control-expose-headers"), Some("retry-after"));
+    // OpenAI's client for browsers sends headers of its own.
+    let asked = "authorization,content-type,x-stainless-os";
+    let may = |asked: &str| {
+        let headers =
+            format!("origin: https://chat.example\r\naccess-control-request-headers: {asked}\r\n");
+        let preflight = server.request("OPTIONS", "/v1/models", &headers, b"");
+        preflight.header("access-control-allow-headers").unwrap().to_owned()
+    };
+    assert_eq!(may(asked), asked);
+    assert_eq!(may(&"x-a,".repeat(1000)), "authorization, content-type");
     assert_eq!(server.request("GET", "/v1/models", "", b"").status, 200);
 }
 

@@ -10,7 +10,7 @@ use super::super::table::Table;
 use super::super::tune::gate::Gate;
 use std::time::{Duration, Instant};
 use trilut_presets::machine::Likeness;
-use trilut_presets::preset::{Effort, Weights};
+use trilut_presets::preset::Effort;
 use trilut_presets::{Phase, Preset};
 use trilut_runtime::Config;
 use trilut_runtime::gguf::{Gguf, TernaryLayouts};
@@ -33,10 +33,16 @@ pub(super) fn model(
     rounds: u32,
 ) -> Result<(), Failure> {
     let shapes = model::shapes(&Config::from_gguf(gguf)?, Phase::ALL);
-    // Where there are no picks the default kernels run, as they do for picks that this build lacks.
+    let mix = Mix { prompt: 1.0, generated: 1.0 };
+    let deadline = || Instant::now() + COMPARISON;
+    let gate = |deadline| Gate { here, gguf, layouts, layers: &shapes, threads, deadline, mix };
+    // Where there are no picks the default kernels run, as they do for picks that this build lacks. Prompts are read
+    // from what decoding picks.
+    let is_repacked = gate(deadline()).is_repacked(preset);
     let is_picked = |phase: &Phase| {
         end_to_end::picks(preset, &shapes, *phase, threads)
             .any(|record| here.cpu.resolve(&record.kernel).is_some())
+            || is_repacked && *phase == Phase::Prefill
     };
     let phases: Vec<Phase> =
         [Phase::Prefill, Phase::Decode].into_iter().filter(is_picked).collect();
@@ -52,10 +58,7 @@ pub(super) fn model(
         Table::new(&["round", "phase", "threads", "speed, x default", "95 %", "pairs"], 3);
     let mut slower = 0;
     for round in 1..=rounds {
-        let deadline = Instant::now() + COMPARISON;
-        let mix = Mix { prompt: 1.0, generated: 1.0 };
-        let gate = Gate { here, gguf, layouts, layers: &shapes, threads, deadline, mix };
-        for (phase, verdict) in gate.compare(preset, &phases)? {
+        for (phase, verdict) in gate(deadline()).compare(preset, &phases)? {
             let [low, high] = verdict.interval.map(|end| 1.0 / end);
             slower += usize::from(verdict.interval[0] > 1.0 && verdict.ratio > 1.0 + EVEN);
             table.row([
@@ -85,10 +88,8 @@ pub(super) fn verify(here: &Here, preset: &Preset, sample: usize) -> Result<(), 
         let machine = one_line(&preset.machine.to_string());
         say!("note: it was tuned on {likeness}: {machine}; its times are not taken");
     }
-    // Where the weights were then, they are now: a model that fitted the cache, or one far larger.
-    let is_warm = preset.records().iter().any(|record| record.weights == Weights::Warm);
-    let bytes = if is_warm { here.machine.last_level_bytes() / 2 } else { u64::MAX };
-    let request = here.request(vec![], bytes, vec![], 1, Effort::Measure, Duration::MAX);
+    // Of records of a model far larger than the cache times are taken, and such a one it is again.
+    let request = here.request(vec![], u64::MAX, vec![], 1, Effort::Measure, Duration::MAX);
     let mut bar = Bar::new();
     let checked = trilut_tuning::verify::verify(&request, preset, sample, &mut bar)?;
     drop(bar);

@@ -44,71 +44,33 @@ pub(crate) struct Checked {
 
 impl Gate<'_> {
     /// Puts a preset to the test. What becomes of each phase is told on stderr and stated in the records.
+    ///
+    /// Decoding comes first, with what its formats cost prompts, which are read from the same copy; then the picks
+    /// for prompts, with decoding on both sides as it will be.
     pub(crate) fn check(&self, preset: &Preset, path: &Path) -> Result<Checked, Failure> {
-        let picks = |phase| end_to_end::picks(preset, self.layers, phase, self.threads);
-        let is_picked = |phase| picks(phase).next().is_some();
-        let mut checked = preset.clone();
-        // What decoding picks, prompts are read from: they change with its formats as well.
-        let is_repacked = picks(Phase::Decode).any(|record| {
+        let mut check = Check { gate: self, path, told: Vec::new() };
+        let preset = check.decode(preset.clone())?;
+        let preset = check.prefill(preset)?;
+        Ok(Checked { preset, told: check.told })
+    }
+
+    /// Whether the preset does not pick the default everywhere.
+    fn is_picked(&self, preset: &Preset, phase: Phase) -> bool {
+        end_to_end::picks(preset, self.layers, phase, self.threads).next().is_some()
+    }
+
+    /// Whether decoding reads another format than by default: prompts, which are read from the same copy, change
+    /// with it.
+    pub(crate) fn is_repacked(&self, preset: &Preset) -> bool {
+        end_to_end::picks(preset, self.layers, Phase::Decode, self.threads).any(|record| {
             let default = self.default_kernel(&record.default_kernel);
             default.and_then(|(format, _)| format) != Some(record.format)
-        });
-        let changes = |phase: &Phase| is_picked(*phase) || is_repacked && *phase == Phase::Prefill;
-        let phases: Vec<Phase> =
-            [Phase::Prefill, Phase::Decode].into_iter().filter(changes).collect();
-        if phases.is_empty() {
-            return Ok(Checked { preset: checked, told: Vec::new() });
-        }
-        let line = progress::line();
-        line.set_message("comparing the whole model, tuned and by default");
-        let verdicts = self.compare(preset, &phases)?;
-        line.finish_and_clear();
-        let mut told = Vec::new();
-        let mut tell = |line: String| {
-            say!("{line}");
-            told.push(line);
-        };
-        let without = |preset: &Preset, layers: &[ShapeUse], phase| {
-            let find = |name: &str| self.default_kernel(name);
-            end_to_end::without(preset, layers, phase, self.threads, find)
-        };
-        let stays =
-            |phase| format!("note: {} keeps the default kernels for {phase}", path.display());
-        let threads = count(self.threads, "thread");
-        let rival = self.rival_in_words(preset);
-        for (phase, verdict) in &verdicts {
-            if is_picked(*phase) {
-                tell(format!("the model, {phase}, {threads}, against {rival}: {verdict}"));
-                let all = self.layers;
-                let unproven = end_to_end::unproven(preset, all, *phase, self.threads);
-                // Too little time says nothing against what passed before.
-                let layers = if verdict.is_open() { &unproven[..] } else { all };
-                checked = end_to_end::stated(&checked, layers, *phase, self.threads, verdict);
-                if !verdict.is_kept {
-                    tell(stays(*phase));
-                    checked = without(&checked, layers, *phase);
-                    if end_to_end::picks(&checked, all, *phase, self.threads).next().is_some() {
-                        tell("note: what passed an earlier check stays".to_owned());
-                    }
-                }
-            }
-        }
-        // Where one costs the other, the two are judged together as well.
-        let [(_, prefill), (_, decode)] = &verdicts[..] else {
-            return Ok(Checked { preset: checked, told });
-        };
-        let tokens = (PROMPT, TOKENS);
-        let gain = self.mix.gain((prefill, tokens.0), (decode, tokens.1));
-        if is_picked(Phase::Decode) && decode.is_kept && prefill.ratio > 1.0 && gain <= 0.0 {
-            tell(format!(
-                "the model: with {}:{} tokens of prompt and answer, the formats of decode cost more than they \
-                 gain",
-                self.mix.prompt, self.mix.generated
-            ));
-            tell(stays(Phase::Decode));
-            checked = without(&checked, self.layers, Phase::Decode);
-        }
-        Ok(Checked { preset: checked, told })
+        })
+    }
+
+    fn without(&self, preset: &Preset, layers: &[ShapeUse], phase: Phase) -> Preset {
+        let find = |name: &str| self.default_kernel(name);
+        end_to_end::without(preset, layers, phase, self.threads, find)
     }
 
     /// What the tuned model has to beat: the default kernels, for the formats whose defaults were raced against.
@@ -146,45 +108,48 @@ impl Gate<'_> {
         format!("the default kernels for {}", names.join(" and "))
     }
 
-    /// Both models, fully loaded, in each of the phases.
+    /// The model by a preset and by default, fully loaded, in each of the phases.
     pub(crate) fn compare(
         &self,
         preset: &Preset,
         phases: &[Phase],
     ) -> Result<Vec<(Phase, Verdict)>, Failure> {
-        let plans = [self.here.plan_of(preset), self.rival_plan(preset)];
-        let models = [self.load(&plans[0])?, self.load(&plans[1])?];
-        let [mut tuned, mut default] = [models[0].session()?, models[1].session()?];
-        let mut judge = |phase: Phase, parts: u32| -> Result<(Phase, Verdict), Failure> {
-            let time_left = self.deadline.saturating_duration_since(Instant::now());
-            let deadline = Instant::now() + time_left / parts;
-            let mut failed = None;
-            // Beyond the fewest pairs, none is begun that would end too late.
-            let pair = Cell::new(Duration::ZERO);
-            let verdict = end_to_end::gate(
-                &mut |side| {
-                    let session = if side == Side::Tuned { &mut tuned } else { &mut default };
-                    match time(session, phase) {
-                        Ok(time) => {
-                            pair.set(2 * time);
-                            (!interrupt::asked()).then_some(time.as_nanos() as f64)
-                        }
-                        Err(error) => {
-                            failed = Some(error);
-                            None
-                        }
-                    }
-                },
-                || Instant::now() + pair.get() >= deadline,
-            );
-            match failed {
-                Some(error) => Err(error),
-                None => Ok((phase, verdict.ok_or_else(Failure::interrupted)?)),
-            }
-        };
+        let models = [self.load(&self.here.plan_of(preset))?, self.load(&self.rival_plan(preset))?];
         // Each phase gets an equal part of the time that those before it leave.
         let parts = (1..=phases.len() as u32).rev();
-        phases.iter().zip(parts).map(|(phase, parts)| judge(*phase, parts)).collect()
+        let judge =
+            |(phase, parts): (&Phase, u32)| Ok((*phase, self.judge(&models, *phase, parts)?));
+        phases.iter().zip(parts).map(judge).collect()
+    }
+
+    /// Two models in one phase, the first for the tuned one, in one of so many parts of the time that is left.
+    fn judge(&self, models: &[Model; 2], phase: Phase, parts: u32) -> Result<Verdict, Failure> {
+        let [mut tuned, mut default] = [models[0].session()?, models[1].session()?];
+        let time_left = self.deadline.saturating_duration_since(Instant::now());
+        let deadline = Instant::now() + time_left / parts;
+        let mut failed = None;
+        // Beyond the fewest pairs, none is begun that would end too late.
+        let pair = Cell::new(Duration::ZERO);
+        let verdict = end_to_end::gate(
+            &mut |side| {
+                let session = if side == Side::Tuned { &mut tuned } else { &mut default };
+                match time(session, phase) {
+                    Ok(time) => {
+                        pair.set(2 * time);
+                        (!interrupt::asked()).then_some(time.as_nanos() as f64)
+                    }
+                    Err(error) => {
+                        failed = Some(error);
+                        None
+                    }
+                }
+            },
+            || Instant::now() + pair.get() >= deadline,
+        );
+        match failed {
+            Some(error) => Err(error),
+            None => verdict.ok_or_else(Failure::interrupted),
+        }
     }
 
     fn load(&self, plan: &Plan) -> Result<Model, Failure> {
@@ -204,6 +169,104 @@ impl Gate<'_> {
         let hash = cpu.resolve(name)?;
         Some((cpu.find(name).map(|kernel| kernel.name.format), hash))
     }
+}
+
+/// A check under way.
+struct Check<'a> {
+    gate: &'a Gate<'a>,
+    path: &'a Path,
+    told: Vec<String>,
+}
+
+impl Check<'_> {
+    fn tell(&mut self, line: String) {
+        say!("{line}");
+        self.told.push(line);
+    }
+
+    /// Decoding with its picks against the default kernels.
+    fn decode(&mut self, preset: Preset) -> Result<Preset, Failure> {
+        let gate = self.gate;
+        if !gate.is_picked(&preset, Phase::Decode) {
+            return Ok(preset);
+        }
+        let is_repacked = gate.is_repacked(&preset);
+        let parts = 1 + u32::from(is_repacked) + u32::from(gate.is_picked(&preset, Phase::Prefill));
+        let line = waiting();
+        let rival = gate.load(&gate.rival_plan(&preset))?;
+        // By the default kernels for prompts, so that formats alone are compared there.
+        let formats = gate.without(&preset, gate.layers, Phase::Prefill);
+        let models = [gate.load(&gate.here.plan_of(&formats))?, rival];
+        let decode = gate.judge(&models, Phase::Decode, parts)?;
+        let prefill = match is_repacked && decode.is_kept {
+            true => Some(gate.judge(&models, Phase::Prefill, parts - 1)?),
+            false => None,
+        };
+        line.finish_and_clear();
+        let rival = gate.rival_in_words(&preset);
+        let checked = self.judged(preset, Phase::Decode, &format!("against {rival}"), &decode);
+        let Some(prefill) = prefill.filter(|prefill| prefill.ratio > 1.0) else {
+            return Ok(checked);
+        };
+        let mix = gate.mix;
+        if mix.gain((&prefill, PROMPT), (&decode, TOKENS)) > 0.0 {
+            return Ok(checked);
+        }
+        let mix = format!("{}:{} tokens of prompt and answer", mix.prompt, mix.generated);
+        self.tell(format!("the model: with {mix}, the formats of decode cost more than they gain"));
+        self.tell(self.stays(Phase::Decode));
+        Ok(gate.without(&checked, gate.layers, Phase::Decode))
+    }
+
+    /// Prompts with their picks against the default kernels, decoding being the same.
+    fn prefill(&mut self, preset: Preset) -> Result<Preset, Failure> {
+        let gate = self.gate;
+        if !gate.is_picked(&preset, Phase::Prefill) {
+            return Ok(preset);
+        }
+        let line = waiting();
+        let default = gate.without(&preset, gate.layers, Phase::Prefill);
+        let models = [&preset, &default].map(|preset| gate.load(&gate.here.plan_of(preset)));
+        let [tuned, default] = models;
+        let verdict = gate.judge(&[tuned?, default?], Phase::Prefill, 1)?;
+        line.finish_and_clear();
+        let against = "against the default kernels for prompts";
+        Ok(self.judged(preset, Phase::Prefill, against, &verdict))
+    }
+
+    /// States a verdict in the records, and puts the default where it went against them.
+    fn judged(&mut self, preset: Preset, phase: Phase, against: &str, verdict: &Verdict) -> Preset {
+        let gate = self.gate;
+        let (all, threads) = (gate.layers, gate.threads);
+        self.tell(format!(
+            "the model, {phase}, {}, {against}: {verdict}",
+            count(threads, "thread")
+        ));
+        let unproven = end_to_end::unproven(&preset, all, phase, threads);
+        // Too little time says nothing against what passed before.
+        let layers = if verdict.is_open() { &unproven[..] } else { all };
+        let checked = end_to_end::stated(&preset, layers, phase, threads, verdict);
+        if verdict.is_kept {
+            return checked;
+        }
+        self.tell(self.stays(phase));
+        let checked = gate.without(&checked, layers, phase);
+        if gate.is_picked(&checked, phase) {
+            self.tell("note: what passed an earlier check stays".to_owned());
+        }
+        checked
+    }
+
+    fn stays(&self, phase: Phase) -> String {
+        format!("note: {} keeps the default kernels for {phase}", self.path.display())
+    }
+}
+
+/// What is shown while two models take turns.
+fn waiting() -> indicatif::ProgressBar {
+    let line = progress::line();
+    line.set_message("comparing the whole model, tuned and by default");
+    line
 }
 
 /// The time of one phase from an empty context.

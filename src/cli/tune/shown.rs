@@ -86,7 +86,8 @@ pub(super) fn compare_threads(
     threads: &[usize],
 ) -> Result<(), Failure> {
     let mut table = Table::new(&["threads", "decode ms/token", "prefill ms/token"], 0);
-    let mut best: Option<(f64, usize)> = None;
+    // The least time by phase: only times of one phase can be compared.
+    let mut best: [Option<(f64, usize)>; 2] = [None; 2];
     for &n in threads {
         let sum = |phase: Phase| -> Option<f64> {
             let uses = shapes.iter().filter(|used| used.phase == phase);
@@ -102,14 +103,16 @@ pub(super) fn compare_threads(
         let (decode, prefill) = (sum(Phase::Decode), sum(Phase::Prefill));
         let text = |time: Option<f64>| time.map_or("-".to_owned(), |ms| format!("{ms:.3}"));
         table.row([n.to_string(), text(decode), text(prefill)]);
-        if let Some(time) = decode.or(prefill)
-            && best.is_none_or(|(least, _)| time < least)
-        {
-            best = Some((time, n));
+        for (best, time) in best.iter_mut().zip([decode, prefill]) {
+            if let Some(time) = time.filter(|time| best.is_none_or(|(least, _)| *time < least)) {
+                *best = Some((time, n));
+            }
         }
     }
     outln!("\n{}", table.plain().trim_end());
-    if let Some((_, n)) = best {
+    // Most of what a model does is decoding.
+    let [decode, prefill] = best;
+    if let Some((_, n)) = decode.or(prefill) {
         outln!("fastest with {}", count(n, "thread"));
     }
     Ok(())

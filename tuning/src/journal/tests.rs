@@ -157,8 +157,12 @@ fn logs_of_other_machines_and_of_other_kernels_are_not_used() {
     let (layer, fallen) = recovered.fallen.pop_first().unwrap();
     let prior = Prior { fallen: [(layer, fallen.clone())].into(), ..Prior::default() };
     let name = fallen.candidates.first().unwrap();
-    assert!(prior.is_out(&layer, fallen.space, name));
-    assert!(!prior.is_out(&layer, fallen.space + 1, name));
+    let threads = fallen.threads;
+    assert_eq!(threads, request().threads);
+    assert!(prior.is_out(&layer, (fallen.space, threads), name));
+    assert!(!prior.is_out(&layer, (fallen.space + 1, threads), name));
+    // With more threads it may be the fastest.
+    assert!(!prior.is_out(&layer, (fallen.space, threads + 1), name));
 }
 
 #[test]

@@ -9,10 +9,12 @@ use crate::record::ShapeReport;
 use crate::request::{Request, ShapeUse, TuneError};
 use std::time::Duration;
 use trilut_kernels::Phase;
-use trilut_presets::preset::Effort;
+use trilut_presets::Preset;
+use trilut_presets::preset::{Effort, Provenance};
 
-/// A busy moment may be over: what it disturbed is measured once more, in the time that is left, and the calmer
-/// race is believed. A search that was cut short is begun anew where time is left for a usual one. Where decoding
+/// A busy moment may be over: what it disturbed is measured once more, in the time that is left. The earlier pick
+/// is in the race and meets the new one in pairs, so that the later race decides; of two that pick the same the calmer
+/// one is kept. A search that was cut short is begun anew where time is left for a usual one. Where decoding
 /// then reads another format, the small batches that were tuned for the earlier one are tuned anew, or left out;
 /// where they hand over to prompts is then not known any more.
 pub(super) fn again(
@@ -59,7 +61,13 @@ pub(super) fn again(
         let (time, fraction) = (Time { begin: now, budget: budget.mul_f64(part) }, (1.0, 0.0));
         let mut watch = Watch { observer, time, fraction, best: f64::INFINITY, cancelled: false };
         let index = place(request, layer).unwrap_or(0);
-        let tuned = tune_layer(lab, request, index, layer, &mut watch, &mut found.notes);
+        let tuned = match at(found) {
+            Some(at) => {
+                let defended = defended(request, &found.reports[at]);
+                tune_layer(lab, &defended, index, layer, &mut watch, &mut found.notes)
+            }
+            None => tune_layer(lab, request, index, layer, &mut watch, &mut found.notes),
+        };
         let mut report = match tuned {
             Ok(Some(report)) => report,
             Ok(None) => continue,
@@ -75,19 +83,19 @@ pub(super) fn again(
         }
         if let Some(at) = at(found) {
             let earlier = &found.reports[at];
+            let is_same_pick = {
+                let (own, earlier) = (&report.record, &earlier.record);
+                (&earlier.kernel, earlier.tile, earlier.hash) == (&own.kernel, own.tile, own.hash)
+            };
             let is_better = match (earlier.is_cut_short, report.is_cut_short) {
                 (true, false) => true,
                 (false, true) => false,
-                _ => report.noise.is_calmer_than(&earlier.noise),
+                _ => !is_same_pick || report.noise.is_calmer_than(&earlier.noise),
             };
             if !is_better {
                 continue;
             }
             let earlier = found.reports.remove(at).record;
-            let is_same_pick = {
-                let own = &report.record;
-                (&earlier.kernel, earlier.tile, earlier.hash) == (&own.kernel, own.tile, own.hash)
-            };
             // Where a prompt's other pick takes over is not where the earlier one did.
             report.record.from = earlier.from.filter(|_| is_same_pick);
             if layer.phase == Phase::SmallBatch && !is_same_pick {
@@ -120,6 +128,31 @@ pub(super) fn again(
     }
     found.reports.sort_by_key(|report| place(request, report.layer));
     Ok(())
+}
+
+/// The request in which the pick of a report is the incumbent of its layer.
+fn defended(request: &Request, report: &ShapeReport) -> Request {
+    let (mut request, isa) = (request.clone(), request.isa());
+    let record = report.record.clone();
+    match &mut request.prior.incumbents {
+        Some(known) => {
+            let one = Preset::new(known.provenance.clone(), known.machine.clone(), vec![record]);
+            known.merge(one);
+        }
+        none => {
+            let date = record.evidence.as_ref().map_or(String::new(), |own| own.date.clone());
+            let provenance = Provenance {
+                trilut: env!("CARGO_PKG_VERSION").to_owned(),
+                date,
+                isa,
+                effort: record.effort,
+                threads: record.threads,
+                noise: None,
+            };
+            *none = Some(Preset::new(provenance, request.machine.clone(), vec![record]));
+        }
+    }
+    request
 }
 
 /// Small batches of a layer run otherwise: where the stacks with it hand over to prompts is not known any more.

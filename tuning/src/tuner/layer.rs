@@ -58,9 +58,10 @@ impl Field<'_> {
         field.extend(self.incumbent.filter(|c| !c.is(&self.default)));
         let first = field.len();
         let (request, layer) = (self.request, &self.layer);
+        let own = (self.space, request.threads);
         for candidate in varied {
             let is_known = field[..first].iter().any(|c| c.is(&candidate));
-            if !is_known && !request.prior.is_out(layer, self.space, &candidate.to_string()) {
+            if !is_known && !request.prior.is_out(layer, own, &candidate.to_string()) {
                 field.push(candidate);
             }
         }
@@ -317,8 +318,7 @@ fn meet_rivals(
                 watch.turn(Turn::Sample(end))
             });
         if let Some(check) = check.filter(Confirmation::is_worth) {
-            leader = rival.clone();
-            leader.samples = check.winner;
+            leader = rival.clone().with_samples(check.winner);
         }
     }
     leader

@@ -38,8 +38,8 @@ pub(super) fn decide(
     let (gains, reason) = match confirmation {
         Some(check) => {
             // Taken in turn, these are the samples to compare.
-            fastest.samples.clone_from(&check.winner);
-            default.samples.clone_from(&check.default);
+            fastest = fastest.with_samples(check.winner.clone());
+            default = default.with_samples(check.default.clone());
             let range = format!(
                 "{:.3} of the default's time (95 %: {:.3} to {:.3}, {} pairs)",
                 check.ratio,
@@ -57,7 +57,11 @@ pub(super) fn decide(
                     ),
                 ),
                 (false, _) => {
-                    let why = if check.is_gain() { "too little" } else { "inside the noise" };
+                    let why = match check.is_gain() {
+                        true => "too little",
+                        false if check.low > 1.0 => "slower",
+                        false => "inside the noise",
+                    };
                     (false, format!("the default stays: {} took {range}, {why}", fastest.candidate))
                 }
             }
@@ -140,13 +144,12 @@ pub(super) fn record(
         default_ns: ns(default.median()),
         scalar_ns: found.scalar_ns.map(ns),
         confidence: check.map(|c| Evidence::rounded(c.half_width())),
-        evidence: Some(evidence(winner, default, check, found, request)),
+        evidence: Some(evidence(winner, check, found, request)),
     }
 }
 
 fn evidence(
     winner: &Lane,
-    default: &Lane,
     check: Option<&Confirmation>,
     found: &Found<'_>,
     request: &Request,
@@ -154,14 +157,13 @@ fn evidence(
     // The samples of one race are comparable; those of the paired check only with each other.
     let in_race = found.lanes.iter().find(|lane| lane.candidate.is(&winner.candidate));
     let own = in_race.map_or(&winner.samples, |lane| &lane.samples);
-    let to_the_end = own.len().min(default.samples.len()).min(3);
     let rivals: Vec<&[f64]> = found
         .lanes
         .iter()
-        .filter(|lane| !lane.candidate.is(&winner.candidate) && lane.samples.len() >= to_the_end)
+        .filter(|lane| lane.is_live() && !lane.candidate.is(&winner.candidate))
         .map(|lane| &lane.samples[..])
         .collect();
-    let median = crate::statistics::median(own);
+    let median = in_race.map_or_else(|| winner.median(), Lane::median);
     let mut finalists: Vec<String> = Vec::new();
     for name in found.lanes.iter().map(|lane| lane.candidate.name()) {
         if finalists.len() < KEPT_FINALISTS && finalists.iter().all(|known| known != name) {

@@ -1,6 +1,8 @@
 //! Where each layer stands between what memory delivers and what the cores compute.
 
 use std::fmt::Write;
+use trilut_kernels::Kernel;
+use trilut_presets::Phase;
 use trilut_presets::preset::Record;
 use trilut_tuning::bandwidth::Bandwidth;
 
@@ -14,7 +16,12 @@ type Point = (f64, f64);
 fn point(record: &Record, ns: u64, kernel: &str) -> Point {
     let (shape, ns) = (record.shape, ns.max(1) as f64);
     let products = (shape.weights() * record.tokens) as f64;
-    let layout = trilut_kernels::find(kernel).map(|kernel| kernel.layout);
+    let layout = trilut_kernels::find(kernel).map(|kernel| kernel.layout).or_else(|| {
+        // A small batch reads what decoding in its format reads.
+        let is_own = |own: &&Kernel| own.name.format == record.format;
+        let own = trilut_kernels::registry().iter().find(is_own);
+        own.filter(|_| record.phase == Phase::SmallBatch).map(|kernel| kernel.layout)
+    });
     // Prompts are read from the stored copy, at two bits a weight.
     let bytes = layout.map_or(shape.weights() as f64 / 4.0, |layout| layout.bytes(shape) as f64);
     (products / bytes, products / ns)
