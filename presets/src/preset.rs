@@ -259,7 +259,7 @@ impl Record {
         }
         // A default may be of another format than the pick.
         self.kernel_rule(&self.kernel, Some(self.format))
-            .or_else(|| self.kernel_rule(&self.default_kernel, None))
+            .or_else(|| Some(format!("default_{}", self.kernel_rule(&self.default_kernel, None)?)))
     }
 
     /// The rule that a kernel breaks: it takes something else than the record's phase, or reads another format than
@@ -282,7 +282,7 @@ impl Record {
         } else {
             return None;
         };
-        breaks.then(|| format!("{}, {}: kernel {kernel} {rule}", self.phase, self.format))
+        breaks.then(|| format!("kernel {kernel} {rule} ({}, {})", self.phase, self.format))
     }
 
     /// Whether the pick is what runs without tuning.

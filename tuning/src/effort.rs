@@ -22,7 +22,7 @@ pub(crate) enum Vary {
     Split,
     /// How many rows the finalists' panels have.
     Panels,
-    /// Every kernel with every value of every knob.
+    /// Every kernel with values of every knob, as many as the [grid](GRID) has room for.
     Grid,
 }
 

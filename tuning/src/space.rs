@@ -75,12 +75,17 @@ pub(crate) fn distinct(kernels: impl Iterator<Item = AnyKernel>) -> Vec<AnyKerne
     found
 }
 
-/// Tells one set of kernels from another, whatever their order (a hash of names and hashes).
+/// How times are taken. Another number makes what was tuned before stale: 2 reads weights again at the distance of
+/// the model, where 1 read them again after three times the cache.
+const METHOD: u8 = 2;
+
+/// Tells one set of kernels from another, whatever their order, and one way to time them from another (a hash of
+/// names, hashes and the method).
 pub fn fingerprint(kernels: &[AnyKernel]) -> u64 {
     let mut members: Vec<(&str, u64)> = kernels.iter().map(|k| (k.name(), k.hash())).collect();
     members.sort_unstable();
     let bytes = |(text, hash): &(&str, u64)| [text.as_bytes(), &[0], &hash.to_le_bytes()].concat();
-    trilut_presets::hash(members.iter().flat_map(bytes))
+    trilut_presets::hash(members.iter().flat_map(bytes).chain([METHOD]))
 }
 
 /// The kernels of a CPU for a layer in any of the formats.
@@ -149,7 +154,7 @@ pub fn panel_variants(candidate: Candidate, shape: Shape, threads: usize) -> Vec
     variants
 }
 
-/// Every kernel with every value of every knob that is of use to the shape, `most` points at most: where
+/// Every kernel with values of every knob that are of use to the shape, `most` points at most: where
 /// there are more, each kernel keeps as many of its points, evenly taken from all, with its usual bounds
 /// among them. Also the number of points that are left out.
 pub fn grid(

@@ -66,7 +66,8 @@ pub(super) fn preset(records: Vec<Record>) -> Preset {
 fn prefill(at: &str) -> Record {
     let tile = Tile { rows_per_task: 480, prefetch: 0 };
     let phase = Phase::Prefill;
-    Record { phase, tokens: 128, tile, ..record(at, 1, "gemm_vlut_g4p8t32_avx2") }
+    let default_kernel = "gemm_vlut_g3p8t32_avx2".to_owned();
+    Record { phase, tokens: 128, tile, default_kernel, ..record(at, 1, "gemm_vlut_g4p8t32_avx2") }
 }
 
 pub(super) const FAST: &str = "gemv_i2s_maddx4_r4u2_avx2";
@@ -159,7 +160,7 @@ fn records_that_break_a_rule_are_refused_with_their_line() {
         ("threads = 1", "threads = 1025", "1..=1024"),
         (FAST, "gemv_tl2_lut_r1u1_avx2", "does not read"),
         ("confidence = 0.0123", "confidence = nan", "confidence"),
-        ("threads = 1", "tokens = 0\nthreads = 1", "at least 1"),
+        ("threads = 1", "tokens = 0\nthreads = 1", "not in 1..=65536"),
         ("phase = \"decode\"", "phase = \"prefill\"", "one token at a time"),
         (FAST, "gemm_dot_r4t8_avx2", "takes prompts"),
         (FAST, "batch_i2s_madd_r2t4_avx2", "takes small batches"),

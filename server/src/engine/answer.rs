@@ -151,10 +151,10 @@ impl<'m> Answer<'m> {
                 return Ok(Some(FinishReason::Stop));
             }
         }
-        if let Some(constraint) = &mut self.constraint {
-            if constraint.push(token).map_err(EngineError::Grammar)? {
-                return Ok(Some(FinishReason::Stop));
-            }
+        if let Some(constraint) = &mut self.constraint
+            && constraint.push(token).map_err(EngineError::Grammar)?
+        {
+            return Ok(Some(FinishReason::Stop));
         }
         Ok((self.left() == 0).then_some(FinishReason::Length))
     }
