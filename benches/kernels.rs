@@ -25,7 +25,8 @@ use trilut::kernels::{Activations, Cpu, Packed, Runnable, find};
 use trilut::presets::machine::free_memory;
 use trilut::presets::preset::{Effort, Weights};
 use trilut::presets::{Format, Machine, Phase, Shape, Tile, default_point};
-use trilut::tuning::cold::{Copies, Distance, Rotation};
+use trilut::tuning::cold::{Distance, Rotation};
+use trilut::tuning::copies::Copies;
 use trilut::tuning::exactness::Random;
 use trilut::tuning::{Request, ShapeUse, Silent};
 
@@ -64,12 +65,12 @@ impl Layer {
     /// Copies of the weights in the kernel's layout.
     fn copies(&self, kernel: &Runnable, weights: Weights) -> Copies {
         let packed = Packed::pack(kernel.layout(), self.shape, &self.parts().0).expect("ternary");
-        let bytes = packed.view().bytes().len() as u64;
+        let bytes = packed.view().bytes().len();
         let machine = Machine::detect();
         let free = free_memory(Path::new("/")).unwrap_or(UNKNOWN_FREE) / 4;
         let distance = Distance::of(u64::MAX, &machine, Phase::Decode);
         let copies = match weights {
-            Weights::Cold => Rotation::plan(bytes, distance, free).expect("memory").copies,
+            Weights::Cold => Rotation::plan(&[bytes], distance, free).expect("memory").copies,
             Weights::Warm => 1,
         };
         Copies::of(&packed, copies)

@@ -7,7 +7,8 @@ mod token;
 
 use crate::bench::{Lab, Runner, Stage};
 use crate::clock;
-use crate::cold::{self, Copies, Distance, Rotation, Spares};
+use crate::cold::{Distance, Rotation};
+use crate::copies::{Copies, Spare, block};
 use crate::disturbance::Snapshot;
 use crate::exactness::Random;
 use crate::noise::CpuTimes;
@@ -60,8 +61,8 @@ pub struct Hardware {
     most_copies: u64,
     /// What is to be said about the clock.
     clock_note: Option<String>,
-    /// Where the copies of earlier layers were.
-    spares: RefCell<Spares>,
+    /// Where the copies of the layer before were.
+    spare: RefCell<Spare>,
     zero: Instant,
 }
 
@@ -86,7 +87,7 @@ impl Hardware {
             sample_time,
             most_copies,
             clock_note,
-            spares: RefCell::default(),
+            spare: RefCell::default(),
             zero: Instant::now(),
         }
     }
@@ -178,7 +179,7 @@ impl Lab for Hardware {
 impl Hardware {
     /// Bytes of memory that are free for the next stage.
     fn available(&self) -> u64 {
-        available() + self.spares.borrow().held()
+        available() + self.spare.borrow().held()
     }
 
     /// A stage for work on weights in these layouts.
@@ -194,40 +195,30 @@ impl Hardware {
         // Before anything is allocated: a shape may be larger than the memory.
         fits(shape, layouts, available)?;
         let free = available / SHARE - shape.weights() as u64;
-        let free = free / layouts.len().max(1) as u64;
         // At least one of each.
-        let largest = layouts.iter().map(|layout| copy_bytes(*layout, shape)).max().unwrap_or(0);
-        let free = free.min(self.most_copies.max(largest));
+        let each: Vec<usize> = layouts.iter().map(|layout| layout.bytes(shape)).collect();
+        let block = block(each.iter().copied());
+        let most = self.most_copies.saturating_mul(layouts.len() as u64).max(block as u64);
+        let free = free.min(most);
         let mut random = Random::new(1);
         let rows = shape.m.min(RANDOM_ROWS);
         let plain = random.ternary(rows * shape.k);
         let ternary: Vec<i8> = plain.iter().copied().cycle().take(shape.weights()).collect();
-        let rotations = layouts.iter().map(|layout| {
-            let each = layout.bytes(shape) as u64;
-            Rotation::plan(each, distance, free).expect("a copy in each layout fits")
-        });
-        let rotations: Vec<Rotation> = rotations.collect();
-        let planned = layouts.iter().zip(&rotations);
-        let needed = planned.map(|(layout, plan)| Copies::bytes(layout.bytes(shape), plan.copies));
-        let rooms = self.spares.borrow_mut().take(&needed.collect::<Vec<_>>(), free);
-        let mut copies = Vec::new();
-        let mut notes: Vec<String> = self.clock_note.iter().cloned().collect();
-        for ((&layout, rotation), room) in layouts.iter().zip(rotations).zip(rooms) {
-            let packed = Packed::pack(layout, shape, &ternary)
-                .expect("ternary values of the shape's own size");
-            copies.push(Copies::within(&packed, rotation.copies, room));
-            let note = rotation.to_string();
-            if !notes.contains(&note) {
-                notes.push(note);
-            }
-        }
+        let rotation = Rotation::plan(&each, distance, free).expect("a copy in each layout fits");
+        let room = self.spare.borrow_mut().take(block * rotation.copies, free);
+        let pack = |layout| {
+            Packed::pack(layout, shape, &ternary).expect("ternary values of the shape's own size")
+        };
+        let copies = Copies::among(layouts, shape, rotation.copies, room, pack);
+        let clock = self.clock_note.iter().cloned();
+        let notes = clock.chain([rotation.to_string()]).collect();
         let work = work(&mut random);
         let runner = Timer {
             pool: &self.pool,
             zero: self.zero,
             sample_time: self.sample_time,
             copies,
-            spares: &self.spares,
+            spare: &self.spare,
             work,
             position: 0,
             known: HashMap::new(),
@@ -241,16 +232,10 @@ fn available() -> u64 {
     free_memory(Path::new("/")).unwrap_or(UNKNOWN_FREE)
 }
 
-/// Bytes of a copy, with what is between it and the next.
-fn copy_bytes(layout: Layout, shape: Shape) -> u64 {
-    layout.bytes(shape) as u64 + cold::GAP as u64
-}
-
 /// Whether one copy in each layout fits, with the plain weights that they are packed from.
 fn fits(shape: Shape, layouts: &[Layout], free: u64) -> Result<(), Shortage> {
-    // All layouts get the same room.
-    let largest = layouts.iter().map(|layout| copy_bytes(*layout, shape)).max();
-    let needed = shape.weights() as u64 + largest.unwrap_or(0) * layouts.len() as u64;
+    let copies = block(layouts.iter().map(|layout| layout.bytes(shape)));
+    let needed = shape.weights() as u64 + copies as u64;
     if free / SHARE < needed { Err(Shortage { shape, needed, free }) } else { Ok(()) }
 }
 
@@ -283,7 +268,7 @@ struct Timer<'a> {
     sample_time: Duration,
     copies: Vec<Copies>,
     /// Where the copies leave their room.
-    spares: &'a RefCell<Spares>,
+    spare: &'a RefCell<Spare>,
     work: Box<dyn Work + 'a>,
     /// The next copy; runs on over all samples, so that no candidate finds its weights in the cache.
     position: usize,
@@ -293,7 +278,7 @@ struct Timer<'a> {
 
 impl Drop for Timer<'_> {
     fn drop(&mut self) {
-        self.spares.borrow_mut().give(self.copies.drain(..));
+        self.spare.borrow_mut().give(std::mem::take(&mut self.copies));
     }
 }
 
@@ -416,7 +401,7 @@ mod tests {
         let layouts = [Layout::I2s];
         let Err(TuneError::Memory(short)) = lab.open(&large, &layouts) else { panic!("it fits") };
         // A byte for each plain weight, two bits for each packed one, and the gap behind them.
-        assert_eq!(short.needed, (1 << 40) + (1 << 38) + cold::GAP as u64);
+        assert_eq!(short.needed, (1 << 40) + (1 << 38) + crate::cold::GAP as u64);
         assert!(lab.check_memory(shape, &layouts).is_err());
         let told = short.to_string();
         assert!(told.contains(&short.needed.to_string()), "{told}");
@@ -433,12 +418,12 @@ mod tests {
         let mut lab = Hardware::new(&request(1));
         let (first, next) = (layer(Phase::Decode), layer(Phase::SmallBatch));
         drop(lab.open(&first, Layout::ALL).unwrap());
-        let held = lab.spares.borrow().held();
+        let held = lab.spare.borrow().held();
         assert!(held >= (Layout::ALL.len() as u64) << 20, "{held}");
         let stage = lab.open(&next, Layout::ALL).unwrap();
         drop(stage);
         // Rooms may have changed places; new ones would be as much again.
-        let now = lab.spares.borrow().held();
+        let now = lab.spare.borrow().held();
         assert!(now >= held && now < held + held / 4, "{now} after {held}");
     }
 

@@ -18,6 +18,7 @@ pub mod clock;
 pub mod cold;
 pub mod confirm;
 pub mod contest;
+pub mod copies;
 pub mod disturbance;
 pub mod effort;
 pub mod end_to_end;

@@ -76,7 +76,8 @@ pub(crate) fn distinct(kernels: impl Iterator<Item = AnyKernel>) -> Vec<AnyKerne
 }
 
 /// How times are taken. Another number makes what was tuned before stale: 2 reads weights again at the distance of
-/// the model, where 1 read them again after three times the cache.
+/// the model, with those of all layouts among each other, where 1 read them again after three times the cache, each
+/// layout in a place of its own.
 const METHOD: u8 = 2;
 
 /// Tells one set of kernels from another, whatever their order, and one way to time them from another (a hash of

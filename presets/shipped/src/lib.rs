@@ -7,6 +7,7 @@
 pub const SHIPPED: &[(&str, &str)] = &[
     ("x86_64/sapphirerapids", include_str!("../../x86_64/sapphirerapids.toml")),
     ("x86_64/zen3", include_str!("../../x86_64/zen3.toml")),
+    ("x86_64/zen4", include_str!("../../x86_64/zen4.toml")),
     ("x86_64/zen4-avx2", include_str!("../../x86_64/zen4-avx2.toml")),
     ("x86_64/zen5", include_str!("../../x86_64/zen5.toml")),
 ];

@@ -68,6 +68,11 @@ impl Gate<'_> {
         })
     }
 
+    /// Whether both phases together gain, whatever one of them costs.
+    pub(crate) fn gains(&self, prefill: &Verdict, decode: &Verdict) -> bool {
+        self.mix.gain((prefill, PROMPT), (decode, TOKENS)) > 0.0
+    }
+
     fn without(&self, preset: &Preset, layers: &[ShapeUse], phase: Phase) -> Preset {
         let find = |name: &str| self.default_kernel(name);
         end_to_end::without(preset, layers, phase, self.threads, find)
@@ -208,10 +213,10 @@ impl Check<'_> {
         let Some(prefill) = prefill.filter(|prefill| prefill.ratio > 1.0) else {
             return Ok(checked);
         };
-        let mix = gate.mix;
-        if mix.gain((&prefill, PROMPT), (&decode, TOKENS)) > 0.0 {
+        if gate.gains(&prefill, &decode) {
             return Ok(checked);
         }
+        let mix = gate.mix;
         let mix = format!("{}:{} tokens of prompt and answer", mix.prompt, mix.generated);
         self.tell(format!("the model: with {mix}, the formats of decode cost more than they gain"));
         self.tell(self.stays(Phase::Decode));
