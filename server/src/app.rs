@@ -18,6 +18,7 @@ use std::io::Write;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
+use tokio::sync::Semaphore;
 use trilut_presets::Machine;
 use trilut_runtime::Model;
 use trilut_runtime::chat::ChatTemplate;
@@ -34,6 +35,8 @@ pub(crate) struct App {
     /// For models that give them.
     pub(crate) embeddings: Option<Embeddings>,
     pub(crate) limits: Limits,
+    /// Turns of bodies that are [large](Limits::large_bodies).
+    pub(crate) large_bodies: Semaphore,
     pub(crate) guard: guard::Guard,
     /// Whether it was said that a client wants a larger context.
     pub(crate) warned: AtomicBool,

@@ -8,6 +8,7 @@ use axum::http::{StatusCode, header};
 use http_body_util::BodyExt;
 use serde::de::DeserializeOwned;
 use std::sync::Arc;
+use tokio::sync::{Semaphore, SemaphorePermit};
 
 /// A JSON body. Its content type does not matter: `curl -d` sends another one.
 pub(crate) struct JsonBody<T>(pub(crate) T);
@@ -32,7 +33,10 @@ impl<T: DeserializeOwned + Send + 'static> FromRequest<Arc<App>> for JsonBody<T>
             return Err(too_large());
         }
         let mut body = request.into_body();
-        let bytes = match tokio::time::timeout(app.limits.body_time, read(&mut body, limit)).await {
+        // Held until the request is parsed.
+        let mut turn = None;
+        let reading = read(&mut body, limit, &app.large_bodies, &mut turn);
+        let bytes = match tokio::time::timeout(app.limits.body_time, reading).await {
             Err(_) => {
                 let message = "the body did not come in time";
                 return Err(ApiError::new(StatusCode::REQUEST_TIMEOUT, message));
@@ -53,14 +57,24 @@ impl<T: DeserializeOwned + Send + 'static> FromRequest<Arc<App>> for JsonBody<T>
     }
 }
 
-/// All of a body; `None` when it is larger than `limit`, and only some of it was read.
-async fn read(body: &mut Body, limit: usize) -> Result<Option<Vec<u8>>, axum::Error> {
+/// All of a body; `None` when it is larger than `limit`, and only some of it was read. One that is large waits for its
+/// turn among those.
+async fn read<'a>(
+    body: &mut Body,
+    limit: usize,
+    large: &'a Semaphore,
+    turn: &mut Option<SemaphorePermit<'a>>,
+) -> Result<Option<Vec<u8>>, axum::Error> {
     let mut bytes = Vec::new();
     while let Some(frame) = body.frame().await {
         // Trailers say nothing here.
         let Ok(data) = frame?.into_data() else { continue };
         if bytes.len() + data.len() > limit {
             return Ok(None);
+        }
+        if bytes.len() + data.len() > LARGE && turn.is_none() {
+            // Nobody closes it.
+            *turn = large.acquire().await.ok();
         }
         bytes.extend_from_slice(&data);
     }

@@ -18,6 +18,9 @@ use trilut_runtime::Model;
 /// Schemas that are compiled at once: one that takes its time leaves a core to the others.
 const MOST_AT_ONCE: usize = 2;
 
+/// How long a schema waits for its turn.
+const PATIENCE: Duration = Duration::from_secs(2);
+
 /// How long a schema may take to compile.
 const DEADLINE: Duration = Duration::from_secs(10);
 
@@ -97,7 +100,7 @@ impl Grammars {
     /// JSON that follows a schema. Waits for it, at most some seconds.
     ///
     /// # Errors
-    /// When the schema cannot be compiled within the limits, or others are being compiled all the time.
+    /// When the schema cannot be compiled within the limits, or others are being compiled meanwhile.
     pub fn schema(&self, schema: Value) -> Result<Constraint, GrammarError> {
         schema::check(&schema).map_err(GrammarError::Schema)?;
         let at_work = self.turn()?;
@@ -124,10 +127,10 @@ impl Grammars {
         }
     }
 
-    /// Waits for its turn to compile.
+    /// Waits for its turn to compile, not for long: whoever waits keeps a thread from preparing other requests.
     fn turn(&self) -> Result<AtWork, GrammarError> {
         const WAIT: Duration = Duration::from_millis(5);
-        let turns = DEADLINE.as_millis() / WAIT.as_millis();
+        let turns = PATIENCE.as_millis() / WAIT.as_millis();
         for _ in 0..turns {
             if let Some(at_work) = AtWork::begin(&self.0) {
                 return Ok(at_work);

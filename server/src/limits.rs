@@ -8,6 +8,8 @@ use std::time::Duration;
 pub struct Limits {
     /// Bytes of a request's body.
     pub body: usize,
+    /// Bodies of more than some kilobytes that are in memory at once; others wait for their turn.
+    pub large_bodies: usize,
     /// Answers to one request.
     pub answers: usize,
     /// Stop texts.
@@ -44,6 +46,7 @@ impl Default for Limits {
     fn default() -> Self {
         Self {
             body: 4 << 20,
+            large_bodies: 64,
             answers: 16,
             stops: 16,
             stop_bytes: 256,

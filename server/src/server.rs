@@ -13,7 +13,7 @@ use std::net::{SocketAddr, TcpListener};
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use std::time::{Duration, Instant};
-use tokio::sync::watch;
+use tokio::sync::{Semaphore, watch};
 use trilut_presets::Machine;
 use trilut_runtime::Model;
 use trilut_runtime::chat::{ChatError, ChatTemplate};
@@ -164,6 +164,7 @@ impl Server {
             model,
             template,
             name,
+            large_bodies: Semaphore::new(limits.large_bodies),
             limits,
             guard,
             warned: AtomicBool::new(false),
@@ -193,7 +194,7 @@ impl Server {
     pub fn run(self, mut end: impl FnMut() -> bool) -> Result<Ended, ServeError> {
         let runtime = tokio::runtime::Builder::new_multi_thread()
             .worker_threads(2)
-            .max_blocking_threads(8)
+            .max_blocking_threads(4)
             .thread_name("http")
             .enable_all()
             .build()?;

@@ -67,6 +67,35 @@ fn what_is_wrong_is_said() {
 }
 
 #[test]
+fn large_bodies_take_turns() {
+    let limits = Limits { large_bodies: 1, ..Limits::default() };
+    let server = TestServer::with(ServerOptions { limits, ..ServerOptions::default() });
+    let text = "The fox. ".repeat(8_000);
+    let count = || {
+        let tokens = server.post("/tokenize", &json!({ "content": text })).ok();
+        tokens["tokens"].as_array().unwrap().len()
+    };
+    let counts: Vec<usize> = std::thread::scope(|scope| {
+        let clients: Vec<_> = (0..4).map(|_| scope.spawn(count)).collect();
+        clients.into_iter().map(|client| client.join().unwrap()).collect()
+    });
+    assert!(counts.iter().all(|count| *count == counts[0] && *count > 8_000), "{counts:?}");
+}
+
+#[test]
+fn a_stream_says_that_it_is_alive_while_a_long_prompt_is_read() {
+    let limits = Limits { keep_alive: Duration::from_millis(1), ..Limits::default() };
+    let server = TestServer::with(ServerOptions { limits, ..ServerOptions::default() });
+    let prompt = "The fox and the owl went into the wood. ".repeat(80);
+    let request = json!({ "prompt": prompt, "max_tokens": 2, "temperature": 0, "stream": true });
+    let response = server.post("/v1/completions", &request);
+    let body = String::from_utf8(response.body).unwrap();
+    let first = body.find("data: {\"").unwrap();
+    assert!(body[..first].contains(": keep-alive"), "{body}");
+    assert!(body.trim_end().ends_with("data: [DONE]"), "{body}");
+}
+
+#[test]
 fn schemas_that_would_cost_too_much_are_refused_and_the_server_goes_on() {
     let server = TestServer::start();
     let refused = |schema: Value| {
