@@ -1,7 +1,7 @@
 //! Answers that must be JSON: schemas compiled to grammars that say, token by token, what may follow.
 //!
 //! The grammar engine is `llguidance`; this module gives it the model's vocabulary and holds it to limits, after
-//! those of [`schema`](crate::schema). Each schema is compiled on a thread of its own, with room for its recursion
+//! those of [`schema`]. Each schema is compiled on a thread of its own, with room for its recursion
 //! and with a deadline. Only references within a schema are followed: nothing is ever fetched or read from a file.
 
 use crate::schema;

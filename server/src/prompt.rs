@@ -74,7 +74,7 @@ fn render(template: &ChatTemplate, messages: &[Message]) -> Result<String, ApiEr
         let cause = std::error::Error::source(&error).map(|e| format!(": {e}")).unwrap_or_default();
         let message = format!("{error}{cause}{hint}");
         match error {
-            // The template's author or its limits are not the client's fault.
+            // What the template's author did is not the client's fault; how much the client sent is.
             ChatError::Syntax(_)
             | ChatError::Gguf(_)
             | ChatError::Memory(_)

@@ -126,7 +126,7 @@ def main():
     arguments.add_argument("binary")
     arguments.add_argument("--clients", type=int, default=64)
     arguments.add_argument("--minutes", type=float, default=10)
-    arguments.add_argument("--warm-up", type=float, default=2.5, metavar="MINUTES", help="part of --minutes")
+    arguments.add_argument("--warm-up", type=float, default=5, metavar="MINUTES", help="part of --minutes")
     arguments.add_argument("--seed", type=int, default=1)
     chosen, more = arguments.parse_known_args()
     if not 0 <= chosen.warm_up < chosen.minutes:

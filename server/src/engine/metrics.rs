@@ -21,7 +21,7 @@ pub struct Metrics {
     pub cancelled: AtomicU64,
     /// Answers that failed.
     pub failed: AtomicU64,
-    /// Requests refused because the queue was full.
+    /// Answers refused because the queue was full.
     pub refused: AtomicU64,
     /// Forward passes.
     pub steps: AtomicU64,

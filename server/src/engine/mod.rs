@@ -109,6 +109,8 @@ impl Engine {
             Mode::Draining(_) => return Err(Refusal::Stopping),
             Mode::Failed => return Err(Refusal::Failed),
         }
+        let metrics = &self.shared.metrics;
+        metrics.cancelled.fetch_add(inbox.queue.prune() as u64, Relaxed);
         let pushed = inbox.queue.push(client, jobs);
         drop(inbox);
         match pushed {
@@ -117,8 +119,7 @@ impl Engine {
                 Ok(receiver)
             }
             Err(waiting) => {
-                let metrics = &self.shared.metrics;
-                metrics.refused.fetch_add(1, Relaxed);
+                metrics.refused.fetch_add(answers as u64, Relaxed);
                 let each = metrics.seconds_per_answer() / self.shared.options.slots as f64;
                 let retry_after = (each * waiting as f64).ceil().clamp(1.0, 60.0) as u64;
                 Err(Refusal::Full { waiting, retry_after })

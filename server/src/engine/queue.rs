@@ -71,13 +71,15 @@ impl Queue {
         job
     }
 
-    /// Forgets jobs that nobody waits for any more.
-    pub(crate) fn prune(&mut self) {
+    /// Forgets jobs that nobody waits for any more; returns how many.
+    pub(crate) fn prune(&mut self) -> usize {
+        let before = self.len;
         for (_, jobs) in &mut self.clients {
             jobs.retain(|job| !job.events.is_closed());
         }
         self.clients.retain(|(_, jobs)| !jobs.is_empty());
         self.len = self.clients.iter().map(|(_, jobs)| jobs.len()).sum();
+        before - self.len
     }
 
     /// Empties the queue.
@@ -171,6 +173,7 @@ mod tests {
         let mut jobs = jobs.into_iter();
         queue.push(None, jobs.by_ref().take(2).collect()).unwrap();
         receivers.remove(0);
+        assert_eq!(queue.prune(), 1);
         queue.push(None, jobs.collect()).unwrap();
         assert_eq!(order(&mut queue), [1, 2]);
     }

@@ -95,7 +95,8 @@ impl<'m> Scheduler<'m> {
                 let _ = job.events.send((job.answer, super::Event::Failed(EngineError::Stopping)));
             }
         }
-        inbox.queue.prune();
+        let left = inbox.queue.prune();
+        shared.metrics.cancelled.fetch_add(left as u64, Relaxed);
         while inbox.mode == Mode::Serving && self.slots.iter().any(|slot| slot.answer.is_none()) {
             // A prompt that another slot is about to read is cheaper to copy than to read again.
             let slots = &self.slots;

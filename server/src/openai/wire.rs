@@ -112,14 +112,25 @@ pub(crate) fn chat_logprobs(model: &Model, tokens: &[TokenReport]) -> Value {
     json!({ "content": content, "refusal": null })
 }
 
+/// What stands for a token in lists and as a key: its text, or its bytes as OpenAI writes them where they are no whole
+/// characters.
+fn name(model: &Model, id: u32) -> String {
+    let bytes = model.tokenizer().token_bytes(id);
+    if std::str::from_utf8(bytes).is_ok() {
+        return text(model, id);
+    }
+    let digits = bytes.iter().map(|byte| format!("\\x{byte:02x}"));
+    format!("bytes:{}", digits.collect::<String>())
+}
+
 /// `logprobs` of a plain completion, whose answer begins behind `begin` characters.
 pub(crate) fn text_logprobs(model: &Model, tokens: &[TokenReport], begin: usize) -> Value {
     let top = |token: &TokenReport| {
-        let entries = token.top.iter().map(|(id, logprob)| (text(model, *id), json!(logprob)));
+        let entries = token.top.iter().map(|(id, logprob)| (name(model, *id), json!(logprob)));
         Value::Object(entries.collect())
     };
     json!({
-        "tokens": tokens.iter().map(|token| text(model, token.id)).collect::<Vec<_>>(),
+        "tokens": tokens.iter().map(|token| name(model, token.id)).collect::<Vec<_>>(),
         "token_logprobs": tokens.iter().map(|token| token.logprob).collect::<Vec<_>>(),
         "top_logprobs": tokens.iter().map(top).collect::<Vec<_>>(),
         "text_offset": tokens.iter().map(|token| begin + token.offset).collect::<Vec<_>>(),
