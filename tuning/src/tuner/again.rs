@@ -61,13 +61,9 @@ pub(super) fn again(
         let (time, fraction) = (Time { begin: now, budget: budget.mul_f64(part) }, (1.0, 0.0));
         let mut watch = Watch { observer, time, fraction, best: f64::INFINITY, cancelled: false };
         let index = place(request, layer).unwrap_or(0);
-        let tuned = match at(found) {
-            Some(at) => {
-                let defended = defended(request, &found.reports[at]);
-                tune_layer(lab, &defended, index, layer, &mut watch, &mut found.notes)
-            }
-            None => tune_layer(lab, request, index, layer, &mut watch, &mut found.notes),
-        };
+        let defended = at(found).map(|at| defended(request, &found.reports[at]));
+        let own = defended.as_ref().unwrap_or(request);
+        let tuned = tune_layer(lab, own, index, layer, &mut watch, &mut found.notes);
         let mut report = match tuned {
             Ok(Some(report)) => report,
             Ok(None) => continue,
