@@ -6,14 +6,11 @@ use crate::error::ApiError;
 use crate::grammar::Grammars;
 use crate::limits::Limits;
 use crate::{guard, native, ollama, openai, page};
-use axum::extract::rejection::PathRejection;
-use axum::extract::{Path, State};
+use axum::Router;
 use axum::http::StatusCode;
 use axum::middleware;
 use axum::response::Response;
 use axum::routing::{get, post};
-use axum::{Json, Router};
-use serde_json::Value;
 use std::io::Write;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -121,7 +118,7 @@ pub(crate) fn router(app: Arc<App>) -> Router {
         .route("/app.js", get(page::script))
         .route("/favicon.svg", get(page::icon))
         .route("/v1/models", get(openai::models::list))
-        .route("/v1/models/{*id}", get(one_model))
+        .route("/v1/models/{*id}", get(openai::models::get))
         .route("/v1/chat/completions", post(openai::chat::create))
         .route("/v1/completions", post(openai::completions::create))
         .route("/v1/embeddings", post(openai::embeddings::create))
@@ -144,18 +141,6 @@ pub(crate) fn router(app: Arc<App>) -> Router {
         .method_not_allowed_fallback(wrong_method)
         .layer(middleware::from_fn_with_state(Arc::clone(&app), guard::check))
         .with_state(app)
-}
-
-/// One model. Its name may have slashes; what is no UTF-8 is the name of none.
-async fn one_model(
-    app: State<Arc<App>>,
-    id: Result<Path<String>, PathRejection>,
-) -> Result<Json<Value>, ApiError> {
-    let unreadable = |_| {
-        let error = ApiError::new(StatusCode::NOT_FOUND, "the model's name is not UTF-8");
-        ApiError { param: Some("model".to_owned()), ..error.code("model_not_found") }
-    };
-    openai::models::get(app, id.map_err(unreadable)?).await
 }
 
 async fn unknown(request: axum::extract::Request) -> Response {
