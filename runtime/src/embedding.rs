@@ -80,6 +80,18 @@ impl Embedder {
         tokens
     }
 
+    /// The same, as many of them as the context holds. A token that ends texts ends what was cut too.
+    pub fn tokens_within(&self, text: &str) -> Vec<u32> {
+        let (mut tokens, context) = (self.tokens(text), self.model.context());
+        if tokens.len() > context {
+            let tokenizer = self.model.tokenizer();
+            let end = tokenizer.eos().filter(|_| tokenizer.add_eos());
+            tokens.truncate(context - usize::from(end.is_some()));
+            tokens.extend(end);
+        }
+        tokens
+    }
+
     /// The vector of a text: `hidden` values of length 1.
     ///
     /// # Errors

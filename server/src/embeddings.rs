@@ -1,9 +1,11 @@
 //! Texts as vectors. One call at a time reads its texts; it shares the model's threads with the engine's
 //! forward passes, and others wait in line up to a number.
 
+use crate::app::App;
 use crate::engine::EngineOptions;
 use crate::error::ApiError;
 use crate::input::Passage;
+use axum::http::StatusCode;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use tokio::sync::{Mutex, Semaphore};
@@ -26,6 +28,13 @@ pub(crate) struct Embeddings {
 pub(crate) struct Vectors {
     pub(crate) vectors: Vec<Vec<f32>>,
     pub(crate) tokens: usize,
+}
+
+/// What becomes of a text that has more tokens than the context holds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum TooLong {
+    Refused,
+    Cut,
 }
 
 /// Tells a call that nobody waits for it any more.
@@ -51,7 +60,11 @@ impl Embeddings {
     }
 
     /// The vectors of texts, or of tokens that the model has.
-    pub(crate) async fn vectors(&self, texts: Vec<Passage>) -> Result<Vectors, ApiError> {
+    pub(crate) async fn vectors(
+        &self,
+        texts: Vec<Passage>,
+        too_long: TooLong,
+    ) -> Result<Vectors, ApiError> {
         if texts.is_empty() || texts.len() > MOST_TEXTS {
             let message = format!("`input` has {} texts, not 1 to {MOST_TEXTS}", texts.len());
             return Err(ApiError::field("input", message));
@@ -69,6 +82,9 @@ impl Embeddings {
                     break;
                 }
                 let passage = match passage {
+                    Passage::Text(text) if too_long == TooLong::Cut => {
+                        embedder.tokens_within(&text)
+                    }
                     Passage::Text(text) => embedder.tokens(&text),
                     Passage::Tokens(tokens) => tokens,
                 };
@@ -81,6 +97,25 @@ impl Embeddings {
         let done = tokio::task::spawn_blocking(work).await;
         done.unwrap_or_else(|_| Err(ApiError::internal("the texts could not be embedded")))
     }
+}
+
+/// What makes the vectors of a server that has any.
+pub(crate) fn of(app: &App) -> Result<&Embeddings, ApiError> {
+    app.embeddings.as_ref().ok_or_else(|| {
+        let message = "this model was not made for embeddings: serve one that was, or start the \
+                       server with --pooling mean or --pooling last";
+        ApiError::new(StatusCode::NOT_IMPLEMENTED, message).code("no_embeddings")
+    })
+}
+
+/// Vectors have as many dimensions as the model has; a client may ask for no others.
+pub(crate) fn check_dimensions(app: &App, dimensions: Option<usize>) -> Result<(), ApiError> {
+    let hidden = app.model.config().hidden;
+    if dimensions.is_none_or(|dimensions| dimensions == hidden) {
+        return Ok(());
+    }
+    let message = format!("this model's embeddings have {hidden} dimensions and no other number");
+    Err(ApiError::field("dimensions", message))
 }
 
 /// A text that has no vector.

@@ -193,6 +193,12 @@ fn agreement(a: &Preset, b: &Preset, percent: u8) -> Result<(), Failure> {
         "{same} records pick the same, {ties} tie within their intervals{widest}, {apart} disagree: {:.0} % agree",
         100.0 * share
     );
+    if agreement.paces > 0 {
+        outln!(
+            "not comparable, since memory was read at another speed: {}",
+            output::count(agreement.paces, "record")
+        );
+    }
     if agreement.unmatched > 0 {
         outln!("in one of the presets alone: {}", output::count(agreement.unmatched, "record"));
     }
@@ -253,8 +259,14 @@ fn replace(
         let mut sources = sources.iter().flatten();
         sources.any(|source| same(source).is_some_and(|file| same(path) == Some(file)))
     };
-    if !path.exists() || is_source() {
+    if !path.exists() {
         return save(preset, path).map(|()| None);
+    }
+    if is_source() {
+        // What a tuner has added to it since it was read stays.
+        let saved = preset.clone().save_merged(path);
+        let saved = saved.map_err(|error| Failure::of(&error).hint(output::ELSEWHERE))?;
+        return Ok(saved.set_aside.map(|(aside, _)| aside));
     }
     Preset::load(path).map_err(|error| {
         Failure::of(&error)

@@ -12,7 +12,7 @@ from typing import Literal
 
 import ollama
 import openai
-from langchain_openai import ChatOpenAI
+from langchain_openai import ChatOpenAI, OpenAIEmbeddings
 from pydantic import BaseModel
 
 MODEL = "demo"
@@ -72,6 +72,18 @@ def openai_errors(client):
     assert fails(openai.BadRequestError, messages=long).code == "context_length_exceeded"
 
 
+def openai_embeds(client):
+    """Vectors of length 1, as numbers or as bytes, the same for both kinds of clients."""
+    texts = ["The fox was happy.", "The fox was glad."]
+    made = client.embeddings.create(model=MODEL, input=texts)
+    vectors = [item.embedding for item in made.data]
+    numbers = client.embeddings.create(model=MODEL, input=texts, encoding_format="float")
+    assert vectors == [item.embedding for item in numbers.data]
+    assert all(abs(sum(value * value for value in vector) - 1) < 1e-4 for vector in vectors)
+    assert made.usage.total_tokens > 0
+    return texts, vectors
+
+
 def openai_stops(client):
     """A stream that is broken off leaves the server in order."""
     for _ in range(3):
@@ -90,6 +102,9 @@ def ollama_chats(client, text):
     assert "".join(part.message.content for part in parts) == text
     assert parts[-1].done and parts[-1].eval_count > 0
     assert client.generate(MODEL, QUESTION[0]["content"], options=options).response == text
+    parts = list(client.generate(MODEL, QUESTION[0]["content"], options=options, stream=True))
+    assert "".join(part.response for part in parts) == text
+    assert parts[-1].done_reason == "length", parts[-1]
     schema = {"type": "object", "properties": {"tame": {"type": "boolean"}}, "required": ["tame"],
               "additionalProperties": False}
     answer = client.chat(MODEL, QUESTION, format=schema, options={"num_predict": 60, "seed": 1})
@@ -102,11 +117,33 @@ def ollama_chats(client, text):
         raise AssertionError("a model that does not exist has answered")
 
 
-def langchain(address, text):
+def ollama_embeds(client, texts, vectors):
+    assert all(
+        abs(one - other) < 1e-6
+        for own, vector in zip(client.embed(MODEL, texts).embeddings, vectors, strict=True)
+        for one, other in zip(own, vector, strict=True)
+    )
+
+
+def langchain(address, text, texts, vectors):
     chat = ChatOpenAI(base_url=f"{address}/v1", api_key="none", model=MODEL, temperature=0, max_tokens=40)
     question = QUESTION[0]["content"]
     assert chat.invoke(question).content == text
     assert "".join(chunk.content for chunk in chat.stream(question)) == text
+    for kind, model, asked in [
+        (openai.NotFoundError, "gpt-4o", question),
+        (openai.BadRequestError, MODEL, "fox " * 5000),
+    ]:
+        try:
+            chat.model_copy(update={"model_name": model}).invoke(asked)
+        except kind:
+            continue
+        raise AssertionError(f"{model} has answered what it cannot")
+    # LangChain would count tokens with OpenAI's own tokenizer otherwise.
+    embeddings = OpenAIEmbeddings(
+        base_url=f"{address}/v1", api_key="none", model=MODEL, check_embedding_ctx_length=False,
+    )
+    assert embeddings.embed_documents(texts) == vectors
 
 
 def together(client, text):
@@ -132,8 +169,10 @@ def main():
     openai_schemas(client)
     openai_errors(client)
     openai_stops(client)
+    texts, vectors = openai_embeds(client)
     ollama_chats(ollama.Client(address), text)
-    langchain(address, text)
+    ollama_embeds(ollama.Client(address), texts, vectors)
+    langchain(address, text, texts, vectors)
     together(client, text)
     print("openai, ollama and langchain-openai got what they asked for")
 

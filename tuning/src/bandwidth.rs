@@ -84,6 +84,25 @@ pub fn measure(pool: &Pool, bytes: u64, passes: usize) -> Bandwidth {
     Bandwidth { threads, bytes: (words * threads * 8) as u64, passes, best_ns }
 }
 
+/// 10^9 bytes per second at which the threads of a pool read these bytes, each its part, once.
+pub(crate) fn of_pass(pool: &Pool, bytes: &[u64]) -> f64 {
+    let each = bytes.len() / pool.threads();
+    let elapsed = Mutex::new(0.0);
+    pool.run(|worker| {
+        let part = &bytes[worker.index * each..][..each];
+        worker.barrier();
+        let clock = Instant::now();
+        std::hint::black_box(sum(std::hint::black_box(part)));
+        worker.barrier();
+        if worker.index == 0 {
+            let mut elapsed = elapsed.lock().unwrap_or_else(PoisonError::into_inner);
+            *elapsed = clock.elapsed().as_nanos() as f64;
+        }
+    });
+    let ns: f64 = elapsed.into_inner().unwrap_or_else(PoisonError::into_inner);
+    (each * pool.threads() * 8) as f64 / ns.max(1.0)
+}
+
 /// Independent sums, so that additions never hold up the loads.
 const LANES: usize = 32;
 

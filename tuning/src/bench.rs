@@ -25,6 +25,12 @@ pub trait Runner {
     /// of [`PROMPT_TOKENS`](crate::PROMPT_TOKENS) tokens (prefill), or why it cannot be run.
     fn sample(&mut self, candidate: &Candidate) -> Result<f64, String>;
 
+    /// 10^9 bytes per second at which all threads read weights right now; `None` where these are in the cache, or
+    /// nobody can tell.
+    fn memory(&mut self) -> Option<f64> {
+        None
+    }
+
     /// How many tokens the next samples multiply, where the stage was made for [several](Lab::crossing).
     fn set_tokens(&mut self, _tokens: usize) {}
 }

@@ -4,7 +4,8 @@
 //! Kernels that are far behind with their usual bounds are timed with these alone. The others race with every
 //! point of the [grid](space::grid), and the best of them with the points that the grid had no room for.
 //! The fastest of many medians is often the luckiest, so the leaders are timed once more before one of them
-//! meets the pick, and what counts is those pairs alone.
+//! meets the pick, and what counts is those pairs alone. Where memory changes its [pace](Pace) now and then,
+//! they wait for the one at which the pick was found: what is fastest at another is not to its blame.
 
 use crate::bench::{Lab, Runner, Stage};
 use crate::candidate::Candidate;
@@ -17,7 +18,8 @@ use crate::request::{Request, ShapeUse, TuneError};
 use crate::statistics::least;
 use crate::{AnyKernel, cold, estimate, runoff, space};
 use std::time::Duration;
-use trilut_kernels::{Layout, Tile};
+use trilut_kernels::{Layout, Phase, Tile};
+use trilut_presets::Pace;
 
 /// Pairs of the last meeting.
 const PAIRS: usize = 41;
@@ -32,8 +34,26 @@ const FAR_BEHIND: f64 = 20.0;
 /// Kernels whose every point is timed at the end.
 const FINALISTS: usize = 4;
 
-/// The leaders that are timed once more.
+/// The leaders that are timed once more, with the best that read each other layout: how far these are behind
+/// depends on memory, whose speed may have changed during the races before.
 const LEADERS: usize = 4;
+
+/// How long the last meeting waits for memory to have the pace at which the pick was found, and keeps it.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// How often memory is looked at meanwhile.
+const LOOK: Duration = Duration::from_millis(20);
+
+/// A pick that meets all others.
+#[derive(Debug, Clone, Copy)]
+pub struct Holder<'a> {
+    /// The kernel's name.
+    pub kernel: &'a str,
+    /// Its loop bounds.
+    pub tile: Tile,
+    /// The pace of memory when it was found, where anybody knows it.
+    pub memory: Option<Pace>,
+}
 
 /// How one candidate fared.
 #[derive(Debug, Clone, PartialEq)]
@@ -66,8 +86,7 @@ pub struct Contest {
     pub warning: Option<String>,
 }
 
-/// Times the whole grid of a layer and the pick, which is a kernel's name and its bounds. `None` when it
-/// was cancelled.
+/// Times the whole grid of a layer and the pick. `None` when it was cancelled.
 ///
 /// # Errors
 /// When there is no memory for it, or the pick cannot be run here.
@@ -75,7 +94,7 @@ pub fn contest(
     lab: &mut dyn Lab,
     request: &Request,
     layer: ShapeUse,
-    pick: (&str, Tile),
+    holder: Holder<'_>,
     samples: usize,
     observer: &mut dyn Observer,
 ) -> Result<Option<Contest>, TuneError> {
@@ -87,10 +106,10 @@ pub fn contest(
         estimate::rank(space::kernels(lab, &layer, formats), &layer, request.threads, weights);
     let mut kernels: Vec<AnyKernel> = ranked.into_iter().map(|(kernel, _)| kernel).collect();
     kernels.retain(|kernel| gate.check(kernel).is_ok());
-    let Some(kernel) = kernels.iter().find(|kernel| kernel.name() == pick.0) else {
-        return Err(TuneError::Pick { kernel: pick.0.to_owned(), layer });
+    let Some(kernel) = kernels.iter().find(|kernel| kernel.name() == holder.kernel) else {
+        return Err(TuneError::Pick { kernel: holder.kernel.to_owned(), layer });
     };
-    let pick = Candidate { kernel: *kernel, tile: pick.1 };
+    let pick = Candidate { kernel: *kernel, tile: holder.tile };
     let mut layouts: Vec<Layout> = kernels.iter().map(|k| k.layout(stored)).collect();
     layouts.sort_unstable();
     // Panels are filled from the first.
@@ -98,8 +117,15 @@ pub fn contest(
     layouts.dedup();
     let before = (lab.cpu_times(), lab.disturbance());
     let Stage { mut runner, .. } = lab.open(&layer, &layouts)?;
-    let mut arena =
-        Arena { runner: &mut *runner, observer, pick, known: Vec::new(), part: (0.0, 0.1) };
+    let mut arena = Arena {
+        runner: &mut *runner,
+        observer,
+        pick,
+        known: Vec::new(),
+        part: (0.0, 0.1),
+        // Prompts are bound by what they compute.
+        is_streamed: layer.phase != Phase::Prefill,
+    };
 
     let untuned: Vec<Candidate> = kernels.into_iter().map(Candidate::untuned).collect();
     let Some(near) = arena.near(&untuned) else { return Ok(None) };
@@ -117,28 +143,17 @@ pub fn contest(
             return Ok(None);
         }
     }
-    let leaders: Vec<Candidate> = arena.others().take(LEADERS).map(|lane| lane.candidate).collect();
     arena.part = (0.85, 0.05);
-    if leaders.len() > 1 && !arena.race(leaders.clone(), 2 * samples, 1) {
+    let leaders = arena.leaders(stored);
+    let Some(meeting) = arena.last_meeting(&leaders, samples, holder.memory) else {
         return Ok(None);
-    }
-    let is_leader = |lane: &&Lane| leaders.iter().any(|leader| leader.is(&lane.candidate));
-    let best = arena.others().find(is_leader).map(|lane| lane.candidate);
-    let (mut regret, mut interval) = (0.0, [0.0; 2]);
-    if let Some(best) = &best {
-        let Arena { runner, observer, .. } = &mut arena;
-        let check = runoff::pairs(*runner, &pick, best, PAIRS, Duration::MAX, &mut || {
-            observer.should_stop()
-        });
-        let Some(check) = check else { return Ok(None) };
-        (regret, interval) = (check.ratio - 1.0, [check.low - 1.0, check.high - 1.0]);
-    }
+    };
     let Arena { known, .. } = arena;
     drop(runner);
     let own = known.iter().find(|lane| lane.candidate.is(&pick));
     let own = own.map_or(&[][..], |lane| &lane.samples);
     let disturbance = lab.disturbance().since(before.1);
-    let noise = Noise::of(own, before.0, lab.cpu_times()).with(disturbance);
+    let noise = Noise::of(own, before.0, lab.cpu_times()).with(disturbance).at(&meeting.memory);
     let row = |lane: &Lane| Row {
         kernel: lane.candidate.name(),
         tile: lane.candidate.tile,
@@ -148,9 +163,9 @@ pub fn contest(
     };
     Ok(Some(Contest {
         rows: known.iter().map(row).collect(),
-        best: best.map(|best| (best.name(), best.tile)),
-        regret,
-        interval,
+        best: meeting.best.map(|best| (best.name(), best.tile)),
+        regret: meeting.regret,
+        interval: meeting.interval,
         warning: noise.warning(),
     }))
 }
@@ -164,6 +179,18 @@ struct Arena<'a> {
     known: Vec<Lane>,
     /// The part of the progress that is being made: where it begins, and how large it is.
     part: (f64, f64),
+    /// Whether the time of the layer depends on how fast memory is.
+    is_streamed: bool,
+}
+
+/// The pick against the fastest of the leaders.
+#[derive(Default)]
+struct Meeting {
+    best: Option<Candidate>,
+    regret: f64,
+    interval: [f64; 2],
+    /// The paces of memory that were seen, and the one that was wanted.
+    memory: Vec<f64>,
 }
 
 impl Arena<'_> {
@@ -239,6 +266,67 @@ impl Arena<'_> {
         !is_cancelled
     }
 
+    /// The fastest others, and the best of each other layout.
+    fn leaders(&self, stored: Layout) -> Vec<Candidate> {
+        let mut layouts = Vec::new();
+        let mut leaders = Vec::new();
+        for (at, lane) in self.others().enumerate() {
+            let layout = lane.candidate.kernel.layout(stored);
+            if at < LEADERS || !layouts.contains(&layout) {
+                leaders.push(lane.candidate);
+                layouts.push(layout);
+            }
+        }
+        leaders
+    }
+
+    /// The leaders once more, and the pick against the best of them, at the pace of memory that is wanted if that
+    /// comes, and at one pace if it lasts. `None` when it was cancelled.
+    fn last_meeting(
+        &mut self,
+        leaders: &[Candidate],
+        samples: usize,
+        wanted: Option<Pace>,
+    ) -> Option<Meeting> {
+        let end = self.runner.now() + PATIENCE;
+        loop {
+            let is_wanted = |seen: f64| wanted.is_none_or(|wanted| wanted.is_near(Pace::at(seen)));
+            while self.pace().is_some_and(|seen| !is_wanted(seen)) && self.runner.now() < end {
+                if self.observer.should_stop() {
+                    return None;
+                }
+                std::thread::sleep(LOOK);
+            }
+            let mut meeting = Meeting::default();
+            meeting.memory.extend(wanted.iter().flat_map(|pace| [pace.slowest, pace.fastest]));
+            meeting.memory.extend(self.pace());
+            if leaders.len() > 1 && !self.race(leaders.to_vec(), 2 * samples, 1) {
+                return None;
+            }
+            let is_leader = |lane: &&Lane| leaders.iter().any(|c| c.is(&lane.candidate));
+            meeting.best = self.others().find(is_leader).map(|lane| lane.candidate);
+            if let Some(best) = &meeting.best {
+                meeting.memory.extend(self.pace());
+                let Self { runner, observer, pick, .. } = self;
+                let check = runoff::pairs(*runner, pick, best, PAIRS, Duration::MAX, &mut || {
+                    observer.should_stop()
+                })?;
+                meeting.regret = check.ratio - 1.0;
+                meeting.interval = [check.low - 1.0, check.high - 1.0];
+            }
+            meeting.memory.extend(self.pace());
+            let all = Pace::of(meeting.memory.iter().copied().map(Pace::at));
+            if all.is_none_or(Pace::is_steady) || self.runner.now() >= end {
+                return Some(meeting);
+            }
+        }
+    }
+
+    /// How fast memory is read now, where that matters.
+    fn pace(&mut self) -> Option<f64> {
+        self.is_streamed.then(|| self.runner.memory()).flatten()
+    }
+
     /// Everybody but the pick, the fastest first.
     fn others(&self) -> impl Iterator<Item = &Lane> {
         self.known.iter().filter(|lane| !lane.candidate.is(&self.pick))
@@ -272,6 +360,16 @@ mod tests {
     use trilut_presets::preset::Effort;
 
     fn run(pick: &str, prefetch: usize) -> Result<Option<Contest>, TuneError> {
+        run_at(pick, prefetch, None, &[]).map(|(contest, _)| contest)
+    }
+
+    /// With the pace at which the pick was found, and those that memory has; returns how many were seen.
+    fn run_at(
+        pick: &str,
+        prefetch: usize,
+        memory: Option<Pace>,
+        paces: &'static [f64],
+    ) -> Result<(Option<Contest>, usize), TuneError> {
         let layer =
             ShapeUse { phase: Phase::Decode, shape: Shape { m: 64, k: 128 }, count_per_token: 1 };
         let request = Request {
@@ -289,11 +387,19 @@ mod tests {
         let times = &[("r1u1", 100.0), ("r2u1", 80.0), ("r4u1", 200.0), ("r9u9", 1.0)];
         let mut kernels = ["r1u1", "r2u1", "r4u1"].map(fake::exact).to_vec();
         kernels.push(fake::wrong("r9u9"));
-        let script = Script { times, prefetch: Some((1024, 0.9)), ..Script::default() };
+        let script = Script {
+            times,
+            prefetch: Some((1024, 0.9)),
+            paces,
+            look: Duration::from_secs(5),
+            ..Script::default()
+        };
         let mut lab = FakeLab::new(kernels, script);
         let pick = format!("gemv_i2s_madd_{pick}_scalar");
         let tile = Tile { rows_per_task: 0, prefetch };
-        contest(&mut lab, &request, layer, (&pick, tile), 5, &mut Silent)
+        let holder = Holder { kernel: &pick, tile, memory };
+        let contest = contest(&mut lab, &request, layer, holder, 5, &mut Silent)?;
+        Ok((contest, lab.looks.get()))
     }
 
     #[test]
@@ -310,6 +416,22 @@ mod tests {
         assert_eq!(far.rows.iter().filter(|row| row.is_pick).count(), 1);
         let (kernel, tile) = far.best.unwrap();
         assert!(kernel.contains("r2u1") && tile.prefetch == 1024);
+    }
+
+    #[test]
+    fn the_pick_is_met_at_the_pace_of_memory_at_which_it_was_found() {
+        let at = |paces| run_at("r2u1", 1024, Some(Pace::at(66.0)), paces).unwrap();
+        // A look before the leaders meet, and before and after the pairs.
+        let (contest, looks) = at(&[66.0]);
+        assert_eq!((contest.unwrap().warning, looks), (None, 4));
+        let (contest, looks) = at(&[40.0, 40.0, 66.0]);
+        assert_eq!((contest.unwrap().warning, looks), (None, 6), "it waits");
+        let (contest, looks) = at(&[66.0, 66.0, 40.0, 66.0]);
+        assert_eq!((contest.unwrap().warning, looks), (None, 8), "it begins anew");
+        let (contest, _) = at(&[40.0]);
+        let contest = contest.unwrap();
+        assert!(contest.warning.unwrap().contains("40 to 66 GB/s"));
+        assert!(contest.regret < 0.0);
     }
 
     #[test]

@@ -114,6 +114,11 @@ impl Copies {
         self.layout
     }
 
+    /// All copies in all layouts, as they lie in their room.
+    pub(crate) fn all(&self) -> &[u8] {
+        &self.room.bytes[..self.block * self.copies]
+    }
+
     /// Copy `index`, counted on and on.
     pub fn view(&self, index: usize) -> PackedView<'_> {
         let start = self.first + index % self.copies * self.block;

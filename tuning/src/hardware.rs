@@ -5,6 +5,7 @@ mod few;
 mod prompt;
 mod token;
 
+use crate::bandwidth;
 use crate::bench::{Lab, Runner, Stage};
 use crate::clock;
 use crate::cold::{Distance, Rotation};
@@ -28,7 +29,7 @@ use trilut_kernels::pool::{Pool, Worker};
 use trilut_kernels::{Cpu, Format, Layout, Packed, PackedView, Phase, Shape, Tile};
 use trilut_presets::Machine;
 use trilut_presets::machine::free_memory;
-use trilut_presets::preset::Effort;
+use trilut_presets::preset::{Effort, Weights};
 
 /// Memory that is taken to be free where the system does not tell.
 const UNKNOWN_FREE: u64 = 1 << 30;
@@ -45,6 +46,9 @@ const LOOK: usize = 16;
 
 /// Bytes of the copies in one layout at most for an estimate, which has no time to fill many times the caches.
 const ESTIMATED_COPIES: u64 = 128 << 20;
+
+/// Bytes that are read to learn the pace of memory, and how often; the best time counts.
+const LOOKS: (usize, usize) = (32 << 20, 4);
 
 /// Rows of random weights that are repeated to fill a matrix: timing does not depend on the values.
 const RANDOM_ROWS: usize = 64;
@@ -219,8 +223,10 @@ impl Hardware {
             sample_time: self.sample_time,
             copies,
             spare: &self.spare,
+            weights: distance.weights,
             work,
             position: 0,
+            looked: 0,
             known: HashMap::new(),
         };
         Ok(Stage { runner: Box::new(runner), weights: distance.weights, notes })
@@ -269,9 +275,12 @@ struct Timer<'a> {
     copies: Vec<Copies>,
     /// Where the copies leave their room.
     spare: &'a RefCell<Spare>,
+    weights: Weights,
     work: Box<dyn Work + 'a>,
     /// The next copy; runs on over all samples, so that no candidate finds its weights in the cache.
     position: usize,
+    /// Bytes of the copies that were read for their pace, on and on.
+    looked: usize,
     /// The last time of each candidate, which decides how many products make a sample.
     known: HashMap<(&'static str, Tile), f64>,
 }
@@ -290,6 +299,23 @@ impl Runner for Timer<'_> {
     fn set_tokens(&mut self, tokens: usize) {
         self.work.set_tokens(tokens);
         self.known.clear();
+    }
+
+    fn memory(&mut self) -> Option<f64> {
+        if self.weights == Weights::Warm {
+            return None;
+        }
+        let (bytes, times) = LOOKS;
+        let all: &[u64] = bytemuck::try_cast_slice(self.copies.first()?.all()).ok()?;
+        // Parts of equal length, each read after the others.
+        let part = (bytes / size_of::<u64>()).min(all.len() / times);
+        let parts = all.len() / part.max(1);
+        let looks = (0..times).map(|_| {
+            let at = self.looked % parts * part;
+            self.looked += 1;
+            bandwidth::of_pass(self.pool, &all[at..at + part])
+        });
+        Some(looks.fold(0.0, f64::max))
     }
 
     fn sample(&mut self, candidate: &Candidate) -> Result<f64, String> {

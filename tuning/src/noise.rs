@@ -3,6 +3,7 @@
 use crate::disturbance::Disturbance;
 use crate::statistics::{median, spread};
 use std::path::Path;
+use trilut_presets::Pace;
 
 /// Above this spread or stolen share, times are called unreliable.
 const BUSY: f64 = 0.05;
@@ -18,6 +19,8 @@ pub struct Noise {
     pub steal: Option<f64>,
     /// What else happened meanwhile.
     pub disturbance: Disturbance,
+    /// How fast memory was read before and after; `None` where weights are in the cache or nobody can tell.
+    pub memory: Option<Pace>,
 }
 
 impl Noise {
@@ -30,7 +33,13 @@ impl Noise {
             _ => 0.0,
         };
         let steal = before.zip(after).and_then(|(before, after)| after.steal_since(before));
-        Self { spread: spread(samples), drift, steal, disturbance: Disturbance::default() }
+        Self { spread: spread(samples), drift, steal, ..Self::default() }
+    }
+
+    /// The same with the paces of memory that were seen.
+    #[must_use]
+    pub(crate) fn at(self, seen: &[f64]) -> Self {
+        Self { memory: Pace::of(seen.iter().copied().map(Pace::at)), ..self }
     }
 
     /// The same with what else happened meanwhile.
@@ -48,6 +57,7 @@ impl Noise {
                 .max(noise.drift.abs())
                 .max(noise.steal.unwrap_or(0.0))
                 .max(noise.disturbance.share())
+                .max(noise.memory.map_or(0.0, Pace::change))
         };
         disorder(self) < disorder(other)
     }
@@ -60,6 +70,9 @@ impl Noise {
         }
         if let Some(what) = self.disturbance.warning(2.0 * BUSY) {
             return Some(what);
+        }
+        if let Some(pace) = self.memory.filter(|pace| !pace.is_steady()) {
+            return Some(format!("memory changed its speed during the race, {pace}"));
         }
         // Before the spread, which drift widens too.
         if self.drift.abs() > 2.0 * BUSY {
@@ -139,5 +152,9 @@ mod tests {
             (Noise::of(&[1.0; 8], None, None), Noise::of(&[1.0; 8], None, None).with(busy));
         assert!(calm.is_calmer_than(&noisy) && !noisy.is_calmer_than(&calm));
         assert!(noisy.warning().unwrap().contains("40 %"));
+        let faster = calm.at(&[40.0, 66.0]);
+        assert!(calm.is_calmer_than(&faster));
+        assert!(faster.warning().unwrap().contains("40 to 66 GB/s"));
+        assert_eq!(calm.at(&[40.0, 41.0]).warning(), None);
     }
 }

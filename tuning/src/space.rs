@@ -121,6 +121,12 @@ pub fn prefetch_variants(candidate: Candidate) -> impl Iterator<Item = Candidate
         .map(move |&prefetch| Candidate { tile: Tile { prefetch, ..candidate.tile }, ..candidate })
 }
 
+/// The candidate with the shortest distance of prefetching; `None` if its kernel does not prefetch.
+pub fn shortest_prefetch(candidate: Candidate) -> Option<Candidate> {
+    let shortest = prefetch_variants(candidate).filter(|variant| variant.tile.prefetch > 0);
+    shortest.min_by_key(|variant| variant.tile.prefetch)
+}
+
 /// The candidate with every row split that differs from the others: with one thread the split changes
 /// nothing, and a task above an even share would leave threads idle.
 pub fn split_variants(

@@ -20,8 +20,8 @@ use layer::tune_layer;
 use std::collections::BTreeSet;
 use std::time::Duration;
 use trilut_kernels::{Format, Phase};
-use trilut_presets::Preset;
 use trilut_presets::preset::{Effort, Evidence, Provenance, rfc3339};
+use trilut_presets::{Pace, Preset};
 
 /// The part of a prompt's time that is left for finding out where small batches hand over to it.
 const CROSSING: f64 = 0.15;
@@ -110,6 +110,13 @@ pub fn tune_in(
         observer.event(&Event::Progress(1.0 - left / total));
     }
     again(lab, request, &mut found, deadline, observer)?;
+    let paces = found.reports.iter().filter_map(|report| report.noise.memory);
+    if let Some(pace) = Pace::of(paces).filter(|pace| !pace.is_steady()) {
+        let text = format!(
+            "memory changed its speed during the run, {pace}: what is fastest for tokens may change with it"
+        );
+        note(observer, &mut found.notes, text);
+    }
     let Found { reports, stayed, too_large, notes } = found;
     let shapes = request.shapes.iter().copied();
     let is_in = |layer: &ShapeUse| {

@@ -13,9 +13,9 @@ use crate::request::{Request, ShapeUse, TuneError};
 use crate::{AnyKernel, Candidate};
 use crate::{Hardware, runoff, space};
 use std::time::Duration;
-use trilut_presets::Preset;
 use trilut_presets::machine::Likeness;
 use trilut_presets::preset::{Record, Weights};
+use trilut_presets::{Pace, Preset};
 
 /// Pairs of each check.
 const PAIRS: usize = 31;
@@ -249,9 +249,17 @@ fn compare(
             observer.should_stop()
         });
     let claimed = record.median_ns as f64 / record.default_ns as f64;
-    Ok(check.map(|check| match check.low > claimed * (1.0 + TOLERANCE) {
-        true => Finding::Slow { measured: check.low, claimed },
-        false => Finding::Holds { measured: check.ratio, claimed },
+    let then = record.evidence.as_ref().and_then(|evidence| evidence.memory);
+    let paces = then.and_then(|then| Some((then, runner.memory()?)));
+    let other = paces.filter(|(then, now)| !Pace::at(*then).is_near(Pace::at(*now)));
+    Ok(check.map(|check| match (check.low > claimed * (1.0 + TOLERANCE), other) {
+        (true, Some((then, now))) => Finding::Exact(format!(
+            "{:.3} of the default's time, claimed {claimed:.3} of when memory was read at {then:.0} GB/s; it is \
+             read at {now:.0} GB/s now",
+            check.ratio
+        )),
+        (true, None) => Finding::Slow { measured: check.low, claimed },
+        (false, _) => Finding::Holds { measured: check.ratio, claimed },
     }))
 }
 
@@ -326,6 +334,22 @@ mod tests {
         };
         let foreign = findings(&preset, &elsewhere, TIMES, |_| {}).remove(0);
         assert!(matches!(&foreign, Finding::Exact(why) if why.contains("another CPU")));
+    }
+
+    #[test]
+    fn a_time_at_another_pace_of_memory_refutes_nothing() {
+        let request = request();
+        let at = |paces: &'static [f64]| move |lab: &mut FakeLab| lab.script.paces = paces;
+        let mut tuned = lab(TIMES);
+        at(&[40.0])(&mut tuned);
+        let preset = tune_in(&mut tuned, &request, &mut Silent).unwrap().preset;
+        assert_eq!(preset.records()[0].evidence.as_ref().unwrap().memory, Some(40.0));
+        let slow = &[("r1u1", 100.0), ("r2u1", 95.0)];
+        let same = findings(&preset, &request, slow, at(&[41.0])).remove(0);
+        assert!(same.refutes(), "{same}");
+        let other = findings(&preset, &request, slow, at(&[66.0])).remove(0);
+        let told = "0.950 of the default's time, claimed 0.800 of when memory was read at 40 GB/s";
+        assert!(matches!(&other, Finding::Exact(why) if why.contains(told)), "{other}");
     }
 
     #[test]

@@ -1,7 +1,7 @@
 //! Two presets side by side: what differs, and one preset of both.
 
 use super::{Evidence, Key, Preset, Record};
-use crate::{Phase, Shape};
+use crate::{Pace, Phase, Shape};
 use std::cmp::Ordering;
 use std::collections::BTreeMap;
 
@@ -47,6 +47,8 @@ pub struct Agreement {
     pub same: usize,
     /// Records with different picks of which what the two state overlaps.
     pub ties: usize,
+    /// Records with different picks, each found while memory had another [pace](Pace): they may both be right.
+    pub paces: usize,
     /// The others.
     pub apart: Vec<(Shape, Phase, usize)>,
     /// Records that one of the two lacks.
@@ -57,7 +59,8 @@ pub struct Agreement {
 }
 
 impl Agreement {
-    /// The share of the records that pick the same or tie; `None` where the two have no record in common.
+    /// The share of the records that pick the same or tie, of those that can be compared; `None` where the two
+    /// have none in common.
     pub fn share(&self) -> Option<f64> {
         let agreed = self.same + self.ties;
         let all = agreed + self.apart.len();
@@ -97,6 +100,13 @@ impl Record {
         })
     }
 
+    /// Whether memory had the same pace for both, as far as they say.
+    fn is_of_the_pace_of(&self, other: &Self) -> bool {
+        let pace = |record: &Self| record.evidence.as_ref().and_then(|evidence| evidence.memory);
+        let both = pace(self).zip(pace(other));
+        both.is_none_or(|(own, other)| Pace::at(own).is_near(Pace::at(other)))
+    }
+
     fn picks_the_same(&self, other: &Self) -> bool {
         (self.format, &self.kernel, self.tile) == (other.format, &other.kernel, other.tile)
     }
@@ -119,6 +129,8 @@ impl Preset {
             } else if let Some(width) = a.ties_with(b) {
                 agreement.ties += 1;
                 agreement.widest_tie = agreement.widest_tie.max(width);
+            } else if !a.is_of_the_pace_of(b) {
+                agreement.paces += 1;
             } else {
                 agreement.apart.push(a.key());
             }
@@ -221,6 +233,19 @@ mod tests {
         assert!((agreement.widest_tie - 0.1).abs() < 1e-9, "{}", agreement.widest_tie);
         assert_eq!(b.agreement(&a).unmatched, 1);
         assert_eq!(a.agreement(&preset(vec![])).share(), None);
+        // At another pace of memory another pick may be right.
+        let at = |memory: f64, kernel: &str, interval| {
+            let mut record = with("64x128", kernel, Some(interval));
+            record.evidence.as_mut().unwrap().memory = Some(memory);
+            preset(vec![record])
+        };
+        let apart = |first: f64, second: f64| {
+            let (a, b) = (at(first, FAST, [0.5, 0.6]), at(second, other, [0.7, 0.8]));
+            let agreement = a.agreement(&b);
+            (agreement.paces, agreement.apart.len(), agreement.share())
+        };
+        assert_eq!(apart(40.0, 42.0), (0, 1, Some(0.0)));
+        assert_eq!(apart(40.0, 66.0), (1, 0, None));
         // The model of one run did not gain, so that its default stayed.
         let checked = |record: Record, model| {
             let evidence = record.evidence.clone().map(|evidence| Evidence { model, ..evidence });

@@ -22,6 +22,10 @@ pub struct Evidence {
     /// The relative spread of repeated samples of the default: 0.02 is two percent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub noise: Option<f64>,
+    /// 10^9 bytes per second at which memory was read then, where the time depends on it: memory may have several
+    /// [paces](crate::Pace), and what is fastest changes with them.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub memory: Option<f64>,
     /// The 95 % interval of (winner's time / default's time) in the paired check.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub interval: Option<[f64; 2]>,
@@ -52,6 +56,9 @@ impl Evidence {
         let sound = |value: Option<f64>| value.is_none_or(|v| v.is_finite() && v >= 0.0);
         if !(sound(self.noise) && sound(self.regret) && sound(self.wins)) {
             return Some("noise, wins and regret must be numbers of at least 0");
+        }
+        if self.memory.is_some_and(|pace| !(pace.is_finite() && pace > 0.0)) {
+            return Some("memory must be a number above 0");
         }
         if self.wins.is_some_and(|share| share > 1.0) {
             return Some("wins is a share, at most 1");

@@ -419,6 +419,7 @@ fn evidence() -> Evidence {
         microcode: Some("0x1".into()),
         cores: 2,
         noise: Some(0.01),
+        memory: Some(39.5),
         interval: Some([0.8, 0.83]),
         model: Some([0.91, 0.97]),
         wins: Some(0.98),

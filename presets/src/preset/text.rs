@@ -168,6 +168,9 @@ fn write_evidence(out: &mut String, e: &Evidence) {
     if let Some(noise) = e.noise {
         field(out, "noise", decimal(noise));
     }
+    if let Some(memory) = e.memory {
+        field(out, "memory", decimal(memory));
+    }
     if let Some(interval) = e.interval {
         field(out, "interval", list(interval.into_iter().map(decimal)));
     }

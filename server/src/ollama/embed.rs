@@ -2,11 +2,9 @@
 
 use crate::app::App;
 use crate::body::JsonBody;
-use crate::embeddings::Vectors;
+use crate::embeddings::{TooLong, Vectors, check_dimensions, of};
 use crate::error::{ApiError, OllamaError};
 use crate::input::{Passage, Texts};
-use crate::openai::embeddings::of;
-use crate::prompt;
 use axum::Json;
 use axum::extract::State;
 use serde::Deserialize;
@@ -30,13 +28,8 @@ pub(crate) async fn embed(
     let JsonBody(Embed { model, input, truncate, dimensions }) = body?;
     app.check_model(model.as_deref())?;
     let embeddings = of(&app)?;
-    let hidden = app.model.config().hidden;
     // 0 is Ollama's for all of them.
-    if dimensions.is_some_and(|dimensions| dimensions != 0 && dimensions != hidden) {
-        let message =
-            format!("this model's embeddings have {hidden} dimensions and no other number");
-        return Err(ApiError::field("dimensions", message).into());
-    }
+    check_dimensions(&app, dimensions.filter(|dimensions| *dimensions != 0))?;
     let began = Instant::now();
     let texts: Vec<String> = match input {
         None => Vec::new(),
@@ -46,7 +39,11 @@ pub(crate) async fn embed(
     // Nothing has no vectors; it is how clients see whether the model is there.
     let made = match texts.is_empty() {
         true => Vectors { vectors: Vec::new(), tokens: 0 },
-        false => embeddings.vectors(passages(&app, texts, truncate != Some(false)).await?).await?,
+        false => {
+            let too_long = if truncate == Some(false) { TooLong::Refused } else { TooLong::Cut };
+            let passages = texts.into_iter().map(Passage::Text).collect();
+            embeddings.vectors(passages, too_long).await?
+        }
     };
     Ok(Json(json!({
         "model": app.name,
@@ -56,29 +53,6 @@ pub(crate) async fn embed(
         "load_duration": 0,
         "prompt_eval_count": made.tokens,
     })))
-}
-
-/// What is read of texts: all, or as much as the context holds.
-async fn passages(
-    app: &Arc<App>,
-    texts: Vec<String>,
-    truncate: bool,
-) -> Result<Vec<Passage>, ApiError> {
-    if !truncate {
-        return Ok(texts.into_iter().map(Passage::Text).collect());
-    }
-    let cut = move |app: &App| Ok(texts.iter().map(|text| fitting(app, text)).collect());
-    app.blocking(cut).await
-}
-
-/// A text's tokens, as many as there is room for. A token that ends texts ends what was cut too.
-fn fitting(app: &App, text: &str) -> Passage {
-    let (tokenizer, context) = (app.model.tokenizer(), app.model.context());
-    let mut tokens = prompt::encoded(app, text, false);
-    let end = tokenizer.eos().filter(|_| tokenizer.add_eos());
-    tokens.truncate(context - usize::from(end.is_some()));
-    tokens.extend(end);
-    Passage::Tokens(tokens)
 }
 
 #[derive(Debug, Deserialize)]
@@ -93,6 +67,6 @@ pub(crate) async fn embedding(
 ) -> Result<Json<Value>, OllamaError> {
     let JsonBody(Embedding { model, prompt }) = body?;
     app.check_model(model.as_deref())?;
-    let mut made = of(&app)?.vectors(vec![Passage::Text(prompt)]).await?;
+    let mut made = of(&app)?.vectors(vec![Passage::Text(prompt)], TooLong::Refused).await?;
     Ok(Json(json!({ "embedding": made.vectors.pop() })))
 }

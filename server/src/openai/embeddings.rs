@@ -2,12 +2,11 @@
 
 use crate::app::App;
 use crate::body::JsonBody;
-use crate::embeddings::Embeddings;
+use crate::embeddings::{TooLong, check_dimensions, of};
 use crate::error::ApiError;
 use crate::input::{Input, Passage, check_tokens};
 use axum::Json;
 use axum::extract::State;
-use axum::http::StatusCode;
 use base64::Engine;
 use base64::prelude::BASE64_STANDARD;
 use serde::Deserialize;
@@ -36,19 +35,14 @@ pub(crate) async fn create(
             return Err(ApiError::field("encoding_format", message));
         }
     };
-    let hidden = app.model.config().hidden;
-    if fields.dimensions.is_some_and(|dimensions| dimensions != hidden) {
-        let message =
-            format!("this model's embeddings have {hidden} dimensions and no other number");
-        return Err(ApiError::field("dimensions", message));
-    }
+    check_dimensions(&app, fields.dimensions)?;
     let passages = Vec::<Passage>::from(fields.input);
     for passage in &passages {
         if let Passage::Tokens(tokens) = passage {
             check_tokens(&app, "input", tokens)?;
         }
     }
-    let made = embeddings.vectors(passages).await?;
+    let made = embeddings.vectors(passages, TooLong::Refused).await?;
     let data = made.vectors.iter().enumerate().map(|(index, vector)| {
         let embedding = if base64 {
             let bytes: Vec<u8> = vector.iter().flat_map(|value| value.to_le_bytes()).collect();
@@ -64,13 +58,4 @@ pub(crate) async fn create(
         "model": app.name,
         "usage": { "prompt_tokens": made.tokens, "total_tokens": made.tokens },
     })))
-}
-
-/// What makes the embeddings of a server that has any.
-pub(crate) fn of(app: &App) -> Result<&Embeddings, ApiError> {
-    app.embeddings.as_ref().ok_or_else(|| {
-        let message = "this model was not made for embeddings: serve one that was, or start the \
-                       server with --pooling mean or --pooling last";
-        ApiError::new(StatusCode::NOT_IMPLEMENTED, message).code("no_embeddings")
-    })
 }

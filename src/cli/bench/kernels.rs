@@ -4,14 +4,15 @@
 mod outcome;
 
 use super::super::failure::Failure;
+use super::super::output::say;
 use super::super::planning::Here;
 use super::super::progress::Bar;
 use super::super::{environment, interrupt};
 use outcome::{Compared, Style, Summary};
 use std::time::{Duration, Instant};
 use trilut_presets::preset::Effort;
-use trilut_presets::{Format, Phase, Shape, Tile};
-use trilut_tuning::contest::contest;
+use trilut_presets::{Format, Pace, Phase, Shape, Tile};
+use trilut_tuning::contest::{Contest, Holder, contest};
 use trilut_tuning::{Candidate, Hardware, Lab, Request, ShapeUse};
 
 /// Time every candidate for layers of a size, the fastest first, and mark the pick.
@@ -36,8 +37,8 @@ pub(crate) struct Args {
     /// Tune the layers now, with this effort, and take that pick; nothing is remembered.
     #[arg(long)]
     effort: Option<Effort>,
-    /// How long each layer is tuned with --effort at most; a layer's part of what `trilut tune` takes for a
-    /// model without it.
+    /// How long each layer is tuned with --effort at most; without it a layer's part of what `trilut tune` takes
+    /// for a model, and more where that cuts the search short.
     #[arg(long, value_name = "TIME", requires = "effort", value_parser = humantime::parse_duration)]
     time_limit: Option<Duration>,
     /// Samples of each candidate that does not fall behind.
@@ -65,12 +66,18 @@ fn percent(text: &str) -> Result<f64, String> {
     value.ok_or_else(|| "a tolerance is a number of percent, at least 0".to_owned())
 }
 
+/// How often a layer is tuned, at most, where memory changes its speed meanwhile, with which what is fastest changes,
+/// or the time was too short.
+const ATTEMPTS: usize = 4;
+
 /// A pick and where it comes from.
 struct Pick {
     kernel: String,
     tile: Tile,
     /// What a small batch reads.
     format: Format,
+    /// How fast memory was read while it was tuned; `None` where it was not tuned now.
+    memory: Option<Pace>,
     origin: String,
 }
 
@@ -96,20 +103,10 @@ pub(super) fn bench(args: &Args) -> Result<(), Failure> {
         let limit = args.time_limit.unwrap_or(share_of_a_layer(effort));
         let request = here.request(vec![layer], u64::MAX, formats.clone(), threads, effort, limit);
         let pick = match args.effort {
-            Some(_) => tuned(&request)?,
+            Some(_) => tuned(request.clone(), args.time_limit.is_none())?,
             None => known(&here, &request, layer),
         };
-        let decoded = vec![(layer.shape, pick.format)];
-        let request = Request { effort: Effort::Measure, decoded, ..request };
-        let mut lab = Hardware::new(&request);
-        let mut bar = Bar::new();
-        let samples = args.samples as usize;
-        let contest =
-            contest(&mut lab, &request, layer, (&pick.kernel, pick.tile), samples, &mut bar)?;
-        drop(bar);
-        let Some(contest) = contest.filter(|_| !interrupt::asked()) else {
-            return Err(Failure::interrupted());
-        };
+        let contest = meet(&request, layer, &pick, args.samples as usize)?;
         let Pick { origin, kernel, tile, .. } = pick;
         let took = began.elapsed();
         let compared = Compared { layer, threads, kernel, tile, origin, contest, took };
@@ -138,6 +135,23 @@ pub(super) fn bench(args: &Args) -> Result<(), Failure> {
     Ok(())
 }
 
+/// The contest of a pick with all others.
+fn meet(
+    request: &Request,
+    layer: ShapeUse,
+    pick: &Pick,
+    samples: usize,
+) -> Result<Contest, Failure> {
+    let decoded = vec![(layer.shape, pick.format)];
+    let request = Request { effort: Effort::Measure, decoded, ..request.clone() };
+    let mut lab = Hardware::new(&request);
+    let mut bar = Bar::new();
+    let holder = Holder { kernel: &pick.kernel, tile: pick.tile, memory: pick.memory };
+    let contest = contest(&mut lab, &request, layer, holder, samples, &mut bar)?;
+    drop(bar);
+    contest.filter(|_| !interrupt::asked()).ok_or_else(Failure::interrupted)
+}
+
 /// What a run for a model of four layer sizes in three phases has for each of them.
 fn share_of_a_layer(effort: Effort) -> Duration {
     match effort {
@@ -159,6 +173,7 @@ fn known(here: &Here, request: &Request, layer: ShapeUse) -> Pick {
             kernel: pick.kernel.clone(),
             tile: pick.tile,
             format: pick.format,
+            memory: None,
             origin: pick.reason.clone(),
         },
         None => {
@@ -169,29 +184,48 @@ fn known(here: &Here, request: &Request, layer: ShapeUse) -> Pick {
                 kernel: default.name().to_owned(),
                 tile: default.tile,
                 format,
+                memory: None,
                 origin: "the default: no preset knows this layer".to_owned(),
             }
         }
     }
 }
 
-/// The pick of a search that is made now.
-fn tuned(request: &Request) -> Result<Pick, Failure> {
-    let mut bar = Bar::new();
-    let outcome = trilut_tuning::tune(request, &mut bar)?;
-    drop(bar);
-    let Some(report) = outcome.shapes.first() else {
-        if interrupt::asked() {
-            return Err(Failure::interrupted());
+/// The pick of a search that is made now. Where the time may be extended, it is as thorough as the effort demands.
+fn tuned(mut request: Request, may_extend: bool) -> Result<Pick, Failure> {
+    let mut attempt = 1;
+    loop {
+        let mut bar = Bar::new();
+        let outcome = trilut_tuning::tune(&request, &mut bar)?;
+        drop(bar);
+        let Some(report) = outcome.shapes.first() else {
+            if interrupt::asked() {
+                return Err(Failure::interrupted());
+            }
+            return Err(Failure::new("the time was too short to tune the layer")
+                .hint("give it more: --time-limit 20s"));
+        };
+        let memory = report.noise.memory;
+        if let Some(pace) = memory.filter(|pace| !pace.is_steady() && attempt < ATTEMPTS) {
+            let layer = report.layer;
+            say!("note: {layer}: memory changed its speed, {pace}: tuned once more");
+            attempt += 1;
+            continue;
         }
-        return Err(Failure::new("the time was too short to tune the layer")
-            .hint("give it more: --time-limit 20s"));
-    };
-    let took = outcome.took.as_secs_f64();
-    Ok(Pick {
-        kernel: report.record.kernel.clone(),
-        tile: report.record.tile,
-        format: report.record.format,
-        origin: format!("tuned now with {} in {took:.1} s", request.effort),
-    })
+        if report.is_cut_short && may_extend && attempt < ATTEMPTS {
+            request.time_limit *= 2;
+            let limit = humantime::format_duration(request.time_limit);
+            say!("note: {}: the search was cut short: once more, for {limit}", report.layer);
+            attempt += 1;
+            continue;
+        }
+        let took = outcome.took.as_secs_f64();
+        return Ok(Pick {
+            kernel: report.record.kernel.clone(),
+            tile: report.record.tile,
+            format: report.record.format,
+            memory,
+            origin: format!("tuned now with {} in {took:.1} s", request.effort),
+        });
+    }
 }

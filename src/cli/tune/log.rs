@@ -138,8 +138,8 @@ impl Log {
         if let Some(waiting) = &recovered.waiting {
             let records = output::count(waiting.records().len(), "shape");
             say!(
-                "note: left to wait for its check: {records} that an interrupted run finished for another \
-                 model (tune that model again to keep what was found)"
+                "note: left to wait for its check: {records} that an interrupted run finished for other layers \
+                 (that run's own command keeps what was found)"
             );
         }
         if kept > 0

@@ -293,6 +293,12 @@ pub(crate) struct Script {
     pub(crate) drift_passes: bool,
     /// A prefetch distance and the factor that it brings.
     pub(crate) prefetch: Option<(usize, f64)>,
+    /// A kernel and the factor that the shortest prefetch distance brings to it.
+    pub(crate) near: Option<(&'static str, f64)>,
+    /// The paces of memory that looks find one after the other; the last one lasts.
+    pub(crate) paces: &'static [f64],
+    /// The time that such a look takes.
+    pub(crate) look: Duration,
     /// A row split and the factor that it brings.
     pub(crate) rows: Option<(usize, f64)>,
     /// The number of tokens at which kernels of small batches are as slow as those of prompts.
@@ -312,6 +318,7 @@ pub(crate) struct Synthetic {
     clock: Rc<Cell<Duration>>,
     log: Rc<RefCell<Vec<String>>>,
     tokens: Option<usize>,
+    looks: Rc<Cell<usize>>,
 }
 
 impl Synthetic {
@@ -324,6 +331,7 @@ impl Synthetic {
             clock: Rc::default(),
             log: Rc::default(),
             tokens: None,
+            looks: Rc::default(),
         }
     }
 }
@@ -341,6 +349,13 @@ impl Runner for Synthetic {
         self.tokens = Some(tokens);
     }
 
+    fn memory(&mut self) -> Option<f64> {
+        let look = self.looks.replace(self.looks.get() + 1);
+        self.clock.set(self.clock.get() + self.script.look);
+        let paces = self.script.paces;
+        paces.get(look).or(paces.last()).copied()
+    }
+
     fn sample(&mut self, candidate: &Candidate) -> Result<f64, String> {
         self.clock.set(self.clock.get() + Duration::from_millis(1));
         self.log.borrow_mut().push(candidate.name().to_owned());
@@ -356,6 +371,11 @@ impl Runner for Synthetic {
         let hit = |knob: Option<(usize, f64)>, value| knob.filter(|(at, _)| *at == value);
         ns *= hit(script.prefetch, candidate.tile.prefetch).map_or(1.0, |(_, factor)| factor);
         ns *= hit(script.rows, candidate.tile.rows_per_task).map_or(1.0, |(_, factor)| factor);
+        if let Some((_, factor)) = script.near.filter(|(own, _)| *own == micro)
+            && crate::space::shortest_prefetch(*candidate).is_some_and(|short| short.is(candidate))
+        {
+            ns *= factor;
+        }
         let wobble = f64::from(self.random.next_u32()) / f64::from(u32::MAX);
         self.taken += 1;
         Ok(ns * (1.0 + script.noise * wobble) * (1.0 + script.drift * self.taken as f64))
@@ -369,11 +389,13 @@ pub(crate) struct FakeLab {
     pub(crate) clock: Rc<Cell<Duration>>,
     /// The name of the kernel of every sample taken.
     pub(crate) log: Rc<RefCell<Vec<String>>>,
+    /// Looks at the pace of memory so far.
+    pub(crate) looks: Rc<Cell<usize>>,
 }
 
 impl FakeLab {
     pub(crate) fn new(kernels: Vec<AnyKernel>, script: Script) -> Self {
-        Self { kernels, script, clock: Rc::default(), log: Rc::default() }
+        Self { kernels, script, clock: Rc::default(), log: Rc::default(), looks: Rc::default() }
     }
 }
 
@@ -419,6 +441,7 @@ impl Lab for FakeLab {
         let mut runner = Synthetic::new(script);
         runner.clock = Rc::clone(&self.clock);
         runner.log = Rc::clone(&self.log);
+        runner.looks = Rc::clone(&self.looks);
         let notes = vec!["synthetic weights".to_owned()];
         Ok(Stage { runner: Box::new(runner), weights: Weights::Cold, notes })
     }

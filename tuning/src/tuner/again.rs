@@ -7,10 +7,11 @@ use crate::bench::Lab;
 use crate::observer::{Event, Observer};
 use crate::record::ShapeReport;
 use crate::request::{Request, ShapeUse, TuneError};
+use crate::statistics::median;
 use std::time::Duration;
 use trilut_kernels::Phase;
-use trilut_presets::Preset;
 use trilut_presets::preset::{Effort, Provenance};
+use trilut_presets::{Pace, Preset};
 
 /// A busy moment may be over: what it disturbed is measured once more, in the time that is left. The earlier pick
 /// is in the race and meets the new one in pairs, so that the later race decides; of two that pick the same the calmer
@@ -30,7 +31,11 @@ pub(super) fn again(
     let place = |request: &Request, layer| request.shapes.iter().position(|l| *l == layer);
     let usual = request.limit() / request.shapes.len().max(1) as u32;
     // What is begun anew whatever the time, and what only where there is enough of it.
-    let is_disturbed = |report: &&ShapeReport| report.noise.warning().is_some();
+    // What was measured while memory had another speed than most of the time says little of that time.
+    let paces = found.reports.iter().filter_map(|report| report.noise.memory);
+    let prevailing = Pace::at(median(&paces.map(Pace::middle).collect::<Vec<f64>>()));
+    let is_off = |report: &ShapeReport| report.noise.memory.is_some_and(|p| !p.is_near(prevailing));
+    let is_disturbed = |report: &&ShapeReport| report.noise.warning().is_some() || is_off(report);
     let disturbed: Vec<ShapeUse> =
         found.reports.iter().filter(is_disturbed).map(|report| report.layer).collect();
     let is_short = |report: &&ShapeReport| report.is_cut_short && !is_disturbed(report);
@@ -86,6 +91,7 @@ pub(super) fn again(
             let is_better = match (earlier.is_cut_short, report.is_cut_short) {
                 (true, false) => true,
                 (false, true) => false,
+                _ if is_off(earlier) != is_off(&report) => is_off(earlier),
                 _ => !is_same_pick || report.noise.is_calmer_than(&earlier.noise),
             };
             if !is_better {

@@ -19,11 +19,15 @@ use crate::{AnyKernel, Candidate};
 use crate::{runoff, space};
 use std::collections::BTreeSet;
 use std::time::Duration;
-use trilut_kernels::{Format, Isa, Layout, Tile};
+use trilut_kernels::{Format, Isa, Layout, Phase, Tile};
 use trilut_presets::preset::Effort;
 
 /// A rival this close behind the leader meets it in pairs.
 const CLOSE: f64 = 1.05;
+
+/// Who was behind by no more than this with the usual distance of prefetching meets the finalists with the
+/// [shortest](space::shortest_prefetch): kernels that read several rows at once may gain as much from it.
+const SECOND_CHANCE: f64 = 1.5;
 
 /// What a layer's candidates are raced in, and who they are.
 struct Field<'a> {
@@ -37,12 +41,19 @@ struct Field<'a> {
 impl Field<'_> {
     /// The candidates of a stage, the default first, then the incumbent; without those that an interrupted
     /// run has seen fall behind.
-    fn of(&self, stage: Vary, finalists: &[Candidate]) -> (Vec<Candidate>, usize) {
+    fn of(
+        &self,
+        stage: Vary,
+        finalists: &[Candidate],
+        outsiders: &[Candidate],
+    ) -> (Vec<Candidate>, usize) {
         let (shape, threads) = (self.layer.shape, self.request.threads);
         let (varied, left_out) = match stage {
             Vary::Kernels => (finalists.to_vec(), 0),
             Vary::Prefetch => {
-                (finalists.iter().flat_map(|c| space::prefetch_variants(*c)).collect(), 0)
+                let all = finalists.iter().flat_map(|c| space::prefetch_variants(*c));
+                let short = outsiders.iter().filter_map(|c| space::shortest_prefetch(*c));
+                (all.chain(short).collect(), 0)
             }
             Vary::Split => {
                 let first = finalists.iter().take(2);
@@ -111,6 +122,10 @@ pub(super) fn tune_layer(
     for text in said {
         note(watch.observer, notes, text);
     }
+    // Prompts are bound by what they compute, and an estimate has no time to look.
+    let is_streamed = layer.phase != Phase::Prefill && request.effort > Effort::Estimate;
+    let pace = |runner: &mut dyn Runner| is_streamed.then(|| runner.memory()).flatten();
+    let mut paces: Vec<f64> = pace(&mut *runner).into_iter().collect();
     // With large caches the copies take seconds to fill; the races share what is left.
     let time = time.left_at(runner.now());
     watch.time = time;
@@ -121,6 +136,7 @@ pub(super) fn tune_layer(
     let mut lanes: Vec<Lane> = Vec::new();
     let ranks: Vec<&str> = kernels.iter().map(AnyKernel::name).collect();
     let mut finalists: Vec<Candidate> = kernels.into_iter().map(Candidate::untuned).collect();
+    let mut outsiders: Vec<Candidate> = Vec::new();
     let mut is_cut_short = false;
     for (stage, end) in stages(request, &layer) {
         // What a late stage cannot do in its time, it leaves out.
@@ -128,7 +144,7 @@ pub(super) fn tune_layer(
             is_cut_short = true;
             continue;
         }
-        let (candidates, left_out) = field.of(stage, &finalists);
+        let (candidates, left_out) = field.of(stage, &finalists, &outsiders);
         if left_out > 0 {
             let text = format!("{layer}: points beyond {} are left out: {left_out}", effort::GRID);
             note(watch.observer, notes, text);
@@ -165,6 +181,11 @@ pub(super) fn tune_layer(
         }
         lanes = raced;
         finalists = best_kernels(&lanes, effort::finalists(request.effort));
+        let bound = lanes[0].median() * SECOND_CHANCE;
+        let near = lanes.iter().filter(|lane| lane.median() <= bound).map(|lane| lane.candidate);
+        let is_final = |c: &Candidate| finalists.iter().any(|known| known.name() == c.name());
+        outsiders = near.filter(|candidate| !is_final(candidate)).collect();
+        paces.extend(pace(&mut *runner));
     }
 
     let Some(base) = lanes.iter().find(|l| l.candidate.is(&default)).cloned() else {
@@ -234,10 +255,12 @@ pub(super) fn tune_layer(
     if watch.cancelled {
         return Ok(None);
     }
+    paces.extend(pace(&mut *runner));
     drop(runner);
 
     let disturbance = lab.disturbance().since(machine_before);
-    let noise = Noise::of(&base.samples, before, lab.cpu_times()).with(disturbance);
+    let noise = Noise::of(&base.samples, before, lab.cpu_times());
+    let noise = noise.with(disturbance).at(&paces);
     if let Some(warning) = noise.warning() {
         note(watch.observer, notes, format!("{layer}: {warning}"));
     }

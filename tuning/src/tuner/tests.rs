@@ -1,3 +1,5 @@
+mod paces;
+
 use super::*;
 use crate::bench::fake::{self, FakeLab, Script};
 use crate::estimate;

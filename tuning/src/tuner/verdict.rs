@@ -179,6 +179,7 @@ fn evidence(
         microcode: request.machine.microcode.clone(),
         cores: request.machine.physical_cores,
         noise: found.noise.spread.map(Evidence::rounded),
+        memory: found.noise.memory.map(|pace| Evidence::rounded(pace.middle())),
         interval: interval.map(|c| [c.low, c.high].map(Evidence::rounded)),
         // Known once the model has run.
         model: None,

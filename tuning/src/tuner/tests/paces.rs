@@ -1,0 +1,69 @@
+//! Memory that changes its pace, and kernels that want another distance of prefetching than the usual one.
+
+use super::*;
+use trilut_presets::Pace;
+
+/// The looks at memory in one layer, with one thread: before, after each of two races, and at the end.
+const LOOKS: usize = 4;
+
+fn three_layers(paces: &'static [f64]) -> (Outcome, Vec<String>, usize) {
+    let mut lab = lab(Script { paces, ..Script::default() });
+    let shapes = vec![layer(64, 128), layer(96, 256), layer(32, 128)];
+    let request = Request { shapes, ..request(Effort::Measure) };
+    let outcome = run(&mut lab, &request, &mut Notes::default());
+    let notes = outcome.notes.clone();
+    (outcome, notes, lab.looks.get())
+}
+
+#[test]
+fn a_layer_that_was_raced_at_another_pace_of_memory_is_raced_again() {
+    let (steady, notes, looks) = three_layers(&[66.0, 62.0, 68.0]);
+    assert_eq!(looks, 3 * LOOKS);
+    assert!(notes.iter().all(|note| !note.contains("memory")), "{notes:?}");
+    assert!(steady.shapes.iter().all(|report| report.noise.memory.unwrap().is_steady()));
+
+    // The second of three at less than two thirds.
+    let (outcome, notes, looks) =
+        three_layers(&[66.0, 66.0, 66.0, 66.0, 40.0, 40.0, 40.0, 40.0, 66.0]);
+    assert_eq!(looks, 4 * LOOKS);
+    assert!(notes.iter().all(|note| !note.contains("memory")), "{notes:?}");
+    for report in &outcome.shapes {
+        assert_eq!(report.noise.memory, Some(Pace::at(66.0)));
+        assert_eq!(fake::micro(&report.winner.candidate), "r2u1");
+    }
+
+    // A change in the middle of a race.
+    let (_, notes, looks) = three_layers(&[66.0, 40.0, 66.0]);
+    assert_eq!(looks, 4 * LOOKS);
+    assert!(notes.iter().any(|note| note.contains("during the race, 40 to 66 GB/s")), "{notes:?}");
+}
+
+#[test]
+fn a_pace_that_does_not_come_back_is_noted() {
+    let (outcome, notes, _) = three_layers(&[66.0, 66.0, 66.0, 66.0, 66.0, 66.0, 66.0, 66.0, 40.0]);
+    assert_eq!(outcome.shapes[2].noise.memory, Some(Pace::at(40.0)));
+    let told = notes.iter().filter(|note| note.contains("during the run, 40 to 66 GB/s"));
+    assert_eq!(told.count(), 1, "{notes:?}");
+}
+
+#[test]
+fn a_kernel_that_wants_a_short_prefetch_has_a_second_chance() {
+    let times = &[
+        ("r1u1", 100.0),
+        ("r2u1", 80.0),
+        ("r4u1", 85.0),
+        ("r1u2", 86.0),
+        ("r4u2", 87.0),
+        ("r2u2", 110.0),
+        ("r8u1", 200.0),
+    ];
+    for (near, wins) in [("r2u2", "r2u2"), ("r8u1", "r2u1")] {
+        let kernels = times.map(|(micro, _)| fake::exact(micro)).to_vec();
+        let script = Script { times, near: Some((near, 0.3)), ..Script::default() };
+        let mut lab = FakeLab::new(kernels, script);
+        let outcome = run(&mut lab, &request(Effort::Measure), &mut Notes::default());
+        for report in &outcome.shapes {
+            assert_eq!(fake::micro(&report.winner.candidate), wins, "{}", report.reason);
+        }
+    }
+}
