@@ -47,15 +47,16 @@ impl Pace {
         self.change() <= APART
     }
 
-    /// Whether two are the same pace.
+    /// Whether two are the same pace, whatever each wavered.
     pub fn is_near(self, other: Self) -> bool {
-        Self::of([self, other]).is_some_and(Self::is_steady)
+        let middles = [self, other].map(|pace| Self::at(pace.middle()));
+        Self::of(middles).is_some_and(Self::is_steady)
     }
 }
 
 impl std::fmt::Display for Pace {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "{:.0} to {:.0} GB/s", self.slowest, self.fastest)
+        write!(f, "{:.1} to {:.1} GB/s", self.slowest, self.fastest)
     }
 }
 
@@ -71,9 +72,10 @@ mod tests {
         assert!(steady.is_steady(), "{steady}");
         let changed = seen(&[40.0, 66.0, 41.0]).unwrap();
         assert!(!changed.is_steady() && !changed.is_near(steady));
-        assert_eq!(changed.to_string(), "40 to 66 GB/s");
+        assert_eq!(changed.to_string(), "40.0 to 66.0 GB/s");
         assert!((changed.change() - 0.65).abs() < 1e-9);
         assert!((changed.middle() / 51.38 - 1.0).abs() < 1e-3);
         assert!(Pace::at(41.0).is_near(steady) && !Pace::at(66.0).is_near(steady));
+        assert!(Pace::at(63.0).is_near(seen(&[50.0, 61.0]).unwrap()));
     }
 }

@@ -45,7 +45,7 @@ enum Action {
         #[arg(long)]
         picks: bool,
         /// Exit with code 3 unless so many percent of the records that both have pick the same, or tie within
-        /// what they state of themselves.
+        /// what they state of themselves; but for those that were made at different speeds of memory.
         #[arg(long, value_name = "PERCENT", value_parser = clap::value_parser!(u8).range(0..=100))]
         agree: Option<u8>,
     },
@@ -182,7 +182,13 @@ fn diff(a: &Preset, b: &Preset, picks: bool) -> Result<(), Failure> {
 fn agreement(a: &Preset, b: &Preset, percent: u8) -> Result<(), Failure> {
     let agreement = a.agreement(b);
     let Some(share) = agreement.share() else {
-        return Err(Failure::check("the presets have no record in common"));
+        let why = match agreement.paces {
+            0 => "the presets have no record in common",
+            _ => {
+                "the presets were made at different speeds of memory: their picks cannot be compared"
+            }
+        };
+        return Err(Failure::check(why));
     };
     let (same, ties, apart) = (agreement.same, agreement.ties, agreement.apart.len());
     let widest = match ties {
@@ -195,7 +201,7 @@ fn agreement(a: &Preset, b: &Preset, percent: u8) -> Result<(), Failure> {
     );
     if agreement.paces > 0 {
         outln!(
-            "not comparable, since memory was read at another speed: {}",
+            "not compared, since memory was read at another speed: {}",
             output::count(agreement.paces, "record")
         );
     }
@@ -263,10 +269,9 @@ fn replace(
         return save(preset, path).map(|()| None);
     }
     if is_source() {
-        // What a tuner has added to it since it was read stays.
-        let saved = preset.clone().save_merged(path);
-        let saved = saved.map_err(|error| Failure::of(&error).hint(output::ELSEWHERE))?;
-        return Ok(saved.set_aside.map(|(aside, _)| aside));
+        // A tuner may have added to it since it was read.
+        let saved = preset.clone().save_combined(path);
+        return saved.map(|()| None).map_err(|error| Failure::of(&error).hint(output::ELSEWHERE));
     }
     Preset::load(path).map_err(|error| {
         Failure::of(&error)

@@ -272,15 +272,6 @@ pub(crate) fn tune(args: Args) -> Result<(), Failure> {
             let checked = checked.map_err(|failure| unchecked(failure, waits, &log, &path))?;
             planning::save_left(checked.preset.clone(), &preset, &path)?;
             say!("saved to {}", path.display());
-            let small = |all: &Preset| {
-                all.records().iter().filter(|record| record.phase == Phase::SmallBatch).count()
-            };
-            if small(&checked.preset) < small(&preset) {
-                say!(
-                    "note: small batches were tuned for what decoding does not read after all: run again to tune \
-                     them for what it does"
-                );
-            }
             log.saved();
             (preset, told) = (checked.preset, checked.told);
         }

@@ -73,7 +73,7 @@ def openai_errors(client):
 
 
 def openai_embeds(client):
-    """Vectors of length 1, as numbers or as bytes, the same for both kinds of clients."""
+    """Vectors of length 1, the same as numbers and as bytes."""
     texts = ["The fox was happy.", "The fox was glad."]
     made = client.embeddings.create(model=MODEL, input=texts)
     vectors = [item.embedding for item in made.data]

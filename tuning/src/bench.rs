@@ -22,7 +22,7 @@ pub trait Runner {
     fn now(&self) -> Duration;
 
     /// Times a candidate: nanoseconds per product of the matrix with one token (decode) or with a prompt
-    /// of [`PROMPT_TOKENS`](crate::PROMPT_TOKENS) tokens (prefill), or why it cannot be run.
+    /// of [`PROMPT_TOKENS`](crate::PROMPT_TOKENS) tokens (prefill) or of a few at once (batch), or why it cannot be run.
     fn sample(&mut self, candidate: &Candidate) -> Result<f64, String>;
 
     /// 10^9 bytes per second at which all threads read weights right now; `None` where these are in the cache, or

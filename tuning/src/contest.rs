@@ -18,7 +18,7 @@ use crate::request::{Request, ShapeUse, TuneError};
 use crate::statistics::least;
 use crate::{AnyKernel, cold, estimate, runoff, space};
 use std::time::Duration;
-use trilut_kernels::{Layout, Phase, Tile};
+use trilut_kernels::{Layout, Tile};
 use trilut_presets::Pace;
 
 /// Pairs of the last meeting.
@@ -51,8 +51,8 @@ pub struct Holder<'a> {
     pub kernel: &'a str,
     /// Its loop bounds.
     pub tile: Tile,
-    /// The pace of memory when it was found, where anybody knows it.
-    pub memory: Option<Pace>,
+    /// 10^9 bytes per second at which memory was read when it was found, where anybody knows it.
+    pub memory: Option<f64>,
 }
 
 /// How one candidate fared.
@@ -123,8 +123,7 @@ pub fn contest(
         pick,
         known: Vec::new(),
         part: (0.0, 0.1),
-        // Prompts are bound by what they compute.
-        is_streamed: layer.phase != Phase::Prefill,
+        is_streamed: layer.is_streamed(),
     };
 
     let untuned: Vec<Candidate> = kernels.into_iter().map(Candidate::untuned).collect();
@@ -166,8 +165,18 @@ pub fn contest(
         best: meeting.best.map(|best| (best.name(), best.tile)),
         regret: meeting.regret,
         interval: meeting.interval,
-        warning: noise.warning(),
+        warning: noise.warning().or_else(|| {
+            let (now, then) = (noise.memory?.middle(), holder.memory?);
+            let text =
+                format!("memory was read at {now:.1} GB/s, at {then:.1} when the pick was found");
+            (!is_the_pace(now, Some(then))).then_some(text)
+        }),
     }))
+}
+
+/// Whether memory has the pace that is wanted, if any is.
+fn is_the_pace(seen: f64, wanted: Option<f64>) -> bool {
+    wanted.is_none_or(|wanted| Pace::at(wanted).is_near(Pace::at(seen)))
 }
 
 /// Where candidates of one layer are timed, and what is known of them so far.
@@ -189,7 +198,7 @@ struct Meeting {
     best: Option<Candidate>,
     regret: f64,
     interval: [f64; 2],
-    /// The paces of memory that were seen, and the one that was wanted.
+    /// The paces of memory that were seen.
     memory: Vec<f64>,
 }
 
@@ -286,11 +295,11 @@ impl Arena<'_> {
         &mut self,
         leaders: &[Candidate],
         samples: usize,
-        wanted: Option<Pace>,
+        wanted: Option<f64>,
     ) -> Option<Meeting> {
         let end = self.runner.now() + PATIENCE;
+        let is_wanted = |seen: f64| is_the_pace(seen, wanted);
         loop {
-            let is_wanted = |seen: f64| wanted.is_none_or(|wanted| wanted.is_near(Pace::at(seen)));
             while self.pace().is_some_and(|seen| !is_wanted(seen)) && self.runner.now() < end {
                 if self.observer.should_stop() {
                     return None;
@@ -298,7 +307,6 @@ impl Arena<'_> {
                 std::thread::sleep(LOOK);
             }
             let mut meeting = Meeting::default();
-            meeting.memory.extend(wanted.iter().flat_map(|pace| [pace.slowest, pace.fastest]));
             meeting.memory.extend(self.pace());
             if leaders.len() > 1 && !self.race(leaders.to_vec(), 2 * samples, 1) {
                 return None;
@@ -316,7 +324,8 @@ impl Arena<'_> {
             }
             meeting.memory.extend(self.pace());
             let all = Pace::of(meeting.memory.iter().copied().map(Pace::at));
-            if all.is_none_or(Pace::is_steady) || self.runner.now() >= end {
+            let is_right = |pace: Pace| pace.is_steady() && is_wanted(pace.middle());
+            if all.is_none_or(is_right) || self.runner.now() >= end {
                 return Some(meeting);
             }
         }
@@ -367,7 +376,7 @@ mod tests {
     fn run_at(
         pick: &str,
         prefetch: usize,
-        memory: Option<Pace>,
+        memory: Option<f64>,
         paces: &'static [f64],
     ) -> Result<(Option<Contest>, usize), TuneError> {
         let layer =
@@ -420,8 +429,8 @@ mod tests {
 
     #[test]
     fn the_pick_is_met_at_the_pace_of_memory_at_which_it_was_found() {
-        let at = |paces| run_at("r2u1", 1024, Some(Pace::at(66.0)), paces).unwrap();
-        // A look before the leaders meet, and before and after the pairs.
+        let at = |paces| run_at("r2u1", 1024, Some(66.0), paces).unwrap();
+        // A look that finds the pace, and those before the leaders meet, before the pairs and after them.
         let (contest, looks) = at(&[66.0]);
         assert_eq!((contest.unwrap().warning, looks), (None, 4));
         let (contest, looks) = at(&[40.0, 40.0, 66.0]);
@@ -430,7 +439,7 @@ mod tests {
         assert_eq!((contest.unwrap().warning, looks), (None, 8), "it begins anew");
         let (contest, _) = at(&[40.0]);
         let contest = contest.unwrap();
-        assert!(contest.warning.unwrap().contains("40 to 66 GB/s"));
+        assert!(contest.warning.unwrap().contains("read at 40.0 GB/s, at 66.0 when"));
         assert!(contest.regret < 0.0);
     }
 

@@ -119,9 +119,14 @@ impl Copies {
         &self.room.bytes[..self.block * self.copies]
     }
 
+    /// Where in [all of them](Self::all) the block of a copy begins, counted on and on.
+    pub(crate) fn offset(&self, index: usize) -> usize {
+        index % self.copies * self.block
+    }
+
     /// Copy `index`, counted on and on.
     pub fn view(&self, index: usize) -> PackedView<'_> {
-        let start = self.first + index % self.copies * self.block;
+        let start = self.first + self.offset(index);
         PackedView::new(self.layout, self.shape, &self.room.bytes[start..])
             .expect("every copy is as long as the layout needs")
     }

@@ -47,8 +47,11 @@ const LOOK: usize = 16;
 /// Bytes of the copies in one layout at most for an estimate, which has no time to fill many times the caches.
 const ESTIMATED_COPIES: u64 = 128 << 20;
 
-/// Bytes that are read to learn the pace of memory, and how often; the best time counts.
-const LOOKS: (usize, usize) = (32 << 20, 4);
+/// How often memory is read to learn its pace; the best time counts.
+const PACE_LOOKS: usize = 4;
+
+/// The most bytes that are read each time.
+const PACE_BYTES: usize = 32 << 20;
 
 /// Rows of random weights that are repeated to fill a matrix: timing does not depend on the values.
 const RANDOM_ROWS: usize = 64;
@@ -223,10 +226,9 @@ impl Hardware {
             sample_time: self.sample_time,
             copies,
             spare: &self.spare,
-            weights: distance.weights,
+            is_cold: distance.weights == Weights::Cold && !rotation.is_short(),
             work,
             position: 0,
-            looked: 0,
             known: HashMap::new(),
         };
         Ok(Stage { runner: Box::new(runner), weights: distance.weights, notes })
@@ -275,12 +277,11 @@ struct Timer<'a> {
     copies: Vec<Copies>,
     /// Where the copies leave their room.
     spare: &'a RefCell<Spare>,
-    weights: Weights,
+    /// Whether the copies are surely read from memory.
+    is_cold: bool,
     work: Box<dyn Work + 'a>,
     /// The next copy; runs on over all samples, so that no candidate finds its weights in the cache.
     position: usize,
-    /// Bytes of the copies that were read for their pace, on and on.
-    looked: usize,
     /// The last time of each candidate, which decides how many products make a sample.
     known: HashMap<(&'static str, Tile), f64>,
 }
@@ -302,20 +303,18 @@ impl Runner for Timer<'_> {
     }
 
     fn memory(&mut self) -> Option<f64> {
-        if self.weights == Weights::Warm {
-            return None;
-        }
-        let (bytes, times) = LOOKS;
-        let all: &[u64] = bytemuck::try_cast_slice(self.copies.first()?.all()).ok()?;
-        // Parts of equal length, each read after the others.
-        let part = (bytes / size_of::<u64>()).min(all.len() / times);
-        let parts = all.len() / part.max(1);
-        let looks = (0..times).map(|_| {
-            let at = self.looked % parts * part;
-            self.looked += 1;
+        let copies = self.copies.first().filter(|_| self.is_cold)?;
+        // The third of all copies that lies farthest from the one that is next: what was read last may still be in the
+        // cache, and what is read next must not be.
+        let all: &[u64] = bytemuck::cast_slice(copies.all());
+        let third = all.len() / 3;
+        let part = (third / PACE_LOOKS).min(PACE_BYTES / size_of::<u64>());
+        let begin = copies.offset(self.position) / size_of::<u64>() + third;
+        let looks = (0..PACE_LOOKS).map(|look| {
+            let at = (begin + look * part) % (all.len() - part).max(1);
             bandwidth::of_pass(self.pool, &all[at..at + part])
         });
-        Some(looks.fold(0.0, f64::max))
+        Some(looks.fold(0.0, f64::max)).filter(|pace| *pace > 0.0)
     }
 
     fn sample(&mut self, candidate: &Candidate) -> Result<f64, String> {
@@ -416,6 +415,26 @@ mod tests {
                 }
                 assert!(stage.notes[0].contains("warm"), "{:?}", stage.notes);
             }
+        }
+    }
+
+    #[test]
+    fn the_pace_of_memory_is_seen_where_weights_are_read_from_it() {
+        for threads in [1, 2, 7] {
+            let cold =
+                Request { model_bytes: u64::MAX, effort: Effort::Measure, ..request(threads) };
+            let mut lab = Hardware::new(&cold);
+            let layer = layer(Phase::Decode);
+            let kernel = lab.default_kernel(&layer, Format::I2S);
+            let mut stage = lab.open(&layer, &[kernel.layout(Layout::I2s)]).unwrap();
+            for _ in 0..3 {
+                let pace = stage.runner.memory().unwrap();
+                assert!(pace.is_finite() && pace > 0.0, "{pace}");
+                stage.runner.sample(&Candidate::untuned(kernel)).unwrap();
+            }
+            drop(stage);
+            let mut warm = Hardware::new(&request(threads));
+            assert_eq!(warm.open(&layer, Layout::ALL).unwrap().runner.memory(), None);
         }
     }
 

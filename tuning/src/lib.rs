@@ -6,8 +6,8 @@
 //! weights that are as cold as in real decoding ([`cold`], [`mod@bench`]) in a round-robin [`mod@race`],
 //! lets finalists that are close meet in pairs ([`mod@runoff`]), and the winner prove itself against the
 //! default in the same way ([`mod@confirm`]), at greater [`mod@effort`] also before criterion
-//! ([`second_opinion`]). What it says about its own reliability comes from [`noise`]; what it has found
-//! so far is in its [`mod@journal`].
+//! ([`second_opinion`]). What it says about its own reliability comes from [`noise`], with the
+//! [pace](trilut_presets::Pace) of memory, which what is fastest depends on; what it has found so far is in its [`mod@journal`].
 //!
 //! All timing goes through [`Runner`], so the decisions are tested on recorded and synthetic times.
 

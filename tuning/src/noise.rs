@@ -19,7 +19,7 @@ pub struct Noise {
     pub steal: Option<f64>,
     /// What else happened meanwhile.
     pub disturbance: Disturbance,
-    /// How fast memory was read before and after; `None` where weights are in the cache or nobody can tell.
+    /// How fast memory was read before, after each race and at the end; `None` where weights are in the cache or nobody can tell.
     pub memory: Option<Pace>,
 }
 
@@ -57,7 +57,7 @@ impl Noise {
                 .max(noise.drift.abs())
                 .max(noise.steal.unwrap_or(0.0))
                 .max(noise.disturbance.share())
-                .max(noise.memory.map_or(0.0, Pace::change))
+                .max(noise.memory.filter(|pace| !pace.is_steady()).map_or(0.0, Pace::change))
         };
         disorder(self) < disorder(other)
     }
@@ -154,7 +154,9 @@ mod tests {
         assert!(noisy.warning().unwrap().contains("40 %"));
         let faster = calm.at(&[40.0, 66.0]);
         assert!(calm.is_calmer_than(&faster));
-        assert!(faster.warning().unwrap().contains("40 to 66 GB/s"));
-        assert_eq!(calm.at(&[40.0, 41.0]).warning(), None);
+        assert!(faster.warning().unwrap().contains("40.0 to 66.0 GB/s"));
+        let wavering = calm.at(&[40.0, 44.0]);
+        assert_eq!(wavering.warning(), None);
+        assert!(wavering.is_calmer_than(&Noise { spread: Some(0.02), ..calm }));
     }
 }

@@ -38,23 +38,23 @@ pub struct Lane {
     live: bool,
     /// How much slower the whole race was than the rounds in which it took part, by those who ran to its end: the
     /// machine may have changed its pace since.
-    pace: f64,
+    slowdown: f64,
 }
 
 impl Lane {
     /// A candidate that is out, with what is known of it.
     pub(crate) fn of(candidate: Candidate, samples: Vec<f64>) -> Self {
-        Self { candidate, samples, failed: None, live: false, pace: 1.0 }
+        Self { candidate, samples, failed: None, live: false, slowdown: 1.0 }
     }
 
     /// The same candidate with the samples of a later check in their place.
     pub(crate) fn with_samples(self, samples: Vec<f64>) -> Self {
-        Self { samples, pace: 1.0, ..self }
+        Self { samples, slowdown: 1.0, ..self }
     }
 
     /// Brings its median to the pace of a race that was so many times as slow.
     pub(crate) fn slow_down(&mut self, times: f64) {
-        self.pace *= times;
+        self.slowdown *= times;
     }
 
     /// Whether it stayed to the end of the race.
@@ -64,7 +64,7 @@ impl Lane {
 
     /// The median of its samples in nanoseconds, at the pace of the race as a whole.
     pub fn median(&self) -> f64 {
-        median(&self.samples) * self.pace
+        median(&self.samples) * self.slowdown
     }
 }
 
@@ -160,7 +160,7 @@ fn ranked(mut lanes: Vec<Lane>) -> Vec<Lane> {
         let slower = |samples: &Vec<f64>| median(samples) / median(&samples[..rounds]);
         // Who was behind when it left is not ahead of those who stayed, however noisy they were then.
         let behind = best / median(&lane.samples);
-        lane.pace = median(&ended.iter().map(slower).collect::<Vec<f64>>()).max(behind);
+        lane.slowdown = median(&ended.iter().map(slower).collect::<Vec<f64>>()).max(behind);
     }
     let key = |lane: &Lane| match lane.samples.is_empty() {
         true => f64::INFINITY,

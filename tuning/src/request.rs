@@ -39,6 +39,11 @@ impl ShapeUse {
     pub(crate) fn work(&self) -> f64 {
         (self.count_per_token.max(1) * self.shape.weights()) as f64
     }
+
+    /// Whether its time depends on how fast memory is read; prompts are bound by what they compute.
+    pub(crate) fn is_streamed(&self) -> bool {
+        self.phase != Phase::Prefill
+    }
 }
 
 impl std::fmt::Display for ShapeUse {

@@ -111,6 +111,7 @@ pub fn tune_in(
     }
     again(lab, request, &mut found, deadline, observer)?;
     let paces = found.reports.iter().filter_map(|report| report.noise.memory);
+    let paces = paces.map(|pace| Pace::at(pace.middle()));
     if let Some(pace) = Pace::of(paces).filter(|pace| !pace.is_steady()) {
         let text = format!(
             "memory changed its speed during the run, {pace}: what is fastest for tokens may change with it"

@@ -47,7 +47,8 @@ pub struct Agreement {
     pub same: usize,
     /// Records with different picks of which what the two state overlaps.
     pub ties: usize,
-    /// Records with different picks, each found while memory had another [pace](Pace): they may both be right.
+    /// Records that were each made while memory had another [pace](Pace), whatever they pick: two different ones may
+    /// both be right.
     pub paces: usize,
     /// The others.
     pub apart: Vec<(Shape, Phase, usize)>,
@@ -124,13 +125,13 @@ impl Preset {
                 agreement.unmatched += 1;
                 continue;
             };
-            if a.picks_the_same(b) {
+            if !a.is_of_the_pace_of(b) {
+                agreement.paces += 1;
+            } else if a.picks_the_same(b) {
                 agreement.same += 1;
             } else if let Some(width) = a.ties_with(b) {
                 agreement.ties += 1;
                 agreement.widest_tie = agreement.widest_tie.max(width);
-            } else if !a.is_of_the_pace_of(b) {
-                agreement.paces += 1;
             } else {
                 agreement.apart.push(a.key());
             }

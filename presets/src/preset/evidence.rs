@@ -22,8 +22,8 @@ pub struct Evidence {
     /// The relative spread of repeated samples of the default: 0.02 is two percent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub noise: Option<f64>,
-    /// 10^9 bytes per second at which memory was read then, where the time depends on it: memory may have several
-    /// [paces](crate::Pace), and what is fastest changes with them.
+    /// 10^9 bytes per second at which memory was read then, where the time depends on it and this was one speed
+    /// all the time: memory may have several, and what is fastest changes with them.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub memory: Option<f64>,
     /// The 95 % interval of (winner's time / default's time) in the paired check.

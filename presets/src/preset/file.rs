@@ -72,7 +72,19 @@ impl Preset {
         self.save_but(|_| false, path)
     }
 
-    /// The same for what is left of a preset that a check dropped records of: they go from the file as well,
+    /// Writes what the preset and that in the file come to [together](Self::combine).
+    ///
+    /// # Errors
+    /// When the file is no readable preset of the same CPU, or cannot be written.
+    pub fn save_combined(self, path: &Path) -> Result<(), PresetError> {
+        let _turn = lock(path);
+        match self.earlier(path)? {
+            Some(there) => there.combine(self).preset.save(path),
+            None => self.save(path),
+        }
+    }
+
+    /// As [`Preset::save_merged`] for what is left of a preset that a check dropped records of: they go from the file as well,
     /// where an earlier run may have put them.
     ///
     /// # Errors

@@ -562,3 +562,18 @@ fn noise_that_too_few_samples_showed_is_left_out() {
     assert!(!head.contains("noise"), "{head}");
     assert_eq!(Preset::parse(&text, "x").unwrap(), unknown);
 }
+
+#[test]
+fn what_was_added_to_a_file_since_it_was_read_is_no_worse_for_what_is_combined_with_it() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("a.toml");
+    let old = Record { effort: Effort::Measure, ..record("64x128", 1, FAST) };
+    let combined = preset(vec![old.clone(), record("96x128", 1, FAST)]);
+    // Meanwhile a tuner has found more.
+    let better = Record { effort: Effort::Patient, ..old };
+    preset(vec![better.clone(), record("128x128", 1, FAST)]).save(&path).unwrap();
+    combined.save_combined(&path).unwrap();
+    let saved = Preset::load(&path).unwrap();
+    assert_eq!(saved.records().len(), 3);
+    assert_eq!(saved.record(better.shape, better.phase, better.threads), Some(&better));
+}

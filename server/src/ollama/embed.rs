@@ -2,7 +2,7 @@
 
 use crate::app::App;
 use crate::body::JsonBody;
-use crate::embeddings::{TooLong, Vectors, check_dimensions, of};
+use crate::embeddings::{self, TooLong, Vectors, check_dimensions};
 use crate::error::{ApiError, OllamaError};
 use crate::input::{Passage, Texts};
 use axum::Json;
@@ -27,7 +27,7 @@ pub(crate) async fn embed(
 ) -> Result<Json<Value>, OllamaError> {
     let JsonBody(Embed { model, input, truncate, dimensions }) = body?;
     app.check_model(model.as_deref())?;
-    let embeddings = of(&app)?;
+    let embeddings = embeddings::of(&app)?;
     // 0 is Ollama's for all of them.
     check_dimensions(&app, dimensions.filter(|dimensions| *dimensions != 0))?;
     let began = Instant::now();
@@ -67,6 +67,7 @@ pub(crate) async fn embedding(
 ) -> Result<Json<Value>, OllamaError> {
     let JsonBody(Embedding { model, prompt }) = body?;
     app.check_model(model.as_deref())?;
-    let mut made = of(&app)?.vectors(vec![Passage::Text(prompt)], TooLong::Refused).await?;
+    let mut made =
+        embeddings::of(&app)?.vectors(vec![Passage::Text(prompt)], TooLong::Refused).await?;
     Ok(Json(json!({ "embedding": made.vectors.pop() })))
 }

@@ -2,7 +2,7 @@
 
 use crate::app::App;
 use crate::body::JsonBody;
-use crate::embeddings::{TooLong, check_dimensions, of};
+use crate::embeddings::{self, TooLong, check_dimensions};
 use crate::error::ApiError;
 use crate::input::{Input, Passage, check_tokens};
 use axum::Json;
@@ -26,7 +26,7 @@ pub(crate) async fn create(
     JsonBody(fields): JsonBody<Fields>,
 ) -> Result<Json<Value>, ApiError> {
     app.check_model(fields.model.as_deref())?;
-    let embeddings = of(&app)?;
+    let embeddings = embeddings::of(&app)?;
     let base64 = match fields.encoding_format.as_deref() {
         None | Some("float") => false,
         Some("base64") => true,

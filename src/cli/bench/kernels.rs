@@ -38,7 +38,8 @@ pub(crate) struct Args {
     #[arg(long)]
     effort: Option<Effort>,
     /// How long each layer is tuned with --effort at most; without it a layer's part of what `trilut tune` takes
-    /// for a model, and more where that cuts the search short.
+    /// for a model, and anew, for up to eight times as long, where that cuts the search short or memory changes
+    /// its speed meanwhile.
     #[arg(long, value_name = "TIME", requires = "effort", value_parser = humantime::parse_duration)]
     time_limit: Option<Duration>,
     /// Samples of each candidate that does not fall behind.
@@ -76,8 +77,9 @@ struct Pick {
     tile: Tile,
     /// What a small batch reads.
     format: Format,
-    /// How fast memory was read while it was tuned; `None` where it was not tuned now.
-    memory: Option<Pace>,
+    /// 10^9 bytes per second at which memory was read while it was tuned; `None` where it was not tuned now, or that
+    /// was not one speed.
+    memory: Option<f64>,
     origin: String,
 }
 
@@ -191,7 +193,8 @@ fn known(here: &Here, request: &Request, layer: ShapeUse) -> Pick {
     }
 }
 
-/// The pick of a search that is made now. Where the time may be extended, it is as thorough as the effort demands.
+/// The pick of a search that is made now. Where the time may be extended, it is as thorough as the effort demands,
+/// and made at one speed of memory.
 fn tuned(mut request: Request, may_extend: bool) -> Result<Pick, Failure> {
     let mut attempt = 1;
     loop {
@@ -205,14 +208,18 @@ fn tuned(mut request: Request, may_extend: bool) -> Result<Pick, Failure> {
             return Err(Failure::new("the time was too short to tune the layer")
                 .hint("give it more: --time-limit 20s"));
         };
+        if interrupt::asked() {
+            return Err(Failure::interrupted());
+        }
         let memory = report.noise.memory;
-        if let Some(pace) = memory.filter(|pace| !pace.is_steady() && attempt < ATTEMPTS) {
+        let may_repeat = may_extend && attempt < ATTEMPTS;
+        if let Some(pace) = memory.filter(|pace| !pace.is_steady() && may_repeat) {
             let layer = report.layer;
             say!("note: {layer}: memory changed its speed, {pace}: tuned once more");
             attempt += 1;
             continue;
         }
-        if report.is_cut_short && may_extend && attempt < ATTEMPTS {
+        if report.is_cut_short && may_repeat {
             request.time_limit *= 2;
             let limit = humantime::format_duration(request.time_limit);
             say!("note: {}: the search was cut short: once more, for {limit}", report.layer);
@@ -224,7 +231,7 @@ fn tuned(mut request: Request, may_extend: bool) -> Result<Pick, Failure> {
             kernel: report.record.kernel.clone(),
             tile: report.record.tile,
             format: report.record.format,
-            memory,
+            memory: memory.filter(|pace| pace.is_steady()).map(Pace::middle),
             origin: format!("tuned now with {} in {took:.1} s", request.effort),
         });
     }

@@ -126,6 +126,18 @@ pub(super) fn verify(here: &Here, preset: &Preset, sample: usize) -> Result<(), 
         return Err(Failure::check("no record of the preset can be checked here")
             .hint("verify it on the CPU that it is for, with the build that it was made with"));
     }
+    let other =
+        checked.iter().filter(|one| matches!(one.finding, Finding::OtherPace { .. })).count();
+    let holds = checked.iter().filter(|one| matches!(one.finding, Finding::Holds { .. })).count();
+    if other > 0 && holds == 0 {
+        return Err(Failure::check(
+            "no time of the preset holds here, where memory is read at another speed than when it was made",
+        )
+        .hint("try again later, or trilut tune --force -o FILE makes a new preset"));
+    }
+    if other > 0 {
+        say!("note: {} were made at another speed of memory", count(other, "record"));
+    }
     if unknown > 0 {
         say!("note: {unknown} of {} records cannot be checked here", checked.len());
     }

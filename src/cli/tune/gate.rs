@@ -49,7 +49,15 @@ impl Gate<'_> {
     /// for prompts, with decoding on both sides as it will be.
     pub(crate) fn check(&self, preset: &Preset, path: &Path) -> Result<Checked, Failure> {
         let mut check = Check { gate: self, path, told: Vec::new() };
+        let before = small_batches(preset);
         let preset = check.decode(preset.clone())?;
+        if small_batches(&preset) < before {
+            check.tell(
+                "note: small batches were tuned for what decoding does not read after all: run again to tune them for \
+                 what it does"
+                    .to_owned(),
+            );
+        }
         let preset = check.prefill(preset)?;
         Ok(Checked { preset, told: check.told })
     }
@@ -265,6 +273,11 @@ impl Check<'_> {
     fn stays(&self, phase: Phase) -> String {
         format!("note: {} keeps the default kernels for {phase}", self.path.display())
     }
+}
+
+/// The number of records of small batches.
+fn small_batches(preset: &Preset) -> usize {
+    preset.records().iter().filter(|record| record.phase == Phase::SmallBatch).count()
 }
 
 /// What is shown while two models take turns.

@@ -66,7 +66,7 @@ pub(super) struct Log {
 
 impl Log {
     /// Opens the log beside the preset, and saves what an interrupted run had finished but for what awaits
-    /// a gate: this run's, or, for layers of another model, that of a run to come.
+    /// a gate: this run's, or, for other layers, that of a run to come.
     pub(super) fn open(path: &Path, task: &Task<'_>) -> Result<Self, Failure> {
         let opened = Journal::open(&Journal::path_for(path), task.request);
         let (mut journal, mut found) = match opened {

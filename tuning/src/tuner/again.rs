@@ -7,7 +7,6 @@ use crate::bench::Lab;
 use crate::observer::{Event, Observer};
 use crate::record::ShapeReport;
 use crate::request::{Request, ShapeUse, TuneError};
-use crate::statistics::median;
 use std::time::Duration;
 use trilut_kernels::Phase;
 use trilut_presets::preset::{Effort, Provenance};
@@ -30,12 +29,15 @@ pub(super) fn again(
     }
     let place = |request: &Request, layer| request.shapes.iter().position(|l| *l == layer);
     let usual = request.limit() / request.shapes.len().max(1) as u32;
-    // What is begun anew whatever the time, and what only where there is enough of it.
     // What was measured while memory had another speed than most of the time says little of that time.
     let paces = found.reports.iter().filter_map(|report| report.noise.memory);
-    let prevailing = Pace::at(median(&paces.map(Pace::middle).collect::<Vec<f64>>()));
-    let is_off = |report: &ShapeReport| report.noise.memory.is_some_and(|p| !p.is_near(prevailing));
+    let prevailing = prevailing(paces);
+    let is_off = |report: &ShapeReport| {
+        let paces = report.noise.memory.zip(prevailing);
+        paces.is_some_and(|(own, prevailing)| !own.is_near(prevailing))
+    };
     let is_disturbed = |report: &&ShapeReport| report.noise.warning().is_some() || is_off(report);
+    // What is begun anew whatever the time, and what only where there is enough of it.
     let disturbed: Vec<ShapeUse> =
         found.reports.iter().filter(is_disturbed).map(|report| report.layer).collect();
     let is_short = |report: &&ShapeReport| report.is_cut_short && !is_disturbed(report);
@@ -132,6 +134,13 @@ pub(super) fn again(
     Ok(())
 }
 
+/// The pace of memory that most layers were near to: one that there was, the faster of two.
+fn prevailing(paces: impl Iterator<Item = Pace>) -> Option<Pace> {
+    let mut paces: Vec<Pace> = paces.collect();
+    paces.sort_by(|a, b| a.middle().total_cmp(&b.middle()));
+    paces.get(paces.len() / 2).copied()
+}
+
 /// The request in which the pick of a report is the incumbent of its layer.
 fn defended(request: &Request, report: &ShapeReport) -> Request {
     let (mut request, isa) = (request.clone(), request.isa());
@@ -164,4 +173,18 @@ fn forget_crossings(found: &mut Found, layer: ShapeUse) {
     };
     let stacks = found.reports.iter_mut().filter(|report| is_stack(&report.layer));
     stacks.for_each(|report| report.record.from = None);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_prevailing_pace_is_one_that_there_was() {
+        let of = |all: &[f64]| prevailing(all.iter().copied().map(Pace::at));
+        assert_eq!(of(&[]), None);
+        assert_eq!(of(&[40.0, 66.0, 41.0]), Some(Pace::at(41.0)));
+        assert_eq!(of(&[66.0, 40.0]), Some(Pace::at(66.0)));
+        assert_eq!(of(&[66.0, 40.0, 41.0, 67.0]), Some(Pace::at(66.0)));
+    }
 }

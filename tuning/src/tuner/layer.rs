@@ -19,7 +19,7 @@ use crate::{AnyKernel, Candidate};
 use crate::{runoff, space};
 use std::collections::BTreeSet;
 use std::time::Duration;
-use trilut_kernels::{Format, Isa, Layout, Phase, Tile};
+use trilut_kernels::{Format, Isa, Layout, Tile};
 use trilut_presets::preset::Effort;
 
 /// A rival this close behind the leader meets it in pairs.
@@ -67,11 +67,10 @@ impl Field<'_> {
         };
         let mut field = vec![self.default];
         field.extend(self.incumbent.filter(|c| !c.is(&self.default)));
-        let first = field.len();
         let (request, layer) = (self.request, &self.layer);
         let own = (self.space, request.threads);
         for candidate in varied {
-            let is_known = field[..first].iter().any(|c| c.is(&candidate));
+            let is_known = field.iter().any(|c| c.is(&candidate));
             if !is_known && !request.prior.is_out(layer, own, &candidate.to_string()) {
                 field.push(candidate);
             }
@@ -122,8 +121,8 @@ pub(super) fn tune_layer(
     for text in said {
         note(watch.observer, notes, text);
     }
-    // Prompts are bound by what they compute, and an estimate has no time to look.
-    let is_streamed = layer.phase != Phase::Prefill && request.effort > Effort::Estimate;
+    // An estimate has no time to look.
+    let is_streamed = layer.is_streamed() && request.effort > Effort::Estimate;
     let pace = |runner: &mut dyn Runner| is_streamed.then(|| runner.memory()).flatten();
     let mut paces: Vec<f64> = pace(&mut *runner).into_iter().collect();
     // With large caches the copies take seconds to fill; the races share what is left.
@@ -181,10 +180,9 @@ pub(super) fn tune_layer(
         }
         lanes = raced;
         finalists = best_kernels(&lanes, effort::finalists(request.effort));
-        let bound = lanes[0].median() * SECOND_CHANCE;
-        let near = lanes.iter().filter(|lane| lane.median() <= bound).map(|lane| lane.candidate);
-        let is_final = |c: &Candidate| finalists.iter().any(|known| known.name() == c.name());
-        outsiders = near.filter(|candidate| !is_final(candidate)).collect();
+        if request.effort > Effort::Estimate {
+            outsiders = near(&lanes, &finalists);
+        }
         paces.extend(pace(&mut *runner));
     }
 
@@ -406,6 +404,13 @@ fn scalar_kernel(kernels: &[AnyKernel], format: Format) -> Option<AnyKernel> {
         .filter(own)
         .copied()
         .min_by(|a, b| a.instructions().total_cmp(&b.instructions()))
+}
+
+/// The others that are no more than a [second chance](SECOND_CHANCE) behind.
+fn near(lanes: &[Lane], finalists: &[Candidate]) -> Vec<Candidate> {
+    let bound = lanes.first().map_or(0.0, |leader| leader.median() * SECOND_CHANCE);
+    let near = lanes.iter().filter(|lane| lane.median() <= bound).map(|lane| lane.candidate);
+    near.filter(|own| finalists.iter().all(|known| known.name() != own.name())).collect()
 }
 
 /// The best candidate of each of the best kernels, in the order of the lanes.

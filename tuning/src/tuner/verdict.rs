@@ -179,7 +179,7 @@ fn evidence(
         microcode: request.machine.microcode.clone(),
         cores: request.machine.physical_cores,
         noise: found.noise.spread.map(Evidence::rounded),
-        memory: found.noise.memory.map(|pace| Evidence::rounded(pace.middle())),
+        memory: found.noise.memory.filter(|p| p.is_steady()).map(|p| Evidence::rounded(p.middle())),
         interval: interval.map(|c| [c.low, c.high].map(Evidence::rounded)),
         // Known once the model has run.
         model: None,

@@ -35,15 +35,26 @@ fn a_layer_that_was_raced_at_another_pace_of_memory_is_raced_again() {
     // A change in the middle of a race.
     let (_, notes, looks) = three_layers(&[66.0, 40.0, 66.0]);
     assert_eq!(looks, 4 * LOOKS);
-    assert!(notes.iter().any(|note| note.contains("during the race, 40 to 66 GB/s")), "{notes:?}");
+    assert!(
+        notes.iter().any(|note| note.contains("during the race, 40.0 to 66.0 GB/s")),
+        "{notes:?}"
+    );
 }
 
 #[test]
 fn a_pace_that_does_not_come_back_is_noted() {
     let (outcome, notes, _) = three_layers(&[66.0, 66.0, 66.0, 66.0, 66.0, 66.0, 66.0, 66.0, 40.0]);
     assert_eq!(outcome.shapes[2].noise.memory, Some(Pace::at(40.0)));
-    let told = notes.iter().filter(|note| note.contains("during the run, 40 to 66 GB/s"));
+    let told = notes.iter().filter(|note| note.contains("during the run, 40.0 to 66.0 GB/s"));
     assert_eq!(told.count(), 1, "{notes:?}");
+}
+
+#[test]
+fn where_no_candidate_can_be_timed_nothing_is_found() {
+    let mut lab =
+        FakeLab::new(vec![fake::exact("r3u3")], Script { times: TIMES, ..Script::default() });
+    let outcome = run(&mut lab, &request(Effort::Measure), &mut Notes::default());
+    assert!(outcome.shapes.is_empty() && outcome.unfinished.len() == 2);
 }
 
 #[test]
