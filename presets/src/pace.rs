@@ -5,8 +5,11 @@
 //! kernel is the fastest changes with that: one that is bound by memory gains, one that computes all the time does
 //! not. So the pace is taken beside each race, and times of different paces are not compared.
 
-/// Paces that differ by more than this are different ones; a single look is right to some percent.
-const APART: f64 = 0.25;
+/// The middles of two paces that differ by more than this are those of different ones.
+const APART: f64 = 0.15;
+
+/// Looks at one pace differ by less than this.
+const WAVER: f64 = 0.25;
 
 /// The slowest and the fastest pace that were seen, in 10^9 bytes per second.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -44,13 +47,13 @@ impl Pace {
 
     /// Whether it is one pace, as far as can be told.
     pub fn is_steady(self) -> bool {
-        self.change() <= APART
+        self.change() <= WAVER
     }
 
     /// Whether two are the same pace, whatever each wavered.
     pub fn is_near(self, other: Self) -> bool {
         let middles = [self, other].map(|pace| Self::at(pace.middle()));
-        Self::of(middles).is_some_and(Self::is_steady)
+        Self::of(middles).is_some_and(|both| both.change() <= APART)
     }
 }
 

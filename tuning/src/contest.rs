@@ -82,6 +82,9 @@ pub struct Contest {
     pub regret: f64,
     /// The interval of the regret.
     pub interval: [f64; 2],
+    /// 10^9 bytes per second at which memory was read during the pairs; `None` where weights are in the cache, for
+    /// prompts, or where nobody can tell.
+    pub memory: Option<f64>,
     /// What disturbed the times, if anything did.
     pub warning: Option<String>,
 }
@@ -165,6 +168,7 @@ pub fn contest(
         best: meeting.best.map(|best| (best.name(), best.tile)),
         regret: meeting.regret,
         interval: meeting.interval,
+        memory: noise.memory.map(Pace::middle),
         warning: noise.warning().or_else(|| {
             let (now, then) = (noise.memory?.middle(), holder.memory?);
             let text =

@@ -87,8 +87,8 @@ pub(crate) const fn patience(effort: Effort) -> usize {
 pub(crate) const fn rivals(effort: Effort) -> usize {
     match effort {
         Effort::Estimate => 0,
-        Effort::Measure => 1,
-        Effort::Patient | Effort::Exhaustive => 3,
+        Effort::Measure => 2,
+        Effort::Patient | Effort::Exhaustive => 4,
     }
 }
 

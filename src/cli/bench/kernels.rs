@@ -38,8 +38,8 @@ pub(crate) struct Args {
     #[arg(long)]
     effort: Option<Effort>,
     /// How long each layer is tuned with --effort at most; without it a layer's part of what `trilut tune` takes
-    /// for a model, and anew, for up to eight times as long, where that cuts the search short or memory changes
-    /// its speed meanwhile.
+    /// for a model, and anew, for up to eight times as long, where that cuts the search short or something
+    /// disturbs it.
     #[arg(long, value_name = "TIME", requires = "effort", value_parser = humantime::parse_duration)]
     time_limit: Option<Duration>,
     /// Samples of each candidate that does not fall behind.
@@ -67,8 +67,7 @@ fn percent(text: &str) -> Result<f64, String> {
     value.ok_or_else(|| "a tolerance is a number of percent, at least 0".to_owned())
 }
 
-/// How often a layer is tuned, at most, where memory changes its speed meanwhile, with which what is fastest changes,
-/// or the time was too short.
+/// How often a layer is tuned, at most, where something disturbs it or the time is too short.
 const ATTEMPTS: usize = 4;
 
 /// A pick and where it comes from.
@@ -109,9 +108,9 @@ pub(super) fn bench(args: &Args) -> Result<(), Failure> {
             None => known(&here, &request, layer),
         };
         let contest = meet(&request, layer, &pick, args.samples as usize)?;
-        let Pick { origin, kernel, tile, .. } = pick;
+        let Pick { origin, kernel, tile, memory, .. } = pick;
         let took = began.elapsed();
-        let compared = Compared { layer, threads, kernel, tile, origin, contest, took };
+        let compared = Compared { layer, threads, kernel, tile, origin, memory, contest, took };
         summary.tell(compared, args.top)?;
     }
     let (median, worst) = summary.end()?;
@@ -194,7 +193,7 @@ fn known(here: &Here, request: &Request, layer: ShapeUse) -> Pick {
 }
 
 /// The pick of a search that is made now. Where the time may be extended, it is as thorough as the effort demands,
-/// and made at one speed of memory.
+/// and undisturbed.
 fn tuned(mut request: Request, may_extend: bool) -> Result<Pick, Failure> {
     let mut attempt = 1;
     loop {
@@ -213,9 +212,8 @@ fn tuned(mut request: Request, may_extend: bool) -> Result<Pick, Failure> {
         }
         let memory = report.noise.memory;
         let may_repeat = may_extend && attempt < ATTEMPTS;
-        if let Some(pace) = memory.filter(|pace| !pace.is_steady() && may_repeat) {
-            let layer = report.layer;
-            say!("note: {layer}: memory changed its speed, {pace}: tuned once more");
+        if let Some(why) = report.noise.warning().filter(|_| may_repeat) {
+            say!("note: {}: {why}: tuned once more", report.layer);
             attempt += 1;
             continue;
         }

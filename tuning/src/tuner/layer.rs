@@ -317,7 +317,8 @@ fn first_of_equals(lanes: &[Lane], ranks: &[&str]) -> Lane {
     equals.min_by_key(|lane| place(&lane.candidate)).unwrap_or(leader).clone()
 }
 
-/// The leader after it has met the finalists that are close.
+/// The leader after it has met the finalists that are close: the best of each other kernel first, since variants of
+/// one differ the least.
 fn meet_rivals(
     runner: &mut dyn Runner,
     leader: Lane,
@@ -330,7 +331,15 @@ fn meet_rivals(
         let own = [&leader.candidate, &field.default];
         lane.median() <= bound && !own.iter().any(|c| c.is(&lane.candidate))
     });
-    let rivals: Vec<&Lane> = close.take(effort::rivals(field.request.effort)).collect();
+    let (mut rivals, mut variants) = (Vec::new(), Vec::new());
+    let mut names = vec![leader.candidate.name()];
+    for lane in close {
+        let is_new = !names.contains(&lane.candidate.name());
+        names.push(lane.candidate.name());
+        if is_new { &mut rivals } else { &mut variants }.push(lane);
+    }
+    rivals.append(&mut variants);
+    rivals.truncate(effort::rivals(field.request.effort));
     let mut leader = leader.clone();
     for rival in rivals {
         let end = time.at(0.9);

@@ -30,6 +30,8 @@ pub(super) struct Compared {
     pub(super) tile: Tile,
     /// Where it comes from.
     pub(super) origin: String,
+    /// 10^9 bytes per second at which memory was read when the pick was found, if that was now.
+    pub(super) memory: Option<f64>,
     pub(super) contest: Contest,
     /// With the search for the pick, if there was one.
     pub(super) took: Duration,
@@ -63,8 +65,10 @@ impl Summary {
             Style::Json => compared.json(),
             Style::Md => {
                 if is_first {
-                    outln!("| layer | threads | pick | fastest other | pick / other | 95 % | s |");
-                    outln!("|---|---|---|---|---|---|---|");
+                    outln!(
+                        "| layer | threads | pick | fastest other | pick / other | 95 % | GB/s | s |"
+                    );
+                    outln!("|---|---|---|---|---|---|---|---|");
                 }
                 compared.line()
             }
@@ -94,7 +98,7 @@ impl Compared {
         let Self { layer, threads, contest, .. } = self;
         let [low, high] = contest.interval.map(|end| 1.0 + end);
         outln!(
-            "| {layer} | {threads} | {} ({}) | {} | {:.3} | {low:.3} - {high:.3} | {:.1} |",
+            "| {layer} | {threads} | {} ({}) | {} | {:.3} | {low:.3} - {high:.3} | {} | {:.1} |",
             self.kernel,
             self.tile.in_words(layer.phase),
             contest.best.map_or("-".to_owned(), |(kernel, tile)| format!(
@@ -102,13 +106,23 @@ impl Compared {
                 tile.in_words(layer.phase)
             )),
             1.0 + contest.regret,
+            self.speeds(),
             self.took.as_secs_f64(),
         );
         Ok(())
     }
 
+    /// How fast memory was read when the pick was found, and when it met the others.
+    fn speeds(&self) -> String {
+        let one = |speed: Option<f64>| speed.map(|speed| format!("{speed:.1}"));
+        match [self.memory, self.contest.memory].map(one) {
+            [Some(then), Some(now)] => format!("{then}, {now}"),
+            [then, now] => then.or(now).unwrap_or_else(|| "-".to_owned()),
+        }
+    }
+
     fn json(&self) -> Result<(), Failure> {
-        let Self { layer, threads, kernel, tile, origin, contest, took } = self;
+        let Self { layer, threads, kernel, tile, origin, memory, contest, took } = self;
         let rows = contest.rows.iter().map(|row| {
             json!({
                 "kernel": row.kernel,
@@ -123,10 +137,11 @@ impl Compared {
                 "phase": layer.phase,
                 "shape": layer.shape,
                 "threads": threads,
-                "pick": { "kernel": kernel, "tile": tile, "origin": origin },
+                "pick": { "kernel": kernel, "tile": tile, "origin": origin, "memory": memory },
                 "best": contest.best.map(|(kernel, tile)| json!({ "kernel": kernel, "tile": tile })),
                 "ratio": 1.0 + contest.regret,
                 "interval": contest.interval.map(|end| 1.0 + end),
+                "memory": contest.memory,
                 "warning": contest.warning,
                 "seconds": took.as_secs_f64(),
                 "candidates": rows.collect::<Vec<_>>(),
