@@ -57,6 +57,11 @@ impl Confirmation {
         self.is_gain() && self.ratio <= 1.0 - WORTH
     }
 
+    /// Whether it says neither that there is a gain nor that there is none, after fewer pairs than were meant to be.
+    pub(crate) fn is_open(&self, pairs: usize) -> bool {
+        self.winner.len() < pairs && !self.is_gain() && self.low < 1.0
+    }
+
     /// Half the width of the interval.
     pub fn half_width(&self) -> f64 {
         (self.high - self.low) / 2.0
@@ -156,6 +161,12 @@ mod tests {
         let mut never = || false;
         let result = confirm(&mut runner, &fast, &slow, 99, Duration::ZERO, &mut never).unwrap();
         assert_eq!(result.winner.len(), MIN_PAIRS);
+        assert!(!result.is_open(99), "they decide it");
+        let noisy =
+            Script { times: &[("r2u1", 99.0), ("r1u1", 100.0)], noise: 0.5, ..Script::default() };
+        let mut noisy = fake::Synthetic::new(noisy);
+        let few = confirm(&mut noisy, &fast, &slow, 99, Duration::ZERO, &mut never).unwrap();
+        assert!(few.is_open(99) && !few.is_open(MIN_PAIRS), "{few:?}");
         assert!(confirm(&mut runner, &fast, &slow, 99, Duration::MAX, &mut || true).is_none());
     }
 }

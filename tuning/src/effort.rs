@@ -26,13 +26,14 @@ pub(crate) enum Vary {
     Grid,
 }
 
-/// Kernels that are timed at most, best estimates first.
-pub(crate) const fn most_kernels(effort: Effort) -> usize {
-    match effort {
-        Effort::Estimate => 4,
-        Effort::Measure => 24,
-        Effort::Patient => 64,
-        Effort::Exhaustive => usize::MAX,
+/// Kernels that are timed at most, best estimates first; fewer for prompts, which take longer. Of tokens, kernels that
+/// memory holds up are equals to an estimate that counts instructions, so that none of them is left out.
+pub(crate) const fn most_kernels(effort: Effort, phase: Phase) -> usize {
+    match (effort, phase) {
+        (Effort::Estimate, _) => 4,
+        (Effort::Measure, Phase::Prefill) => 24,
+        (Effort::Measure, _) | (Effort::Patient, _) => 64,
+        (Effort::Exhaustive, _) => usize::MAX,
     }
 }
 

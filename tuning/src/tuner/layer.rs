@@ -27,7 +27,7 @@ const CLOSE: f64 = 1.05;
 
 /// Who was behind by no more than this with the usual distance of prefetching meets the finalists with the
 /// [shortest](space::shortest_prefetch): kernels that read several rows at once may gain as much from it.
-const SECOND_CHANCE: f64 = 1.5;
+const SECOND_CHANCE: f64 = 2.0;
 
 /// What a layer's candidates are raced in, and who they are.
 struct Field<'a> {
@@ -224,6 +224,8 @@ pub(super) fn tune_layer(
         }
         false => None,
     };
+    // The default that stays for want of pairs may be far behind.
+    is_cut_short |= confirmation.as_ref().is_some_and(|check| check.is_open(PAIRS));
     let is_asked = is_real && request.effort >= Effort::Patient;
     let left = time.at(1.0).saturating_sub(runner.now());
     let is_unheard = left < second_opinion::LEAST;
@@ -393,7 +395,7 @@ fn choose(
         })
         .map(|(kernel, _)| kernel)
         .filter(|kernel| request.prior.admits(layer, kernel.name()) && is_exact(kernel))
-        .take(effort::most_kernels(request.effort))
+        .take(effort::most_kernels(request.effort, layer.phase))
         .collect()
 }
 

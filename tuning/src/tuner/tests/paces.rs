@@ -66,7 +66,7 @@ fn a_kernel_that_wants_a_short_prefetch_has_a_second_chance() {
         ("r1u2", 86.0),
         ("r4u2", 87.0),
         ("r2u2", 110.0),
-        ("r8u1", 200.0),
+        ("r8u1", 230.0),
     ];
     for (near, wins) in [("r2u2", "r2u2"), ("r8u1", "r2u1")] {
         let kernels = times.map(|(micro, _)| fake::exact(micro)).to_vec();
