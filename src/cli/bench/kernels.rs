@@ -101,7 +101,7 @@ pub(super) fn bench(args: &Args) -> Result<(), Failure> {
     for &layer in &layers {
         let began = Instant::now();
         let effort = args.effort.unwrap_or(Effort::Measure);
-        let limit = args.time_limit.unwrap_or(share_of_a_layer(effort));
+        let limit = args.time_limit.unwrap_or(share_of_a_layer(effort, layer));
         let request = here.request(vec![layer], u64::MAX, formats.clone(), threads, effort, limit);
         let pick = match args.effort {
             Some(_) => tuned(request.clone(), args.time_limit.is_none())?,
@@ -153,14 +153,19 @@ fn meet(
     contest.filter(|_| !interrupt::asked()).ok_or_else(Failure::interrupted)
 }
 
-/// What a run for a model of four layer sizes in three phases has for each of them.
-fn share_of_a_layer(effort: Effort) -> Duration {
-    match effort {
+/// The largest layer of BitNet b1.58 2B-4T, in weights.
+const USUAL: f64 = 6912.0 * 2560.0;
+
+/// What a run for a model of four layer sizes in three phases has for each of them; as much more for larger layers, which
+/// have a larger part of a run.
+fn share_of_a_layer(effort: Effort, layer: ShapeUse) -> Duration {
+    let usual = match effort {
         Effort::Estimate => Request::ESTIMATE_LIMIT / 8,
         Effort::Measure => Duration::from_secs(5),
         Effort::Patient => Duration::from_secs(50),
         Effort::Exhaustive => Duration::from_secs(300),
-    }
+    };
+    usual.mul_f64((layer.shape.weights() as f64 / USUAL).max(1.0))
 }
 
 /// The pick of the ladder, or the default kernel.
