@@ -43,7 +43,7 @@ pub(crate) struct Args {
     /// Layer size in place of a model, outputs x inputs; repeatable.
     #[arg(long, value_name = "MxK", allow_hyphen_values = true)]
     shape: Vec<Shape>,
-    /// What to tune for: one token at a time, a few at once, prompts, or all in equal parts of the time.
+    /// What to tune for: one token at a time, a few at once, prompts, or all, of which small batches have half the time of the others.
     #[arg(long, value_enum, default_value = "all")]
     phase: Phases,
     /// Weight format: i2_s, tl1, tl2, base3; all are raced without it. Repeatable; prompts read the first.

@@ -91,17 +91,29 @@ impl Copies {
         pack: impl Fn(Layout) -> Packed,
     ) -> Vec<Self> {
         let block = block(layouts.iter().map(|layout| layout.bytes(shape)));
+        let packed: Vec<Packed> = layouts.iter().map(|&layout| pack(layout)).collect();
         let mut places = Vec::new();
         let mut first = 0;
-        for &layout in layouts {
-            let packed = pack(layout);
-            let one = packed.view().bytes();
-            for copy in room.bytes.chunks_exact_mut(block).take(copies) {
-                copy[first..first + one.len()].copy_from_slice(one);
-            }
-            places.push((layout, first));
-            first += stride(one.len());
+        for one in &packed {
+            places.push((one.view().layout(), first));
+            first += stride(one.view().bytes().len());
         }
+        // By all cores: where the system must provide the pages first, one takes seconds.
+        let fill = |blocks: &mut [u8]| {
+            for block in blocks.chunks_exact_mut(block) {
+                for (one, (_, first)) in packed.iter().zip(&places) {
+                    let bytes = one.view().bytes();
+                    block[*first..first + bytes.len()].copy_from_slice(bytes);
+                }
+            }
+        };
+        let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
+        let part = block * copies.div_ceil(cores).max(1);
+        std::thread::scope(|scope| {
+            for blocks in room.bytes[..block * copies].chunks_mut(part) {
+                scope.spawn(move || fill(blocks));
+            }
+        });
         room.touched = room.touched.max(block * copies);
         let room = Arc::new(room);
         let of =

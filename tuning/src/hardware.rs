@@ -53,6 +53,10 @@ const PACE_LOOKS: usize = 4;
 /// The most bytes that are read each time.
 const PACE_BYTES: usize = 32 << 20;
 
+/// The first sample of a candidate with more than one product is so many times as short as the others: most are far
+/// behind, which it is enough to see.
+const FIRST: f64 = 5.0;
+
 /// Rows of random weights that are repeated to fill a matrix: timing does not depend on the values.
 const RANDOM_ROWS: usize = 64;
 
@@ -282,8 +286,9 @@ struct Timer<'a> {
     work: Box<dyn Work + 'a>,
     /// The next copy; runs on over all samples, so that no candidate finds its weights in the cache.
     position: usize,
-    /// The last time of each candidate, which decides how many products make a sample.
-    known: HashMap<(&'static str, Tile), f64>,
+    /// The last time of each candidate, which decides how many products make a sample, and whether it was of one
+    /// product alone.
+    known: HashMap<(&'static str, Tile), (f64, bool)>,
 }
 
 impl Drop for Timer<'_> {
@@ -327,9 +332,11 @@ impl Runner for Timer<'_> {
         let key = (candidate.name(), candidate.tile);
         let wanted = self.sample_time.as_nanos() as f64;
         let products = match self.known.get(&key) {
-            Some(ns) => (wanted / ns).clamp(1.0, 1e6) as usize,
+            Some((ns, true)) => (wanted / FIRST / ns).clamp(1.0, 1e6) as usize,
+            Some((ns, false)) => (wanted / ns).clamp(1.0, 1e6) as usize,
             None => 1,
         };
+        let is_first = !self.known.contains_key(&key);
         let begin = self.position;
         let patience = self.sample_time * PATIENCE;
         // Where to stop if it takes too long: decided by one worker before a barrier, seen by all after it.
@@ -362,7 +369,7 @@ impl Runner for Timer<'_> {
             return Err(why);
         }
         let ns = (lock(&elapsed).as_nanos() as f64 / products as f64).max(0.1);
-        self.known.insert(key, ns);
+        self.known.insert(key, (ns, is_first));
         Ok(ns + self.work.beyond(candidate))
     }
 }

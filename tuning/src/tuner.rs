@@ -53,11 +53,11 @@ pub fn tune_in(
     let shapes = request.shapes.len();
     observer.event(&Event::Begin { shapes, threads: request.threads, limit });
 
-    // Phases have equal parts of the time, whatever the work of one of their runs.
+    // Phases have parts of the time of their own, whatever the work of one of their runs.
     let work_in = |phase: Phase| -> f64 {
         request.shapes.iter().filter(|l| l.phase == phase).map(ShapeUse::work).sum()
     };
-    let work = |layer: &ShapeUse| layer.work() / work_in(layer.phase);
+    let work = |layer: &ShapeUse| part_of(layer.phase) * layer.work() / work_in(layer.phase);
     let total: f64 = request.shapes.iter().map(work).sum();
     let mut left = total;
     let mut found = Found::default();
@@ -162,6 +162,14 @@ pub fn tune_in(
         notes,
         took: lab.now().saturating_sub(begin),
     })
+}
+
+/// The part of the time that a phase has beside the others: small batches have the fewest candidates.
+fn part_of(phase: Phase) -> f64 {
+    match phase {
+        Phase::Decode | Phase::Prefill => 2.0,
+        Phase::SmallBatch => 1.0,
+    }
 }
 
 /// What a run has found so far.
