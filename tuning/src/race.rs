@@ -24,7 +24,7 @@ pub struct Limits {
 pub const NOISY: f64 = 0.03;
 
 /// `(samples given, factor)`: with so many samples a candidate this far behind leaves.
-const FACTORS: &[(usize, f64)] = &[(6, 1.06), (4, 1.15), (2, 1.5), (1, 2.5)];
+const FACTORS: &[(usize, f64)] = &[(6, 1.06), (4, 1.15), (2, 1.5)];
 
 /// How a candidate fared.
 #[derive(Debug, Clone)]
@@ -202,7 +202,7 @@ mod tests {
         assert_eq!(names(&lanes), ["r2u1", "r4u1", "r1u1", "r8u1"]);
         assert_eq!((end, &left[..]), (End::Finished, &["r8u1".to_owned()][..]));
         let samples: Vec<usize> = lanes.iter().map(|l| l.samples.len()).collect();
-        assert_eq!(samples, [9, 9, 9, 1], "the default never leaves");
+        assert_eq!(samples, [9, 9, 9, 2], "the default never leaves");
     }
 
     #[test]
