@@ -74,9 +74,8 @@ impl Embedder {
     /// The tokens of a text, with those that the model wants around it. Names of control tokens in the
     /// text are plain text.
     pub fn tokens(&self, text: &str) -> Vec<u32> {
-        let tokenizer = self.model.tokenizer();
-        let mut tokens = tokenizer.encode_text(text, false);
-        tokens.extend(tokenizer.eos().filter(|_| tokenizer.add_eos()));
+        let mut tokens = self.model.tokenizer().encode_text(text, false);
+        tokens.extend(self.end());
         tokens
     }
 
@@ -84,12 +83,17 @@ impl Embedder {
     pub fn tokens_within(&self, text: &str) -> Vec<u32> {
         let (mut tokens, context) = (self.tokens(text), self.model.context());
         if tokens.len() > context {
-            let tokenizer = self.model.tokenizer();
-            let end = tokenizer.eos().filter(|_| tokenizer.add_eos());
+            let end = self.end();
             tokens.truncate(context - usize::from(end.is_some()));
             tokens.extend(end);
         }
         tokens
+    }
+
+    /// The token that the model wants at the end of a text.
+    fn end(&self) -> Option<u32> {
+        let tokenizer = self.model.tokenizer();
+        tokenizer.eos().filter(|_| tokenizer.add_eos())
     }
 
     /// The vector of a text: `hidden` values of length 1.

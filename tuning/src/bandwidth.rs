@@ -3,7 +3,7 @@
 
 use std::sync::{Mutex, PoisonError};
 use std::time::Instant;
-use trilut_kernels::pool::Pool;
+use trilut_kernels::pool::{Pool, Worker};
 use trilut_presets::Machine;
 
 /// A measured read bandwidth.
@@ -67,16 +67,11 @@ pub fn measure(pool: &Pool, bytes: u64, passes: usize) -> Bandwidth {
     pool.run(|worker| {
         // Not zero: pages that were never written may all be the same one.
         let part = vec![worker.index as u64 + 1; words];
-        worker.barrier();
         for _ in 0..passes {
-            let clock = Instant::now();
-            std::hint::black_box(sum(std::hint::black_box(&part)));
-            worker.barrier();
+            let ns = pass(worker, &part);
             if worker.index == 0 {
-                let ns = clock.elapsed().as_nanos() as f64;
                 times.lock().unwrap_or_else(PoisonError::into_inner).push(ns);
             }
-            worker.barrier();
         }
     });
     let times = times.into_inner().unwrap_or_else(PoisonError::into_inner);
@@ -89,18 +84,22 @@ pub(crate) fn of_pass(pool: &Pool, bytes: &[u64]) -> f64 {
     let each = bytes.len() / pool.threads();
     let elapsed = Mutex::new(0.0);
     pool.run(|worker| {
-        let part = &bytes[worker.index * each..][..each];
-        worker.barrier();
-        let clock = Instant::now();
-        std::hint::black_box(sum(std::hint::black_box(part)));
-        worker.barrier();
+        let ns = pass(worker, &bytes[worker.index * each..][..each]);
         if worker.index == 0 {
-            let mut elapsed = elapsed.lock().unwrap_or_else(PoisonError::into_inner);
-            *elapsed = clock.elapsed().as_nanos() as f64;
+            *elapsed.lock().unwrap_or_else(PoisonError::into_inner) = ns;
         }
     });
     let ns: f64 = elapsed.into_inner().unwrap_or_else(PoisonError::into_inner);
     (each * pool.threads() * 8) as f64 / ns.max(1.0)
+}
+
+/// Reads one worker's part while the others read theirs: the nanoseconds until all have.
+fn pass(worker: &Worker<'_>, part: &[u64]) -> f64 {
+    worker.barrier();
+    let clock = Instant::now();
+    std::hint::black_box(sum(std::hint::black_box(part)));
+    worker.barrier();
+    clock.elapsed().as_nanos() as f64
 }
 
 /// Independent sums, so that additions never hold up the loads.

@@ -42,6 +42,12 @@ impl Noise {
         Self { memory: Pace::of(seen.iter().copied().map(Pace::at)), ..self }
     }
 
+    /// The same with the drift that samples of a longer time show.
+    #[must_use]
+    pub(crate) fn over(self, samples: &[f64]) -> Self {
+        Self { drift: Self::of(samples, None, None).drift, ..self }
+    }
+
     /// The same with what else happened meanwhile.
     #[must_use]
     pub fn with(self, disturbance: Disturbance) -> Self {

@@ -84,8 +84,8 @@ impl Preset {
         }
     }
 
-    /// As [`Preset::save_merged`] for what is left of a preset that a check dropped records of: they go from the file as well,
-    /// where an earlier run may have put them.
+    /// As [`Preset::save_merged`] for what is left of a preset that a check dropped records of: they go from the
+    /// file as well, where an earlier run may have put them.
     ///
     /// # Errors
     /// As [`Preset::save_merged`].

@@ -136,6 +136,8 @@ pub(super) fn tune_layer(
     let ranks: Vec<&str> = kernels.iter().map(AnyKernel::name).collect();
     let mut finalists: Vec<Candidate> = kernels.into_iter().map(Candidate::untuned).collect();
     let mut outsiders: Vec<Candidate> = Vec::new();
+    // The default's samples of all races: a slow change may be too little to see in the last one.
+    let mut defaults: Vec<f64> = Vec::new();
     let mut is_cut_short = false;
     for (stage, end) in stages(request, &layer) {
         // What a late stage cannot do in its time, it leaves out.
@@ -178,6 +180,8 @@ pub(super) fn tune_layer(
         if !lanes.is_empty() && cut_off {
             break;
         }
+        let own = raced.iter().find(|lane| lane.candidate.is(&default));
+        defaults.extend(own.iter().flat_map(|lane| &lane.samples));
         lanes = raced;
         finalists = best_kernels(&lanes, effort::finalists(request.effort));
         if request.effort > Effort::Estimate {
@@ -260,7 +264,7 @@ pub(super) fn tune_layer(
 
     let disturbance = lab.disturbance().since(machine_before);
     let noise = Noise::of(&base.samples, before, lab.cpu_times());
-    let noise = noise.with(disturbance).at(&paces);
+    let noise = noise.over(&defaults).with(disturbance).at(&paces);
     if let Some(warning) = noise.warning() {
         note(watch.observer, notes, format!("{layer}: {warning}"));
     }

@@ -152,7 +152,7 @@ fn a_drifting_clock_is_told_and_does_not_choose() {
     let drifting = summary(Spoil::Drift(0.001), Effort::Measure);
     assert!(drifting.0 <= 0.03, "{drifting:?}");
     let (_, table) = &tables()[0];
-    let found = run(table, Spoil::Drift(0.004), Effort::Measure);
+    let found = run(table, Spoil::Drift(0.002), Effort::Measure);
     let notes = found.outcome.notes.join("; ");
     assert!(notes.contains("slower") || notes.contains("differ"), "{notes}");
 }
