@@ -24,8 +24,8 @@ pub use file::{MAX_BYTES, Saved};
 
 use crate::machine::Likeness;
 use crate::{
-    BatchName, Format, GemmName, Isa, KernelName, MOST_THREADS, Machine, Phase, Pick, Plan, Shape,
-    Tile,
+    BatchName, Format, GemmName, Isa, KernelName, MOST_THREADS, Machine, Pace, Phase, Pick, Plan,
+    Shape, Tile,
 };
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -219,6 +219,11 @@ impl Record {
 
     fn key(&self) -> Key {
         (self.shape, self.phase, self.threads)
+    }
+
+    /// The pace of memory at which it was tuned, where the record knows it.
+    pub fn pace(&self) -> Option<Pace> {
+        self.evidence.as_ref().and_then(|evidence| evidence.memory).map(Pace::at)
     }
 
     /// The first rule that the record breaks.

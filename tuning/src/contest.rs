@@ -4,8 +4,9 @@
 //! Kernels that are far behind with their usual bounds are timed with these alone. The others race with every
 //! point of the [grid](space::grid), and the best of them with the points that the grid had no room for.
 //! The fastest of many medians is often the luckiest, so the leaders are timed once more before one of them
-//! meets the pick, and what counts is those pairs alone. Where memory changes its [pace](Pace) now and then,
-//! they wait for the one at which the pick was found: what is fastest at another is not to its blame.
+//! meets the pick, and what counts is those pairs alone. Where memory changes its [pace](Pace) now and then, or
+//! neighbours come and go, they wait for the state in which the pick was found: what is fastest in another is not to
+//! its blame.
 
 use crate::bench::{Lab, Runner, Stage};
 use crate::candidate::Candidate;
@@ -15,7 +16,7 @@ use crate::noise::Noise;
 use crate::observer::{Event, Observer};
 use crate::race::{Lane, Limits, Turn, race};
 use crate::request::{Request, ShapeUse, TuneError};
-use crate::statistics::least;
+use crate::statistics::{least, median};
 use crate::{AnyKernel, cold, estimate, runoff, space};
 use std::time::Duration;
 use trilut_kernels::{Layout, Tile};
@@ -38,7 +39,11 @@ const FINALISTS: usize = 4;
 /// depends on memory, whose speed may have changed during the races before.
 const LEADERS: usize = 4;
 
-/// How long the last meeting waits for memory to have the pace at which the pick was found, and keeps it.
+/// A pick whose time is off by more than this from that at which it was found is timed on a machine in another state:
+/// a neighbour on the same cores slows some kernels down more than others.
+const OTHER_TIME: f64 = 0.1;
+
+/// How long the last meeting waits for the machine to have the state in which the pick was found, and keeps it.
 const PATIENCE: Duration = Duration::from_secs(60);
 
 /// How often memory is looked at meanwhile.
@@ -53,6 +58,33 @@ pub struct Holder<'a> {
     pub tile: Tile,
     /// 10^9 bytes per second at which memory was read when it was found, where anybody knows it.
     pub memory: Option<f64>,
+    /// Nanoseconds that it took when it was found, if that was just now.
+    pub median_ns: Option<f64>,
+}
+
+impl Holder<'_> {
+    /// Whether memory has the pace at which the pick was found, as far as that is known.
+    fn is_its_pace(&self, memory: f64) -> bool {
+        self.memory.is_none_or(|wanted| Pace::at(wanted).is_near(Pace::at(memory)))
+    }
+
+    /// Whether the pick takes the time that it took when it was found, as far as that is known.
+    fn is_its_time(&self, ns: f64) -> bool {
+        self.median_ns.is_none_or(|then| (ns / then - 1.0).abs() <= OTHER_TIME)
+    }
+
+    /// What differs from when the pick was found.
+    fn change(&self, memory: Option<f64>, ns: f64) -> Option<String> {
+        let memory = memory.filter(|now| !self.is_its_pace(*now)).zip(self.memory);
+        if let Some((now, then)) = memory {
+            return Some(format!(
+                "memory was read at {now:.1} GB/s, at {then:.1} when the pick was found"
+            ));
+        }
+        let then = self.median_ns.filter(|_| !self.is_its_time(ns))?;
+        let [now, then] = [ns, then].map(|ns| ns / 1e3);
+        Some(format!("the pick took {now:.2} us, {then:.2} when it was found"))
+    }
 }
 
 /// How one candidate fared.
@@ -147,7 +179,7 @@ pub fn contest(
     }
     arena.part = (0.85, 0.05);
     let leaders = arena.leaders(stored);
-    let Some(meeting) = arena.last_meeting(&leaders, samples, holder.memory) else {
+    let Some(meeting) = arena.last_meeting(&leaders, samples, &holder) else {
         return Ok(None);
     };
     let Arena { known, .. } = arena;
@@ -169,18 +201,10 @@ pub fn contest(
         regret: meeting.regret,
         interval: meeting.interval,
         memory: noise.memory.map(Pace::middle),
-        warning: noise.warning().or_else(|| {
-            let (now, then) = (noise.memory?.middle(), holder.memory?);
-            let text =
-                format!("memory was read at {now:.1} GB/s, at {then:.1} when the pick was found");
-            (!is_the_pace(now, Some(then))).then_some(text)
-        }),
+        warning: noise
+            .warning()
+            .or_else(|| holder.change(noise.memory.map(Pace::middle), meeting.pick_ns?)),
     }))
-}
-
-/// Whether memory has the pace that is wanted, if any is.
-fn is_the_pace(seen: f64, wanted: Option<f64>) -> bool {
-    wanted.is_none_or(|wanted| Pace::at(wanted).is_near(Pace::at(seen)))
 }
 
 /// Where candidates of one layer are timed, and what is known of them so far.
@@ -202,6 +226,8 @@ struct Meeting {
     best: Option<Candidate>,
     regret: f64,
     interval: [f64; 2],
+    /// The pick's time in the pairs.
+    pick_ns: Option<f64>,
     /// The paces of memory that were seen.
     memory: Vec<f64>,
 }
@@ -293,16 +319,16 @@ impl Arena<'_> {
         leaders
     }
 
-    /// The leaders once more, and the pick against the best of them, at the pace of memory that is wanted if that
-    /// comes, and at one pace if it lasts. `None` when it was cancelled.
+    /// The leaders once more, and the pick against the best of them, in the state in which the pick was found if that
+    /// comes, and at one pace of memory if it lasts. `None` when it was cancelled.
     fn last_meeting(
         &mut self,
         leaders: &[Candidate],
         samples: usize,
-        wanted: Option<f64>,
+        holder: &Holder<'_>,
     ) -> Option<Meeting> {
         let end = self.runner.now() + PATIENCE;
-        let is_wanted = |seen: f64| is_the_pace(seen, wanted);
+        let is_wanted = |seen: f64| holder.is_its_pace(seen);
         loop {
             while self.pace().is_some_and(|seen| !is_wanted(seen)) && self.runner.now() < end {
                 if self.observer.should_stop() {
@@ -325,11 +351,13 @@ impl Arena<'_> {
                 })?;
                 meeting.regret = check.ratio - 1.0;
                 meeting.interval = [check.low - 1.0, check.high - 1.0];
+                meeting.pick_ns = Some(median(&check.winner));
             }
             meeting.memory.extend(self.pace());
             let all = Pace::of(meeting.memory.iter().copied().map(Pace::at));
             let is_right = |pace: Pace| pace.is_steady() && is_wanted(pace.middle());
-            if all.is_none_or(is_right) || self.runner.now() >= end {
+            let is_same = meeting.pick_ns.is_none_or(|ns| holder.is_its_time(ns));
+            if (is_same && all.is_none_or(is_right)) || self.runner.now() >= end {
                 return Some(meeting);
             }
         }
@@ -373,14 +401,15 @@ mod tests {
     use trilut_presets::preset::Effort;
 
     fn run(pick: &str, prefetch: usize) -> Result<Option<Contest>, TuneError> {
-        run_at(pick, prefetch, None, &[]).map(|(contest, _)| contest)
+        run_at(pick, prefetch, (None, None), &[]).map(|(contest, _)| contest)
     }
 
-    /// With the pace at which the pick was found, and those that memory has; returns how many were seen.
+    /// With the pace and the time at which the pick was found, and the paces that memory has; returns how many were
+    /// seen.
     fn run_at(
         pick: &str,
         prefetch: usize,
-        memory: Option<f64>,
+        (memory, median_ns): (Option<f64>, Option<f64>),
         paces: &'static [f64],
     ) -> Result<(Option<Contest>, usize), TuneError> {
         let layer =
@@ -410,7 +439,7 @@ mod tests {
         let mut lab = FakeLab::new(kernels, script);
         let pick = format!("gemv_i2s_madd_{pick}_scalar");
         let tile = Tile { rows_per_task: 0, prefetch };
-        let holder = Holder { kernel: &pick, tile, memory };
+        let holder = Holder { kernel: &pick, tile, memory, median_ns };
         let contest = contest(&mut lab, &request, layer, holder, 5, &mut Silent)?;
         Ok((contest, lab.looks.get()))
     }
@@ -433,7 +462,7 @@ mod tests {
 
     #[test]
     fn the_pick_is_met_at_the_pace_of_memory_at_which_it_was_found() {
-        let at = |paces| run_at("r2u1", 1024, Some(66.0), paces).unwrap();
+        let at = |paces| run_at("r2u1", 1024, (Some(66.0), None), paces).unwrap();
         // A look that finds the pace, and those before the leaders meet, before the pairs and after them.
         let (contest, looks) = at(&[66.0]);
         assert_eq!((contest.unwrap().warning, looks), (None, 4));
@@ -445,6 +474,17 @@ mod tests {
         let contest = contest.unwrap();
         assert!(contest.warning.unwrap().contains("read at 40.0 GB/s, at 66.0 when"));
         assert!(contest.regret < 0.0);
+    }
+
+    #[test]
+    fn a_pick_that_takes_another_time_than_when_it_was_found_meets_the_others_again() {
+        let at = |ns| run_at("r2u1", 1024, (None, Some(ns)), &[66.0]).unwrap();
+        let (same, looks) = at(75.0);
+        assert_eq!((same.unwrap().warning, looks), (None, 4));
+        let (other, looks) = at(60.0);
+        let other = other.unwrap();
+        assert_eq!(other.warning.unwrap(), "the pick took 0.07 us, 0.06 when it was found");
+        assert!(looks > 8 && other.regret < 0.0, "{looks}");
     }
 
     #[test]

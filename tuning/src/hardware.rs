@@ -53,9 +53,9 @@ const PACE_LOOKS: usize = 4;
 /// The most bytes that are read each time.
 const PACE_BYTES: usize = 32 << 20;
 
-/// The first sample of a candidate with more than one product is so many times as short as the others: most are far
-/// behind, which it is enough to see.
-const FIRST: f64 = 5.0;
+/// The first samples of a candidate with more than one product, so many of them, are so many times as short as the
+/// others: most candidates are far behind, which they are enough to see.
+const FIRST: (u32, f64) = (2, 5.0);
 
 /// Rows of random weights that are repeated to fill a matrix: timing does not depend on the values.
 const RANDOM_ROWS: usize = 64;
@@ -286,9 +286,9 @@ struct Timer<'a> {
     work: Box<dyn Work + 'a>,
     /// The next copy; runs on over all samples, so that no candidate finds its weights in the cache.
     position: usize,
-    /// The last time of each candidate, which decides how many products make a sample, and whether it was of one
-    /// product alone.
-    known: HashMap<(&'static str, Tile), (f64, bool)>,
+    /// The last time of each candidate, which decides how many products make a sample, and how many samples it gave
+    /// before that.
+    known: HashMap<(&'static str, Tile), (f64, u32)>,
 }
 
 impl Drop for Timer<'_> {
@@ -331,12 +331,14 @@ impl Runner for Timer<'_> {
         let copies = copies.ok_or_else(|| format!("no weights are packed as {layout:?}"))?;
         let key = (candidate.name(), candidate.tile);
         let wanted = self.sample_time.as_nanos() as f64;
-        let products = match self.known.get(&key) {
-            Some((ns, true)) => (wanted / FIRST / ns).clamp(1.0, 1e6) as usize,
-            Some((ns, false)) => (wanted / ns).clamp(1.0, 1e6) as usize,
-            None => 1,
+        let (first, shorter) = FIRST;
+        let (products, given) = match self.known.get(&key) {
+            Some(&(ns, given)) => {
+                let wanted = if given < first { wanted / shorter } else { wanted };
+                ((wanted / ns).clamp(1.0, 1e6) as usize, given.saturating_add(1))
+            }
+            None => (1, 0),
         };
-        let is_first = !self.known.contains_key(&key);
         let begin = self.position;
         let patience = self.sample_time * PATIENCE;
         // Where to stop if it takes too long: decided by one worker before a barrier, seen by all after it.
@@ -369,7 +371,7 @@ impl Runner for Timer<'_> {
             return Err(why);
         }
         let ns = (lock(&elapsed).as_nanos() as f64 / products as f64).max(0.1);
-        self.known.insert(key, (ns, is_first));
+        self.known.insert(key, (ns, given));
         Ok(ns + self.work.beyond(candidate))
     }
 }

@@ -104,6 +104,15 @@ impl ShapeReport {
     pub fn gain(&self) -> f64 {
         self.default.median_ns / self.winner.median_ns
     }
+
+    /// Whether to believe it rather than an earlier one of the same layer: the more thorough, then the calmer one.
+    pub fn is_better_than(&self, earlier: &Self) -> bool {
+        match (earlier.is_cut_short, self.is_cut_short) {
+            (true, false) => true,
+            (false, true) => false,
+            _ => self.noise.is_calmer_than(&earlier.noise),
+        }
+    }
 }
 
 /// Why a run ended before all shapes were done.

@@ -23,6 +23,9 @@ use trilut_kernels::{Format, Phase};
 use trilut_presets::preset::{Effort, Evidence, Provenance, rfc3339};
 use trilut_presets::{Pace, Preset};
 
+/// What a layer has at least of the time that it would have if all had the same.
+const LEAST_PART: f64 = 0.75;
+
 /// The part of a prompt's time that is left for finding out where small batches hand over to it.
 const CROSSING: f64 = 0.15;
 
@@ -72,16 +75,13 @@ pub fn tune_in(
         if stopped.is_some() {
             break;
         }
-        // By work, but a small layer needs some time as well; what is left over goes to the others.
-        let part = (work(layer) / left).max(0.5 / (shapes - index) as f64).min(1.0);
-        let time = Time { begin: now, budget: deadline.saturating_sub(now).mul_f64(part) };
+        // By work, but a small layer has as many candidates; what is left over goes to the others.
+        let part = (work(layer) / left).max(LEAST_PART / (shapes - index) as f64).min(1.0);
         let fraction = (1.0 - left / total, work(layer) / total);
         left = (left - work(layer)).max(0.0);
-        let end = time.at(1.0);
         let has_crossing = layer.phase == Phase::Prefill && request.effort > Effort::Estimate;
-        let part = if has_crossing { 1.0 - CROSSING } else { 1.0 };
-        let time = Time { budget: time.budget.mul_f64(part), ..time };
-        let mut watch = Watch { observer, time, fraction, best: f64::INFINITY, cancelled: false };
+        let races = if has_crossing { 1.0 - CROSSING } else { 1.0 };
+        let mut watch = Watch::new(observer, Share { part, deadline, races }, fraction);
         let tuned = tune_layer(lab, request, index, *layer, &mut watch, &mut found.notes);
         match tuned {
             Ok(Some(report)) if found.passes_over(lab, request, &report) => {
@@ -91,7 +91,7 @@ pub fn tune_in(
             Ok(Some(mut report)) => {
                 let mut from = None;
                 if has_crossing {
-                    from = crossing(lab, request, &found.reports, &report, end, &mut watch);
+                    from = crossing(lab, request, &found.reports, &report, &mut watch);
                 }
                 let known = || crossing::known(request, &found.reports, &report);
                 report.record.from = from.or_else(known);
@@ -198,7 +198,27 @@ impl Found {
     }
 }
 
-/// A layer's share of the run.
+/// A layer's share of what is left of the run once its weights are there: filling the memory takes the first layer
+/// seconds on machines with large caches, and is nobody's fault.
+#[derive(Debug, Clone, Copy)]
+struct Share {
+    /// The part of what is left.
+    part: f64,
+    /// When the run ends.
+    deadline: Duration,
+    /// The part of the share that the races have.
+    races: f64,
+}
+
+impl Share {
+    /// The time of the races that begin now.
+    fn from(self, now: Duration) -> Time {
+        let left = self.deadline.saturating_sub(now);
+        Time { begin: now, budget: left.mul_f64(self.part * self.races) }
+    }
+}
+
+/// When the races of a layer begin, and how long they may take.
 #[derive(Debug, Clone, Copy)]
 struct Time {
     begin: Duration,
@@ -210,16 +230,12 @@ impl Time {
     fn at(self, part: f64) -> Duration {
         self.begin.saturating_add(self.budget.mul_f64(part))
     }
-
-    /// What is left of it.
-    fn left_at(self, now: Duration) -> Self {
-        Self { begin: now, budget: self.at(1.0).saturating_sub(now) }
-    }
 }
 
 /// Passes a race's turns on to the observer.
 struct Watch<'a> {
     observer: &'a mut dyn Observer,
+    share: Share,
     time: Time,
     /// Where the layer's share of the progress begins, and how large it is.
     fraction: (f64, f64),
@@ -227,7 +243,23 @@ struct Watch<'a> {
     cancelled: bool,
 }
 
-impl Watch<'_> {
+impl<'a> Watch<'a> {
+    fn new(observer: &'a mut dyn Observer, share: Share, fraction: (f64, f64)) -> Self {
+        let time = Time { begin: Duration::ZERO, budget: Duration::ZERO };
+        Self { observer, share, time, fraction, best: f64::INFINITY, cancelled: false }
+    }
+
+    /// The races begin: the layer's time is what is its share from now on.
+    fn begin(&mut self, now: Duration) -> Time {
+        self.time = self.share.from(now);
+        self.time
+    }
+
+    /// When what comes after the races ends.
+    fn end(&self) -> Duration {
+        self.time.at(1.0 / self.share.races)
+    }
+
     fn turn(&mut self, turn: Turn<'_>) -> bool {
         match turn {
             Turn::Sample(now) => {

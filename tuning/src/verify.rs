@@ -266,11 +266,11 @@ fn compare(
             observer.should_stop()
         });
     let claimed = record.median_ns as f64 / record.default_ns as f64;
-    let then = record.evidence.as_ref().and_then(|evidence| evidence.memory);
-    let paces = then.and_then(|then| Some((then, runner.memory()?)));
-    let other = paces.filter(|(then, now)| !Pace::at(*then).is_near(Pace::at(*now)));
+    let paces = record.pace().and_then(|then| Some((then, Pace::at(runner.memory()?))));
+    let other = paces.filter(|(then, now)| !then.is_near(*now));
     Ok(check.map(|check| match (check.low > claimed * (1.0 + TOLERANCE), other) {
         (true, Some((then, now))) => {
+            let [then, now] = [then, now].map(Pace::middle);
             Finding::OtherPace { measured: check.ratio, claimed, then, now }
         }
         (true, None) => Finding::Slow { measured: check.low, claimed },

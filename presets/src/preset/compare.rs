@@ -1,7 +1,7 @@
 //! Two presets side by side: what differs, and one preset of both.
 
 use super::{Evidence, Key, Preset, Record};
-use crate::{Pace, Phase, Shape};
+use crate::{Phase, Shape};
 use std::cmp::Ordering;
 use std::collections::BTreeMap;
 
@@ -47,7 +47,7 @@ pub struct Agreement {
     pub same: usize,
     /// Records with different picks of which what the two state overlaps.
     pub ties: usize,
-    /// Records that were each made while memory had another [pace](Pace), whatever they pick: two different ones may
+    /// Records that were each made while memory had another [pace](crate::Pace), whatever they pick: two different ones may
     /// both be right.
     pub paces: usize,
     /// The others.
@@ -103,9 +103,7 @@ impl Record {
 
     /// Whether memory had the same pace for both, as far as they say.
     fn is_of_the_pace_of(&self, other: &Self) -> bool {
-        let pace = |record: &Self| record.evidence.as_ref().and_then(|evidence| evidence.memory);
-        let both = pace(self).zip(pace(other));
-        both.is_none_or(|(own, other)| Pace::at(own).is_near(Pace::at(other)))
+        self.pace().zip(other.pace()).is_none_or(|(own, other)| own.is_near(other))
     }
 
     fn picks_the_same(&self, other: &Self) -> bool {

@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 use trilut_presets::preset::Effort;
 use trilut_presets::{Format, Pace, Phase, Shape, Tile};
 use trilut_tuning::contest::{Contest, Holder, contest};
-use trilut_tuning::{Candidate, Hardware, Lab, Request, ShapeUse};
+use trilut_tuning::{Candidate, Hardware, Lab, Request, ShapeReport, ShapeUse};
 
 /// Time every candidate for layers of a size, the fastest first, and mark the pick.
 #[derive(Debug, clap::Args)]
@@ -68,7 +68,10 @@ fn percent(text: &str) -> Result<f64, String> {
 }
 
 /// How often a layer is tuned, at most, where something disturbs it or the time is too short.
-const ATTEMPTS: usize = 4;
+const ATTEMPTS: u32 = 4;
+
+/// How long to wait after the first disturbed attempt; as much longer after each further one.
+const PAUSE: Duration = Duration::from_secs(1);
 
 /// A pick and where it comes from.
 struct Pick {
@@ -79,6 +82,8 @@ struct Pick {
     /// 10^9 bytes per second at which memory was read while it was tuned; `None` where it was not tuned now, or that
     /// was not one speed.
     memory: Option<f64>,
+    /// Nanoseconds that it took then.
+    median_ns: Option<f64>,
     origin: String,
 }
 
@@ -147,7 +152,8 @@ fn meet(
     let request = Request { effort: Effort::Measure, decoded, ..request.clone() };
     let mut lab = Hardware::new(&request);
     let mut bar = Bar::new();
-    let holder = Holder { kernel: &pick.kernel, tile: pick.tile, memory: pick.memory };
+    let Pick { tile, memory, median_ns, .. } = *pick;
+    let holder = Holder { kernel: &pick.kernel, tile, memory, median_ns };
     let contest = contest(&mut lab, &request, layer, holder, samples, &mut bar)?;
     drop(bar);
     contest.filter(|_| !interrupt::asked()).ok_or_else(Failure::interrupted)
@@ -180,6 +186,7 @@ fn known(here: &Here, request: &Request, layer: ShapeUse) -> Pick {
             tile: pick.tile,
             format: pick.format,
             memory: None,
+            median_ns: None,
             origin: pick.reason.clone(),
         },
         None => {
@@ -191,6 +198,7 @@ fn known(here: &Here, request: &Request, layer: ShapeUse) -> Pick {
                 tile: default.tile,
                 format,
                 memory: None,
+                median_ns: None,
                 origin: "the default: no preset knows this layer".to_owned(),
             }
         }
@@ -198,44 +206,61 @@ fn known(here: &Here, request: &Request, layer: ShapeUse) -> Pick {
 }
 
 /// The pick of a search that is made now. Where the time may be extended, it is as thorough as the effort demands,
-/// and undisturbed.
+/// and undisturbed if the machine grants that: else the calmest of several.
 fn tuned(mut request: Request, may_extend: bool) -> Result<Pick, Failure> {
-    let mut attempt = 1;
-    loop {
+    let attempts = if may_extend { ATTEMPTS } else { 1 };
+    let mut best: Option<(ShapeReport, Duration)> = None;
+    for attempt in 1..=attempts {
         let mut bar = Bar::new();
         let outcome = trilut_tuning::tune(&request, &mut bar)?;
         drop(bar);
-        let Some(report) = outcome.shapes.first() else {
-            if interrupt::asked() {
-                return Err(Failure::interrupted());
-            }
-            return Err(Failure::new("the time was too short to tune the layer")
-                .hint("give it more: --time-limit 20s"));
-        };
         if interrupt::asked() {
             return Err(Failure::interrupted());
         }
-        let memory = report.noise.memory;
-        let may_repeat = may_extend && attempt < ATTEMPTS;
-        if let Some(why) = report.noise.warning().filter(|_| may_repeat) {
-            say!("note: {}: {why}: tuned once more", report.layer);
-            attempt += 1;
-            continue;
+        let Some(report) = outcome.shapes.into_iter().next() else { break };
+        let why = report.noise.warning();
+        let (layer, is_cut_short) = (report.layer, report.is_cut_short);
+        if best.as_ref().is_none_or(|(known, _)| report.is_better_than(known)) {
+            best = Some((report, outcome.took));
         }
-        if report.is_cut_short && may_repeat {
-            request.time_limit *= 2;
-            let limit = humantime::format_duration(request.time_limit);
-            say!("note: {}: the search was cut short: once more, for {limit}", report.layer);
-            attempt += 1;
-            continue;
+        if attempt == attempts || (why.is_none() && !is_cut_short) {
+            break;
         }
-        let took = outcome.took.as_secs_f64();
-        return Ok(Pick {
-            kernel: report.record.kernel.clone(),
-            tile: report.record.tile,
-            format: report.record.format,
-            memory: memory.filter(|pace| pace.is_steady()).map(Pace::middle),
-            origin: format!("tuned now with {} in {took:.1} s", request.effort),
-        });
+        match why {
+            Some(why) => {
+                say!("note: {layer}: {why}: tuned once more");
+                pause(PAUSE * attempt)?;
+            }
+            None => {
+                request.time_limit *= 2;
+                let limit = humantime::format_duration(request.time_limit);
+                say!("note: {layer}: the search was cut short: once more, for {limit}");
+            }
+        }
     }
+    let Some((report, took)) = best else {
+        return Err(Failure::new("the time was too short to tune the layer")
+            .hint("give it more: --time-limit 20s"));
+    };
+    let took = took.as_secs_f64();
+    Ok(Pick {
+        kernel: report.record.kernel.clone(),
+        tile: report.record.tile,
+        format: report.record.format,
+        memory: report.noise.memory.filter(|pace| pace.is_steady()).map(Pace::middle),
+        median_ns: Some(report.record.median_ns as f64),
+        origin: format!("tuned now with {} in {took:.1} s", request.effort),
+    })
+}
+
+/// Waits for what disturbs the machine to pass.
+fn pause(time: Duration) -> Result<(), Failure> {
+    let begin = Instant::now();
+    while begin.elapsed() < time {
+        if interrupt::asked() {
+            return Err(Failure::interrupted());
+        }
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    Ok(())
 }

@@ -2,7 +2,7 @@
 //! cut short.
 
 use super::layer::tune_layer;
-use super::{CROSSING, Found, Time, Watch, crossing, note};
+use super::{CROSSING, Found, Share, Watch, crossing, note};
 use crate::bench::Lab;
 use crate::observer::{Event, Observer};
 use crate::record::ShapeReport;
@@ -12,9 +12,12 @@ use trilut_kernels::Phase;
 use trilut_presets::preset::{Effort, Provenance};
 use trilut_presets::{Pace, Preset};
 
-/// A busy moment may be over: what it disturbed is measured once more, in the time that is left. The earlier pick
-/// is in the race and meets the new one in pairs, so that the later race decides; of two that pick the same the calmer
-/// one is kept. A search that was cut short is begun anew where time is left for a usual one. Where decoding
+/// How often what is disturbed is measured once more.
+const ROUNDS: usize = 3;
+
+/// A busy moment may be over: what it disturbed is measured once more, in the time that is left, and once more where
+/// that was disturbed too. The earlier pick is in the race and meets the new one in pairs; of the two races the calmer
+/// one is believed. A search that was cut short is begun anew where time is left for a usual one. Where decoding
 /// then reads another format, the small batches that were tuned for the earlier one are tuned anew, or left out;
 /// where they hand over to prompts is then not known any more.
 pub(super) fn again(
@@ -24,9 +27,24 @@ pub(super) fn again(
     deadline: Duration,
     observer: &mut dyn Observer,
 ) -> Result<(), TuneError> {
-    if request.effort == Effort::Estimate {
-        return Ok(());
+    if request.effort > Effort::Estimate {
+        for _ in 0..ROUNDS {
+            once_more(lab, request, found, deadline, observer)?;
+        }
+        let place = |layer| request.shapes.iter().position(|l| *l == layer);
+        found.reports.sort_by_key(|report| place(report.layer));
     }
+    Ok(())
+}
+
+/// One round through everything that is disturbed or was cut short.
+fn once_more(
+    lab: &mut dyn Lab,
+    request: &mut Request,
+    found: &mut Found,
+    deadline: Duration,
+    observer: &mut dyn Observer,
+) -> Result<(), TuneError> {
     let place = |request: &Request, layer| request.shapes.iter().position(|l| *l == layer);
     let usual = request.limit() / request.shapes.len().max(1) as u32;
     // What was measured while memory had another speed than most of the time says little of that time.
@@ -63,10 +81,9 @@ pub(super) fn again(
             }
             budget = budget.max(usual);
         }
-        let end = now.saturating_add(budget);
-        let part = if layer.phase == Phase::Prefill { 1.0 - CROSSING } else { 1.0 };
-        let (time, fraction) = (Time { begin: now, budget: budget.mul_f64(part) }, (1.0, 0.0));
-        let mut watch = Watch { observer, time, fraction, best: f64::INFINITY, cancelled: false };
+        let races = if layer.phase == Phase::Prefill { 1.0 - CROSSING } else { 1.0 };
+        let part = budget.as_secs_f64() / (deadline - now).as_secs_f64();
+        let mut watch = Watch::new(observer, Share { part, deadline, races }, (1.0, 0.0));
         let index = place(request, layer).unwrap_or(0);
         let defended = at(found).map(|at| defended(request, &found.reports[at]));
         let own = defended.as_ref().unwrap_or(request);
@@ -90,11 +107,10 @@ pub(super) fn again(
                 let (own, earlier) = (&report.record, &earlier.record);
                 (&earlier.kernel, earlier.tile, earlier.hash) == (&own.kernel, own.tile, own.hash)
             };
-            let is_better = match (earlier.is_cut_short, report.is_cut_short) {
-                (true, false) => true,
-                (false, true) => false,
-                _ if is_off(earlier) != is_off(&report) => is_off(earlier),
-                _ => !is_same_pick || report.noise.is_calmer_than(&earlier.noise),
+            let is_equal = earlier.is_cut_short == report.is_cut_short;
+            let is_better = match is_equal && is_off(earlier) != is_off(&report) {
+                true => is_off(earlier),
+                false => report.is_better_than(earlier),
             };
             if !is_better {
                 continue;
@@ -110,7 +126,7 @@ pub(super) fn again(
         }
         if layer.phase == Phase::Prefill && report.record.from.is_none() {
             let found = &found.reports;
-            report.record.from = crossing::crossing(lab, request, found, &report, end, &mut watch);
+            report.record.from = crossing::crossing(lab, request, found, &report, &mut watch);
         }
         found.stayed.remove(&layer);
         observer.event(&Event::Done(&report));
@@ -130,7 +146,6 @@ pub(super) fn again(
             forget_crossings(found, layer);
         }
     }
-    found.reports.sort_by_key(|report| place(request, report.layer));
     Ok(())
 }
 

@@ -11,7 +11,6 @@ use crate::race::Turn;
 use crate::record::ShapeReport;
 use crate::request::{Request, ShapeUse};
 use crate::{AnyKernel, runoff, space};
-use std::time::Duration;
 use trilut_kernels::{Format, MOST_SMALL_BATCH, Phase, Shape};
 use trilut_presets::preset::Record;
 
@@ -29,9 +28,9 @@ pub(super) fn crossing(
     request: &Request,
     found: &[ShapeReport],
     prompt: &ShapeReport,
-    deadline: Duration,
     watch: &mut Watch<'_>,
 ) -> Option<usize> {
+    let deadline = watch.end();
     let shape = prompt.layer.shape;
     let few = few(lab, request, found, shape);
     let prompt = prompt.winner.candidate;

@@ -88,7 +88,7 @@ pub(super) fn tune_layer(
     watch: &mut Watch<'_>,
     notes: &mut Vec<String>,
 ) -> Result<Option<ShapeReport>, TuneError> {
-    let (shape, time) = (layer.shape, watch.time);
+    let shape = layer.shape;
     let formats = request.formats_of(&layer);
     let stored = lab.layout(formats[0], shape);
     let mut refused = Vec::new();
@@ -125,9 +125,7 @@ pub(super) fn tune_layer(
     let is_streamed = layer.is_streamed() && request.effort > Effort::Estimate;
     let pace = |runner: &mut dyn Runner| is_streamed.then(|| runner.memory()).flatten();
     let mut paces: Vec<f64> = pace(&mut *runner).into_iter().collect();
-    // With large caches the copies take seconds to fill; the races share what is left.
-    let time = time.left_at(runner.now());
-    watch.time = time;
+    let time = watch.begin(runner.now());
 
     let field = Field { request, layer, space, default, incumbent };
     let mut tried = BTreeSet::new();
@@ -202,8 +200,9 @@ pub(super) fn tune_layer(
         fastest = holder.unwrap_or(&base).clone();
     }
     let mut defended = None;
+    // The default, too: others that are close may only have been unlucky.
+    fastest = meet_rivals(&mut *runner, fastest, &lanes, &field, watch);
     if !fastest.candidate.is(&default) {
-        fastest = meet_rivals(&mut *runner, fastest, &lanes, &field, watch);
         let holder = incumbent.filter(|c| !c.is(&fastest.candidate) && !c.is(&default));
         if let Some(holder) = lanes.iter().find(|l| holder.is_some_and(|h| h.is(&l.candidate))) {
             let check = runoff::pairs(
