@@ -40,7 +40,7 @@ pub enum Effort {
     Estimate,
     /// Races of all plausible candidates and a paired check of the winners: a minute.
     Measure,
-    /// As `measure` with more samples, all finalists in pairs, and a second opinion of another harness:
+    /// As `measure` with more samples, more leaders in the last race, and a second opinion of another harness:
     /// minutes.
     Patient,
     /// Every kernel with every value of every knob, nothing ruled out by the estimate.

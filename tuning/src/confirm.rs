@@ -60,10 +60,15 @@ impl Confirmation {
         self.is_gain() && self.ratio <= 1.0 - WORTH
     }
 
-    /// Whether it says neither that there is a gain nor that there is none, after fewer pairs than were meant to be,
-    /// or when pairs differed so much that the gain may be one that [matters](MATTERS).
+    /// Whether more time might have decided it: it says neither that there is a gain nor that there is none, after
+    /// fewer pairs than were meant to be, or before [all](DOUBLINGS) that help, when they differed so much that the
+    /// gain may be one that [matters](MATTERS).
     pub(crate) fn is_open(&self, pairs: usize) -> bool {
-        let bound = if self.winner.len() < pairs { 1.0 } else { 1.0 - MATTERS };
+        let bound = match self.winner.len() {
+            few if few < pairs => 1.0,
+            some if some < pairs << DOUBLINGS => 1.0 - MATTERS,
+            _ => return false,
+        };
         !self.is_gain() && self.low < bound
     }
 
@@ -172,8 +177,11 @@ mod tests {
         let mut noisy = fake::Synthetic::new(noisy);
         let few = confirm(&mut noisy, &fast, &slow, 99, Duration::ZERO, &mut never).unwrap();
         assert!(few.is_open(99) && few.is_open(MIN_PAIRS), "{few:?}");
-        let close = Confirmation { low: 0.97, high: 1.02, ..few };
+        let close = Confirmation { low: 0.97, high: 1.02, ..few.clone() };
         assert!(close.is_open(99) && !close.is_open(MIN_PAIRS), "{close:?}");
+        let times = vec![100.0; MIN_PAIRS << DOUBLINGS];
+        let all = Confirmation { winner: times.clone(), default: times, ..few };
+        assert!(all.is_open(MIN_PAIRS + 1) && !all.is_open(MIN_PAIRS), "{all:?}");
         assert!(confirm(&mut runner, &fast, &slow, 99, Duration::MAX, &mut || true).is_none());
     }
 }

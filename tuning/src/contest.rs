@@ -74,15 +74,15 @@ impl Holder<'_> {
     }
 
     /// What differs from when the pick was found.
-    fn change(&self, memory: Option<f64>, ns: f64) -> Option<String> {
+    fn change(&self, memory: Option<f64>, ns: Option<f64>) -> Option<String> {
         let memory = memory.filter(|now| !self.is_its_pace(*now)).zip(self.memory);
         if let Some((now, then)) = memory {
             return Some(format!(
                 "memory was read at {now:.1} GB/s, at {then:.1} when the pick was found"
             ));
         }
-        let then = self.median_ns.filter(|_| !self.is_its_time(ns))?;
-        let [now, then] = [ns, then].map(|ns| ns / 1e3);
+        let (now, then) = ns.filter(|ns| !self.is_its_time(*ns)).zip(self.median_ns)?;
+        let [now, then] = [now, then].map(|ns| ns / 1e3);
         Some(format!("the pick took {now:.2} us, {then:.2} when it was found"))
     }
 }
@@ -203,7 +203,7 @@ pub fn contest(
         memory: noise.memory.map(Pace::middle),
         warning: noise
             .warning()
-            .or_else(|| holder.change(noise.memory.map(Pace::middle), meeting.pick_ns?)),
+            .or_else(|| holder.change(noise.memory.map(Pace::middle), meeting.pick_ns)),
     }))
 }
 

@@ -24,6 +24,9 @@ pub(crate) enum Vary {
     Panels,
     /// Every kernel with values of every knob, as many as the [grid](GRID) has room for.
     Grid,
+    /// Nothing: those who are near the leader once more, with more samples each. The best of many medians is often
+    /// not the fastest but the luckiest.
+    Nothing,
 }
 
 /// Kernels that are timed at most, best estimates first; fewer for prompts, which take longer. Of tokens, kernels that
@@ -60,18 +63,20 @@ pub(crate) const fn finalists(effort: Effort) -> usize {
 }
 
 /// Samples per candidate in a race.
-pub(crate) const fn samples(effort: Effort) -> usize {
-    match effort {
-        Effort::Estimate => 3,
-        Effort::Measure | Effort::Exhaustive => 9,
-        Effort::Patient => 15,
+pub(crate) const fn samples(effort: Effort, stage: Vary) -> usize {
+    match (effort, stage) {
+        (Effort::Estimate, _) => 3,
+        (Effort::Patient, Vary::Nothing) => 31,
+        (_, Vary::Nothing) => 17,
+        (Effort::Measure | Effort::Exhaustive, _) => 9,
+        (Effort::Patient, _) => 15,
     }
 }
 
 /// The fewest samples of a candidate with which a race that was cut off still counts as one of its effort: those
-/// who are far behind have left by then, the others are told apart by pairs, and the noise can be seen.
+/// who are far behind have left by then, the others are told apart by the last race, and the noise can be seen.
 pub(crate) const fn enough(effort: Effort) -> usize {
-    let third = samples(effort) / 3;
+    let third = samples(effort, Vary::Kernels) / 3;
     if third < LEAST_SPREAD { LEAST_SPREAD } else { third }
 }
 
@@ -84,12 +89,12 @@ pub(crate) const fn patience(effort: Effort) -> usize {
     }
 }
 
-/// How many finalists meet the fastest one in pairs.
-pub(crate) const fn rivals(effort: Effort) -> usize {
+/// Candidates that race once more at the end.
+pub(crate) const fn leaders(effort: Effort) -> usize {
     match effort {
         Effort::Estimate => 0,
-        Effort::Measure => 2,
-        Effort::Patient | Effort::Exhaustive => 4,
+        Effort::Measure => 6,
+        Effort::Patient | Effort::Exhaustive => 10,
     }
 }
 
@@ -99,9 +104,16 @@ pub(crate) fn stages(request: &Request, layer: &ShapeUse) -> Vec<(Vary, f64)> {
     match (request.effort, layer.phase) {
         (Effort::Estimate, Phase::Prefill) => vec![(Vary::Kernels, 0.8)],
         (Effort::Estimate, _) => vec![(Vary::Kernels, 0.55), (Vary::Prefetch, 0.8)],
-        (Effort::Exhaustive, _) => vec![(Vary::Grid, 0.85)],
-        (_, Phase::Prefill) => vec![(Vary::Kernels, 0.5), (Vary::Panels, 0.85)],
-        _ if is_alone => vec![(Vary::Kernels, 0.4), (Vary::Prefetch, 0.8)],
-        _ => vec![(Vary::Kernels, 0.35), (Vary::Prefetch, 0.65), (Vary::Split, 0.85)],
+        (Effort::Exhaustive, _) => vec![(Vary::Grid, 0.8), (Vary::Nothing, 0.9)],
+        (_, Phase::Prefill) => {
+            vec![(Vary::Kernels, 0.45), (Vary::Panels, 0.7), (Vary::Nothing, 0.9)]
+        }
+        _ if is_alone => vec![(Vary::Kernels, 0.35), (Vary::Prefetch, 0.7), (Vary::Nothing, 0.9)],
+        _ => vec![
+            (Vary::Kernels, 0.3),
+            (Vary::Prefetch, 0.55),
+            (Vary::Split, 0.7),
+            (Vary::Nothing, 0.9),
+        ],
     }
 }

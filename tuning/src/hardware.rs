@@ -53,9 +53,9 @@ const PACE_LOOKS: usize = 4;
 /// The most bytes that are read each time.
 const PACE_BYTES: usize = 32 << 20;
 
-/// The first samples of a candidate with more than one product, so many of them, are so many times as short as the
-/// others: most candidates are far behind, which they are enough to see.
-const FIRST: (u32, f64) = (2, 5.0);
+/// The first samples of a candidate with more than one product are so many times as short as the others: most
+/// candidates are far behind, which they are enough to see.
+const FIRST: f64 = 5.0;
 
 /// Rows of random weights that are repeated to fill a matrix: timing does not depend on the values.
 const RANDOM_ROWS: usize = 64;
@@ -68,6 +68,8 @@ pub struct Hardware {
     pool: Pool,
     model_bytes: u64,
     sample_time: Duration,
+    /// How many samples of a candidate are short ones.
+    first: u32,
     /// Bytes of the copies of a layer in one layout at most.
     most_copies: u64,
     /// What is to be said about the clock.
@@ -85,9 +87,10 @@ impl Hardware {
             Effort::Measure | Effort::Exhaustive => Duration::from_millis(6),
             Effort::Patient => Duration::from_millis(10),
         };
-        let most_copies = match request.effort {
-            Effort::Estimate => ESTIMATED_COPIES,
-            _ => u64::MAX,
+        // Of the three samples of an estimate most are whole ones.
+        let (most_copies, first) = match request.effort {
+            Effort::Estimate => (ESTIMATED_COPIES, 1),
+            _ => (u64::MAX, 2),
         };
         let (sample_time, clock_note) = clock::sample_time(sample_time, clock::own_step());
         Self {
@@ -96,6 +99,7 @@ impl Hardware {
             pool: Pool::new(request.threads),
             model_bytes: request.model_bytes,
             sample_time,
+            first,
             most_copies,
             clock_note,
             spare: RefCell::default(),
@@ -228,6 +232,7 @@ impl Hardware {
             pool: &self.pool,
             zero: self.zero,
             sample_time: self.sample_time,
+            first: self.first,
             copies,
             spare: &self.spare,
             is_cold: distance.weights == Weights::Cold && !rotation.is_short(),
@@ -278,6 +283,7 @@ struct Timer<'a> {
     pool: &'a Pool,
     zero: Instant,
     sample_time: Duration,
+    first: u32,
     copies: Vec<Copies>,
     /// Where the copies leave their room.
     spare: &'a RefCell<Spare>,
@@ -331,10 +337,9 @@ impl Runner for Timer<'_> {
         let copies = copies.ok_or_else(|| format!("no weights are packed as {layout:?}"))?;
         let key = (candidate.name(), candidate.tile);
         let wanted = self.sample_time.as_nanos() as f64;
-        let (first, shorter) = FIRST;
         let (products, given) = match self.known.get(&key) {
             Some(&(ns, given)) => {
-                let wanted = if given < first { wanted / shorter } else { wanted };
+                let wanted = if given < self.first { wanted / FIRST } else { wanted };
                 ((wanted / ns).clamp(1.0, 1e6) as usize, given.saturating_add(1))
             }
             None => (1, 0),

@@ -42,11 +42,11 @@ enum Line {
     Trial(Trial),
     /// A layer is finished.
     Done(Box<Record>),
-    /// Everything above is in a preset.
+    /// Everything above that this machine found is in a preset.
     Saved,
 }
 
-#[derive(Debug, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 struct Run {
     provenance: Provenance,
     machine: Machine,
@@ -116,7 +116,8 @@ pub struct Recovered {
 pub struct Journal {
     file: File,
     path: PathBuf,
-    is_gated: bool,
+    /// How a run of this request begins.
+    run: Run,
 }
 
 impl Journal {
@@ -159,13 +160,13 @@ impl Journal {
         if is_spent && !is_needed {
             file.set_len(0).map_err(failed)?;
         }
-        Ok((Self { file, path: path.to_owned(), is_gated: false }, recovered))
+        Ok((Self { file, path: path.to_owned(), run: Run::of(request) }, recovered))
     }
 
     /// What runs find from here on counts only once the model as a whole was checked with it, or does so as
     /// it is.
     pub fn set_gated(&mut self, is_gated: bool) {
-        self.is_gated = is_gated;
+        self.run.is_gated = is_gated;
     }
 
     /// Writes down that a run begins.
@@ -173,24 +174,17 @@ impl Journal {
     /// # Errors
     /// When the file cannot be written.
     pub fn begin(&mut self, request: &Request) -> io::Result<()> {
-        let provenance = Provenance {
-            trilut: env!("CARGO_PKG_VERSION").to_owned(),
-            date: rfc3339(SystemTime::now()),
-            isa: request.isa(),
-            effort: request.effort,
-            threads: request.threads,
-            noise: None,
-        };
-        let (machine, is_gated) = (request.machine.clone(), self.is_gated);
-        self.write(&Line::Run(Box::new(Run { provenance, machine, is_gated })))
+        self.run = Run { is_gated: self.run.is_gated, ..Run::of(request) };
+        self.write(&Line::Run(Box::new(self.run.clone())))
     }
 
-    /// Writes down that all that was found is in a preset, but for what waits for a check of its model.
+    /// Writes down that all that this machine found is in a preset, but for what waits for a check of its model.
     ///
     /// # Errors
     /// When the file cannot be written.
     pub fn saved(&mut self, waiting: Option<&Preset>) -> io::Result<()> {
-        let mut lines = vec![Line::Saved];
+        // Whose it is, is said first: a file may be shared with other machines.
+        let mut lines = vec![Line::Run(Box::new(self.run.clone())), Line::Saved];
         if let Some(preset) = waiting {
             let Preset { provenance, machine, .. } = preset.clone();
             lines.push(Line::Run(Box::new(Run { provenance, machine, is_gated: true })));
@@ -222,10 +216,38 @@ impl Journal {
     }
 }
 
+impl Run {
+    fn of(request: &Request) -> Self {
+        let provenance = Provenance {
+            trilut: env!("CARGO_PKG_VERSION").to_owned(),
+            date: rfc3339(SystemTime::now()),
+            isa: request.isa(),
+            effort: request.effort,
+            threads: request.threads,
+            noise: None,
+        };
+        Self { provenance, machine: request.machine.clone(), is_gated: false }
+    }
+}
+
+/// The run that lines belong to.
+enum Whose {
+    /// One on this machine.
+    Own(Box<Run>),
+    /// One on another machine.
+    Other(Box<Run>),
+    /// One of a newer build, or none.
+    Unknown,
+}
+
 /// What a log holds for a machine, and whether it holds something for another one or for a newer build.
 fn recover(text: &str, request: &Request) -> (Recovered, bool) {
-    let (mut recovered, mut has_foreign) = (Recovered::default(), false);
-    let mut run: Option<Run> = None;
+    let mut recovered = Recovered::default();
+    // What is not saved and not of use here: other machines' runs that found something, and whether a newer build did,
+    // on this machine or nobody knows where.
+    let mut others = Vec::<Box<Run>>::new();
+    let (mut is_newer_own, mut is_newer) = (false, false);
+    let mut whose = Whose::Unknown;
     let mut layer: Option<ShapeUse> = None;
     for line in text.lines().filter(|line| !line.trim().is_empty()) {
         let line = match serde_json::from_str::<Line>(line) {
@@ -234,10 +256,14 @@ fn recover(text: &str, request: &Request) -> (Recovered, bool) {
                 match serde_json::from_str::<serde_json::Value>(line) {
                     // A newer build's, which may need it. What follows a run's beginning is not the earlier run's.
                     Ok(newer) => {
-                        has_foreign = true;
                         if newer.get("run").is_some() {
-                            (run, layer) = (None, None);
+                            (whose, layer) = (Whose::Unknown, None);
                             recovered.fallen.clear();
+                        }
+                        match &whose {
+                            Whose::Own(_) => is_newer_own = true,
+                            Whose::Other(run) => others.push(run.clone()),
+                            Whose::Unknown => is_newer = true,
                         }
                     }
                     Err(_) => recovered.unreadable += 1,
@@ -247,9 +273,9 @@ fn recover(text: &str, request: &Request) -> (Recovered, bool) {
         };
         match line {
             Line::Run(begun) => {
-                let likeness =
-                    request.machine.likeness(request.isa(), &begun.machine, begun.provenance.isa);
-                (run, layer) = ((likeness == Likeness::SameCpu).then_some(*begun), None);
+                let is_own = is_same_cpu(&Run::of(request), &begun);
+                whose = if is_own { Whose::Own(begun) } else { Whose::Other(begun) };
+                layer = None;
                 recovered.fallen.clear();
             }
             Line::Layer { layer: begun, space } => {
@@ -258,9 +284,10 @@ fn recover(text: &str, request: &Request) -> (Recovered, bool) {
                     shape: begun.shape,
                     count_per_token: begun.count,
                 };
-                layer = run.is_some().then_some(used);
-                let threads = run.as_ref().map_or(0, |run| run.provenance.threads);
-                if let (Some(used), Ok(space)) = (layer, u64::from_str_radix(&space.0, 16)) {
+                let Whose::Own(run) = &whose else { continue };
+                layer = Some(used);
+                if let Ok(space) = u64::from_str_radix(&space.0, 16) {
+                    let threads = run.provenance.threads;
                     let none = Fallen { space, threads, ..Fallen::default() };
                     recovered.fallen.insert(used, none);
                 }
@@ -272,9 +299,16 @@ fn recover(text: &str, request: &Request) -> (Recovered, bool) {
             }
             Line::Trial(_) => {}
             Line::Done(record) => {
-                let Some(run) = &run else {
-                    has_foreign = true;
-                    continue;
+                let run = match &whose {
+                    Whose::Own(run) => run,
+                    Whose::Other(run) => {
+                        others.push(run.clone());
+                        continue;
+                    }
+                    Whose::Unknown => {
+                        is_newer = true;
+                        continue;
+                    }
                 };
                 if let Some(used) = layer.take() {
                     recovered.fallen.remove(&used);
@@ -290,14 +324,20 @@ fn recover(text: &str, request: &Request) -> (Recovered, bool) {
                     none => *none = Some(one),
                 }
             }
-            Line::Saved => {
-                // Nothing above is of any use, whatever it was.
-                (recovered, has_foreign) = (Recovered::default(), false);
-            }
+            Line::Saved => match &whose {
+                // Nothing above is of any use to this machine, whatever it was.
+                Whose::Own(_) => (recovered, is_newer_own) = (Recovered::default(), false),
+                Whose::Other(run) => others.retain(|other| !is_same_cpu(run, other)),
+                Whose::Unknown => is_newer = false,
+            },
         }
     }
     recovered.fallen.retain(|_, fallen| !fallen.candidates.is_empty());
-    (recovered, has_foreign)
+    (recovered, is_newer_own || is_newer || !others.is_empty())
+}
+
+fn is_same_cpu(a: &Run, b: &Run) -> bool {
+    a.machine.likeness(a.provenance.isa, &b.machine, b.provenance.isa) == Likeness::SameCpu
 }
 
 /// Passes events on and writes down those that a later run can use.

@@ -3,9 +3,9 @@
 //!
 //! [`tune`] is the way in. It takes the declared search [`space`], refuses every kernel that is not
 //! bit-exact ([`exactness`]), ranks the rest without running them ([`mod@estimate`]), times them on
-//! weights that are as cold as in real decoding ([`cold`], [`mod@bench`]) in a round-robin [`mod@race`],
-//! lets finalists that are close meet in pairs ([`mod@runoff`]), and the winner prove itself against the
-//! default in the same way ([`mod@confirm`]), at greater [`mod@effort`] also before criterion
+//! weights that are as cold as in real decoding ([`cold`], [`mod@bench`]) in round-robin races ([`mod@race`]),
+//! the last of which is that of those who lead, and lets the winner meet an earlier pick ([`mod@runoff`]) and
+//! the default ([`mod@confirm`]) in pairs, at greater [`mod@effort`] the default also before criterion
 //! ([`second_opinion`]). What it says about its own reliability comes from [`noise`], with the
 //! [pace](trilut_presets::Pace) of memory, which what is fastest depends on; what it has found so far is in its [`mod@journal`].
 //!

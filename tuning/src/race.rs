@@ -1,8 +1,13 @@
 //! The race: candidates take turns, losers leave early.
 //!
 //! Each candidate gives one sample that is thrown away (it pays for page faults and cold code), then
-//! one sample per round. Turns spread slow drift evenly over all candidates. A candidate leaves when its
-//! best sample is behind the leader's median by more than a factor that shrinks from round to round.
+//! one sample per round. A candidate leaves when its best sample is behind the leader's median by more than
+//! a factor that shrinks from round to round.
+//!
+//! A machine that is shared has fast and slow moments, which hit all who take their turns then alike. So a sample
+//! is taken for a product of the time of its candidate and the slowness of its round, and both are found by
+//! median polish (Tukey, Exploratory Data Analysis, 1977): candidates are ranked by the times that they would have
+//! had in rounds of the usual pace, whichever rounds they took part in.
 
 use crate::bench::Runner;
 use crate::candidate::Candidate;
@@ -33,23 +38,25 @@ pub struct Lane {
     pub candidate: Candidate,
     /// Its samples in nanoseconds, without the first one.
     pub samples: Vec<f64>,
+    /// The same as they would have been in rounds of the usual pace.
+    pub paced: Vec<f64>,
     /// Why its timing failed, if it did.
     pub failed: Option<String>,
     live: bool,
-    /// How much slower the whole race was than the rounds in which it took part, by those who ran to its end: the
-    /// machine may have changed its pace since.
+    /// How many times as slow as its paced samples say it is taken to be.
     slowdown: f64,
 }
 
 impl Lane {
     /// A candidate that is out, with what is known of it.
     pub(crate) fn of(candidate: Candidate, samples: Vec<f64>) -> Self {
-        Self { candidate, samples, failed: None, live: false, slowdown: 1.0 }
+        let paced = samples.clone();
+        Self { candidate, samples, paced, failed: None, live: false, slowdown: 1.0 }
     }
 
     /// The same candidate with the samples of a later check in their place.
     pub(crate) fn with_samples(self, samples: Vec<f64>) -> Self {
-        Self { samples, slowdown: 1.0, ..self }
+        Self { paced: samples.clone(), samples, slowdown: 1.0, ..self }
     }
 
     /// Brings its median to the pace of a race that was so many times as slow.
@@ -64,7 +71,7 @@ impl Lane {
 
     /// The median of its samples in nanoseconds, at the pace of the race as a whole.
     pub fn median(&self) -> f64 {
-        median(&self.samples) * self.slowdown
+        median(&self.paced) * self.slowdown
     }
 }
 
@@ -128,7 +135,7 @@ pub fn race(
         // Those who have left knew another pace.
         let timed =
             lanes.iter().enumerate().filter(|(i, l)| !l.samples.is_empty() && (*i == 0 || l.live));
-        let best = timed.map(|(i, l)| (l.median(), i)).min_by(|a, b| a.0.total_cmp(&b.0));
+        let best = timed.map(|(i, l)| (median(&l.samples), i)).min_by(|a, b| a.0.total_cmp(&b.0));
         let Some((ns, index)) = best else { continue };
         if leader != Some(index) {
             leader = Some(index);
@@ -146,34 +153,69 @@ pub fn race(
     (ranked(lanes), End::Finished)
 }
 
-/// The lanes by their medians, which are brought to one pace; equal ones stay in the order of the candidates, untimed
-/// ones come last.
+/// Passes of the median polish; more change little.
+const POLISH: usize = 4;
+
+/// The lanes by their medians, which are brought to one pace; equal ones stay in the order of the candidates, those who
+/// left come after those who stayed, untimed ones last.
 fn ranked(mut lanes: Vec<Lane>) -> Vec<Lane> {
-    let most = lanes.iter().map(|lane| lane.samples.len()).max().unwrap_or(0);
-    let to_the_end = |lane: &&Lane| lane.live && lane.samples.len() == most && most > 0;
-    let ended: Vec<Vec<f64>> =
-        lanes.iter().filter(to_the_end).map(|lane| lane.samples.clone()).collect();
-    let best = ended.iter().map(|samples| median(samples)).fold(f64::INFINITY, f64::min);
-    let is_out = |lane: &&mut Lane| (1..most).contains(&lane.samples.len()) && best.is_finite();
+    polish(&mut lanes);
+    let stayed = lanes.iter().filter(|lane| lane.live && !lane.samples.is_empty());
+    let best = stayed.map(Lane::median).fold(f64::INFINITY, f64::min);
+    let is_out = |lane: &&mut Lane| !lane.live && !lane.samples.is_empty() && best.is_finite();
     for lane in lanes.iter_mut().filter(is_out) {
-        let rounds = lane.samples.len();
-        let slower = |samples: &Vec<f64>| median(samples) / median(&samples[..rounds]);
         // Who was behind when it left is not ahead of those who stayed, however noisy they were then.
-        let behind = best / median(&lane.samples);
-        lane.slowdown = median(&ended.iter().map(slower).collect::<Vec<f64>>()).max(behind);
+        lane.slowdown = (best / lane.median()).max(1.0);
     }
     let key = |lane: &Lane| match lane.samples.is_empty() {
         true => f64::INFINITY,
         false => lane.median(),
     };
-    lanes.sort_by(|a, b| key(a).total_cmp(&key(b)));
+    lanes.sort_by(|a, b| key(a).total_cmp(&key(b)).then(b.live.cmp(&a.live)));
     lanes
+}
+
+/// Brings the samples of all lanes to the usual pace.
+fn polish(lanes: &mut [Lane]) {
+    let rounds = lanes.iter().map(|lane| lane.samples.len()).max().unwrap_or(0);
+    let mut slowness = vec![1.0; rounds];
+    for pass in 0..=POLISH {
+        for lane in &mut *lanes {
+            let samples = lane.samples.iter().zip(&slowness);
+            lane.paced = samples.map(|(ns, slow)| ns / slow).collect();
+        }
+        if pass == POLISH {
+            break;
+        }
+        let levels: Vec<f64> = lanes.iter().map(|lane| median(&lane.paced)).collect();
+        for (round, slow) in slowness.iter_mut().enumerate() {
+            let own = lanes.iter().zip(&levels);
+            let own = own.filter_map(|(lane, level)| Some(lane.samples.get(round)? / level));
+            *slow = median(&own.collect::<Vec<_>>());
+        }
+        let usual = median(&slowness);
+        slowness.iter_mut().for_each(|slow| *slow /= usual);
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::bench::fake::{self, Script, Synthetic};
+
+    #[test]
+    fn rounds_of_another_pace_do_not_choose() {
+        // Half of the rounds are slower by half, and one more of them counts for the lane that is the faster one.
+        let lane = |at: usize, samples: &[f64]| Lane::of(fake::field()[at], samples.to_vec());
+        let slower = lane(0, &[100.0, 100.0, 100.0, 150.0, 150.0]);
+        let faster = lane(1, &[95.0, 95.0, 143.0, 142.0, 143.0]);
+        let third = lane(2, &[120.0, 120.0, 180.0, 180.0, 180.0]);
+        assert!(median(&slower.samples) < median(&faster.samples));
+        let lanes = ranked(vec![slower, faster, third]);
+        assert_eq!(names(&lanes), ["r2u1", "r1u1", "r4u1"]);
+        // At the pace that there usually was.
+        assert!((140.0..145.0).contains(&lanes[0].median()), "{}", lanes[0].median());
+    }
 
     const LIMITS: Limits = Limits { samples: 9, patience: 3, deadline: Duration::MAX };
 

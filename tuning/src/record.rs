@@ -57,7 +57,7 @@ impl Trial {
 pub struct Timed {
     /// The candidate.
     pub candidate: Candidate,
-    /// Its samples in the order they were taken.
+    /// Its samples in the order they were taken, at the usual pace of the race.
     pub samples: Vec<f64>,
     /// Their median.
     pub median_ns: f64,
@@ -110,7 +110,14 @@ impl ShapeReport {
         match (earlier.is_cut_short, self.is_cut_short) {
             (true, false) => true,
             (false, true) => false,
-            _ => self.noise.is_calmer_than(&earlier.noise),
+            _ => {
+                let is_disturbed = [self, earlier].map(|own| own.noise.warning().is_some());
+                match is_disturbed {
+                    [false, true] => true,
+                    [true, false] => false,
+                    _ => self.noise.is_calmer_than(&earlier.noise),
+                }
+            }
         }
     }
 }

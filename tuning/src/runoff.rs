@@ -1,8 +1,8 @@
-//! The runoff: finalists that are close meet in pairs.
+//! The runoff: two candidates meet in pairs.
 //!
-//! The best of many noisy medians is often not the fastest but the luckiest. Here the leader of a race and
-//! a rival take turns, A B B A, and the rival takes over only when the whole interval of the ratio says
-//! that it is faster, and by enough to be worth a change.
+//! They take turns, A B B A, so that drift hits both of a pair alike, and what counts is the ratio of each pair. So a
+//! winner meets the pick of an earlier run, a pick all others or the default it claims to beat, and a prompt's
+//! kernel that of small batches.
 
 use crate::bench::Runner;
 use crate::candidate::Candidate;

@@ -110,6 +110,11 @@ pub fn tune_in(
         observer.event(&Event::Progress(1.0 - left / total));
     }
     again(lab, request, &mut found, deadline, observer)?;
+    let warned = found.reports.iter();
+    let warned = warned.filter_map(|r| Some(format!("{}: {}", r.layer, r.noise.warning()?)));
+    for text in warned.collect::<Vec<_>>() {
+        note(observer, &mut found.notes, text);
+    }
     let paces = found.reports.iter().filter_map(|report| report.noise.memory);
     let paces = paces.map(|pace| Pace::at(pace.middle()));
     if let Some(pace) = Pace::of(paces).filter(|pace| !pace.is_steady()) {

@@ -226,16 +226,14 @@ fn tuned(mut request: Request, may_extend: bool) -> Result<Pick, Failure> {
         if attempt == attempts || (why.is_none() && !is_cut_short) {
             break;
         }
-        match why {
-            Some(why) => {
-                say!("note: {layer}: {why}: tuned once more");
-                pause(PAUSE * attempt)?;
-            }
-            None => {
-                request.time_limit *= 2;
-                let limit = humantime::format_duration(request.time_limit);
-                say!("note: {layer}: the search was cut short: once more, for {limit}");
-            }
+        if is_cut_short {
+            request.time_limit *= 2;
+            let limit = humantime::format_duration(request.time_limit);
+            say!("note: {layer}: the search was cut short: once more, for {limit}");
+        }
+        if let Some(why) = why {
+            say!("note: {layer}: {why}: tuned once more");
+            pause(PAUSE * attempt)?;
         }
     }
     let Some((report, took)) = best else {
@@ -243,12 +241,14 @@ fn tuned(mut request: Request, may_extend: bool) -> Result<Pick, Failure> {
             .hint("give it more: --time-limit 20s"));
     };
     let took = took.as_secs_f64();
+    // Estimates and disturbed searches know no time that lasts.
+    let is_calm = request.effort > Effort::Estimate && report.noise.warning().is_none();
     Ok(Pick {
         kernel: report.record.kernel.clone(),
         tile: report.record.tile,
         format: report.record.format,
         memory: report.noise.memory.filter(|pace| pace.is_steady()).map(Pace::middle),
-        median_ns: Some(report.record.median_ns as f64),
+        median_ns: is_calm.then_some(report.record.median_ns as f64),
         origin: format!("tuned now with {} in {took:.1} s", request.effort),
     })
 }

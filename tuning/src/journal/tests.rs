@@ -166,6 +166,26 @@ fn logs_of_other_machines_and_of_other_kernels_are_not_used() {
 }
 
 #[test]
+fn what_one_machine_saves_is_not_taken_for_what_another_found() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("a.trials");
+    let machine = Machine { vendor: "other".into(), ..Machine::default() };
+    let (own, other) = (request(), Request { machine, ..request() });
+    let found = |request: &Request| {
+        let (_, recovered) = Journal::open(&path, request).unwrap();
+        recovered.preset.map_or(0, |preset| preset.records().len())
+    };
+    run(&path, &own, &mut Silent);
+    run(&path, &other, &mut Silent);
+    assert_eq!((found(&own), found(&other)), (2, 2));
+    for (saver, left) in [(&own, (0, 2)), (&other, (0, 0))] {
+        // Whichever run the file ends with.
+        Journal::open(&path, saver).unwrap().0.saved(None).unwrap();
+        assert_eq!((found(&own), found(&other)), left);
+    }
+}
+
+#[test]
 fn two_tuners_cannot_share_a_log() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("a.trials");
@@ -217,10 +237,24 @@ fn what_a_newer_build_wrote_is_kept_for_it_and_not_used() {
     std::fs::write(&path, format!("{text}{one}\n{other}\n")).unwrap();
     let (mut journal, recovered) = Journal::open(&path, &request()).unwrap();
     assert_eq!(recovered.preset.unwrap().records().len(), 2);
-    // All of it is spent once a run says so.
+    // What is of this machine is spent once a run says so; the newer build's own run is not.
     journal.saved(None).unwrap();
     drop(journal);
-    assert_eq!(Journal::open(&path, &request()).unwrap().1.unreadable, 0);
+    let is_begun_anew = || {
+        let text = std::fs::read_to_string(&path).unwrap();
+        std::fs::write(&path, text + "nonsense\n").unwrap();
+        assert_eq!(Journal::open(&path, &request()).unwrap().1.unreadable, 1);
+        std::fs::read(&path).unwrap().is_empty()
+    };
+    assert!(!is_begun_anew());
+    // A line of a newer kind in a run that this build knows is.
+    std::fs::remove_file(&path).unwrap();
+    run(&path, &request(), &mut Silent);
+    let text = std::fs::read_to_string(&path).unwrap();
+    std::fs::write(&path, text + "{\"learned\":{\"x\":[1,2]}}\n").unwrap();
+    assert!(!is_begun_anew());
+    Journal::open(&path, &request()).unwrap().0.saved(None).unwrap();
+    assert!(is_begun_anew());
 }
 
 #[test]

@@ -16,10 +16,10 @@ use trilut_presets::{Pace, Preset};
 const ROUNDS: usize = 3;
 
 /// A busy moment may be over: what it disturbed is measured once more, in the time that is left, and once more where
-/// that was disturbed too. The earlier pick is in the race and meets the new one in pairs; of the two races the calmer
-/// one is believed. A search that was cut short is begun anew where time is left for a usual one. Where decoding
-/// then reads another format, the small batches that were tuned for the earlier one are tuned anew, or left out;
-/// where they hand over to prompts is then not known any more.
+/// that was disturbed too. The earlier pick is in the race and meets the new one in pairs, so that the later race
+/// decides; of two that pick the same the calmer one is kept. A search that was cut short is begun anew where time is
+/// left for a usual one, once. Where decoding then reads another format, the small batches that were tuned for the
+/// earlier one are tuned anew, or left out; where they hand over to prompts is then not known any more.
 pub(super) fn again(
     lab: &mut dyn Lab,
     request: &mut Request,
@@ -28,8 +28,8 @@ pub(super) fn again(
     observer: &mut dyn Observer,
 ) -> Result<(), TuneError> {
     if request.effort > Effort::Estimate {
-        for _ in 0..ROUNDS {
-            once_more(lab, request, found, deadline, observer)?;
+        for round in 0..ROUNDS {
+            once_more(lab, request, found, round == 0, deadline, observer)?;
         }
         let place = |layer| request.shapes.iter().position(|l| *l == layer);
         found.reports.sort_by_key(|report| place(report.layer));
@@ -37,11 +37,12 @@ pub(super) fn again(
     Ok(())
 }
 
-/// One round through everything that is disturbed or was cut short.
+/// One round through everything that is disturbed, and in the first also what was cut short.
 fn once_more(
     lab: &mut dyn Lab,
     request: &mut Request,
     found: &mut Found,
+    is_first: bool,
     deadline: Duration,
     observer: &mut dyn Observer,
 ) -> Result<(), TuneError> {
@@ -49,7 +50,7 @@ fn once_more(
     let usual = request.limit() / request.shapes.len().max(1) as u32;
     // What was measured while memory had another speed than most of the time says little of that time.
     let paces = found.reports.iter().filter_map(|report| report.noise.memory);
-    let prevailing = prevailing(paces);
+    let prevailing = prevailing(paces.filter(|pace| pace.is_steady()));
     let is_off = |report: &ShapeReport| {
         let paces = report.noise.memory.zip(prevailing);
         paces.is_some_and(|(own, prevailing)| !own.is_near(prevailing))
@@ -60,8 +61,11 @@ fn once_more(
         found.reports.iter().filter(is_disturbed).map(|report| report.layer).collect();
     let is_short = |report: &&ShapeReport| report.is_cut_short && !is_disturbed(report);
     let short = found.reports.iter().filter(is_short).map(|report| report.layer);
-    let mut left: Vec<ShapeUse> =
-        short.chain(found.stayed.iter().copied()).chain(disturbed.iter().copied()).collect();
+    let mut left: Vec<ShapeUse> = short.chain(found.stayed.iter().copied()).collect();
+    if !is_first {
+        left.clear();
+    }
+    left.extend(&disturbed);
     // The first one, which others depend on, is at the end.
     left.sort_by_key(|layer| std::cmp::Reverse(place(request, *layer)));
     while let Some(layer) = left.pop() {
@@ -81,6 +85,17 @@ fn once_more(
             }
             budget = budget.max(usual);
         }
+        // What is whole is not begun anew for a search that would be cut short.
+        if at(found).is_some_and(|at| !found.reports[at].is_cut_short) {
+            if deadline - now < usual / 2 {
+                continue;
+            }
+            budget = budget.max(usual / 2);
+        }
+        let disturbance = at(found).and_then(|at| found.reports[at].noise.warning());
+        if let Some(why) = disturbance.filter(|_| is_first) {
+            note(observer, &mut found.notes, format!("{layer}: {why}: measured once more"));
+        }
         let races = if layer.phase == Phase::Prefill { 1.0 - CROSSING } else { 1.0 };
         let part = budget.as_secs_f64() / (deadline - now).as_secs_f64();
         let mut watch = Watch::new(observer, Share { part, deadline, races }, (1.0, 0.0));
@@ -98,7 +113,7 @@ fn once_more(
             }
             Err(error) => return Err(error),
         };
-        if found.passes_over(lab, request, &report) {
+        if at(found).is_none() && found.passes_over(lab, request, &report) {
             continue;
         }
         if let Some(at) = at(found) {
@@ -110,7 +125,7 @@ fn once_more(
             let is_equal = earlier.is_cut_short == report.is_cut_short;
             let is_better = match is_equal && is_off(earlier) != is_off(&report) {
                 true => is_off(earlier),
-                false => report.is_better_than(earlier),
+                false => (is_equal && !is_same_pick) || report.is_better_than(earlier),
             };
             if !is_better {
                 continue;

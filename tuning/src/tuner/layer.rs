@@ -1,10 +1,10 @@
-//! The tuning of one layer: exactness gate, races by stages, runoff of the finalists, paired check.
+//! The tuning of one layer: exactness gate, races by stages, the last of those who lead, paired check.
 
 use super::verdict::{self, Verdict};
 use super::{Watch, note};
 use crate::bench::{Lab, Runner, Stage};
 use crate::cold;
-use crate::confirm::{Confirmation, WORTH, confirm};
+use crate::confirm::{WORTH, confirm};
 use crate::effort::{self, PAIRS, Vary, stages};
 use crate::estimate::{self, Bound};
 use crate::exactness::Gate;
@@ -22,7 +22,7 @@ use std::time::Duration;
 use trilut_kernels::{Format, Isa, Layout, Tile};
 use trilut_presets::preset::Effort;
 
-/// A rival this close behind the leader meets it in pairs.
+/// Who is this close behind the leader races once more.
 const CLOSE: f64 = 1.05;
 
 /// Who was behind by no more than this with the usual distance of prefetching meets the finalists with the
@@ -49,7 +49,7 @@ impl Field<'_> {
     ) -> (Vec<Candidate>, usize) {
         let (shape, threads) = (self.layer.shape, self.request.threads);
         let (varied, left_out) = match stage {
-            Vary::Kernels => (finalists.to_vec(), 0),
+            Vary::Kernels | Vary::Nothing => (finalists.to_vec(), 0),
             Vary::Prefetch => {
                 let all = finalists.iter().flat_map(|c| space::prefetch_variants(*c));
                 let short = outsiders.iter().filter_map(|c| space::shortest_prefetch(*c));
@@ -138,19 +138,28 @@ pub(super) fn tune_layer(
     let mut defaults: Vec<f64> = Vec::new();
     let mut is_cut_short = false;
     for (stage, end) in stages(request, &layer) {
-        // What a late stage cannot do in its time, it leaves out.
+        // What a late stage cannot do in its time, it leaves out; a last look at the leaders is no part of the search.
+        let is_last = stage == Vary::Nothing;
         if !lanes.is_empty() && runner.now() >= time.at(end) {
-            is_cut_short = true;
+            is_cut_short |= !is_last;
             continue;
         }
-        let (candidates, left_out) = field.of(stage, &finalists, &outsiders);
+        let again = match is_last {
+            true => leaders(&lanes, &ranks, effort::leaders(request.effort)),
+            false => Vec::new(),
+        };
+        if is_last && again.len() < 2 {
+            continue;
+        }
+        let entrants = if is_last { &again } else { &finalists };
+        let (candidates, left_out) = field.of(stage, entrants, &outsiders);
         if left_out > 0 {
             let text = format!("{layer}: points beyond {} are left out: {left_out}", effort::GRID);
             note(watch.observer, notes, text);
         }
         tried.extend(candidates.iter().map(ToString::to_string));
         let limits = Limits {
-            samples: effort::samples(request.effort),
+            samples: effort::samples(request.effort, stage),
             patience: effort::patience(request.effort),
             deadline: time.at(end),
         };
@@ -161,7 +170,7 @@ pub(super) fn tune_layer(
         }
         let enough = effort::enough(request.effort);
         let is_short = |lane: &Lane| lane.is_live() && lane.samples.len() < enough;
-        is_cut_short |= end == End::Deadline && raced.iter().any(is_short);
+        is_cut_short |= !is_last && end == End::Deadline && raced.iter().any(is_short);
         for lane in &raced {
             if let Some(why) = &lane.failed {
                 watch.refuse(&mut refused, &lane.candidate.to_string(), why.clone());
@@ -172,16 +181,19 @@ pub(super) fn tune_layer(
             watch.observer.event(&Event::Trial { layer, trial: &trial });
             trials.push(trial);
         }
-        // A race that was cut off after a sample or two knows less than the one before it.
-        let cut_off =
-            end == End::Deadline && raced.iter().all(|lane| lane.samples.len() < LEAST_SPREAD);
-        if !lanes.is_empty() && cut_off {
-            break;
+        // A race that was cut off after a sample or two knows less than the one before it; so does one of the same
+        // candidates with fewer samples.
+        let most = |lanes: &[Lane]| lanes.iter().map(|lane| lane.samples.len()).max().unwrap_or(0);
+        let least = if is_last { most(&lanes) } else { LEAST_SPREAD };
+        if !lanes.is_empty() && end == End::Deadline && most(&raced) < least {
+            continue;
         }
         let own = raced.iter().find(|lane| lane.candidate.is(&default));
         defaults.extend(own.iter().flat_map(|lane| &lane.samples));
         lanes = raced;
-        finalists = best_kernels(&lanes, effort::finalists(request.effort));
+        if !is_last {
+            finalists = best_kernels(&lanes, effort::finalists(request.effort));
+        }
         if request.effort > Effort::Estimate {
             outsiders = near(&lanes, &finalists);
         }
@@ -200,8 +212,6 @@ pub(super) fn tune_layer(
         fastest = holder.unwrap_or(&base).clone();
     }
     let mut defended = None;
-    // The default, too: others that are close may only have been unlucky.
-    fastest = meet_rivals(&mut *runner, fastest, &lanes, &field, watch);
     if !fastest.candidate.is(&default) {
         let holder = incumbent.filter(|c| !c.is(&fastest.candidate) && !c.is(&default));
         if let Some(holder) = lanes.iter().find(|l| holder.is_some_and(|h| h.is(&l.candidate))) {
@@ -264,9 +274,6 @@ pub(super) fn tune_layer(
     let disturbance = lab.disturbance().since(machine_before);
     let noise = Noise::of(&base.samples, before, lab.cpu_times());
     let noise = noise.over(&defaults).with(disturbance).at(&paces);
-    if let Some(warning) = noise.warning() {
-        note(watch.observer, notes, format!("{layer}: {warning}"));
-    }
     let Verdict { winner, default, mut reason } =
         verdict::decide(fastest, base, confirmation.as_ref(), opinion.as_ref());
     if let Some(why) = defended.filter(|_| incumbent.is_some_and(|c| c.is(&winner.candidate))) {
@@ -280,6 +287,7 @@ pub(super) fn tune_layer(
         noise,
         confirmation: confirmation.as_ref(),
         lanes: &lanes,
+        finalists: &finalists,
         best_ns,
         date: lab.date(),
         effort: effort.min(request.prior.most_effort(&layer, request)),
@@ -320,43 +328,6 @@ fn first_of_equals(lanes: &[Lane], ranks: &[&str]) -> Lane {
     let least = leader.samples.len().div_ceil(2);
     let equals = lanes.iter().filter(|l| l.samples.len() >= least && l.median() <= bound);
     equals.min_by_key(|lane| place(&lane.candidate)).unwrap_or(leader).clone()
-}
-
-/// The leader after it has met the finalists that are close: the best of each other kernel first, since variants of
-/// one differ the least.
-fn meet_rivals(
-    runner: &mut dyn Runner,
-    leader: Lane,
-    lanes: &[Lane],
-    field: &Field<'_>,
-    watch: &mut Watch<'_>,
-) -> Lane {
-    let (time, bound) = (watch.time, leader.median() * CLOSE);
-    let close = lanes.iter().filter(|lane| {
-        let own = [&leader.candidate, &field.default];
-        lane.median() <= bound && !own.iter().any(|c| c.is(&lane.candidate))
-    });
-    let (mut rivals, mut variants) = (Vec::new(), Vec::new());
-    let mut names = vec![leader.candidate.name()];
-    for lane in close {
-        let is_new = !names.contains(&lane.candidate.name());
-        names.push(lane.candidate.name());
-        if is_new { &mut rivals } else { &mut variants }.push(lane);
-    }
-    rivals.append(&mut variants);
-    rivals.truncate(effort::rivals(field.request.effort));
-    let mut leader = leader.clone();
-    for rival in rivals {
-        let end = time.at(0.9);
-        let check =
-            runoff::pairs(runner, &rival.candidate, &leader.candidate, PAIRS, end, &mut || {
-                watch.turn(Turn::Sample(end))
-            });
-        if let Some(check) = check.filter(Confirmation::is_worth) {
-            leader = rival.clone().with_samples(check.winner);
-        }
-    }
-    leader
 }
 
 /// The winner and the default once more, by another harness.
@@ -427,6 +398,23 @@ fn near(lanes: &[Lane], finalists: &[Candidate]) -> Vec<Candidate> {
     near.filter(|own| finalists.iter().all(|known| known.name() != own.name())).collect()
 }
 
+/// Those who are close to the leader, so many of them: the [first](first_of_equals) of its equals, then the best of
+/// each other kernel, then variants, which differ the least.
+fn leaders(lanes: &[Lane], ranks: &[&str], most: usize) -> Vec<Candidate> {
+    let Some(leader) = lanes.first() else { return Vec::new() };
+    let bound = leader.median() * CLOSE;
+    let close = lanes.iter().take_while(|lane| lane.median() <= bound);
+    let first = first_of_equals(lanes, ranks).candidate;
+    let (mut leaders, mut variants) = (vec![first], Vec::new());
+    for candidate in close.map(|lane| lane.candidate).filter(|own| !own.is(&first)) {
+        let is_new = leaders.iter().all(|known| known.name() != candidate.name());
+        if is_new { &mut leaders } else { &mut variants }.push(candidate);
+    }
+    leaders.append(&mut variants);
+    leaders.truncate(most);
+    leaders
+}
+
 /// The best candidate of each of the best kernels, in the order of the lanes.
 fn best_kernels(lanes: &[Lane], most: usize) -> Vec<Candidate> {
     let mut best: Vec<Candidate> = Vec::new();
@@ -436,4 +424,38 @@ fn best_kernels(lanes: &[Lane], most: usize) -> Vec<Candidate> {
         }
     }
     best
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::bench::fake;
+
+    #[test]
+    fn those_who_lead_race_once_more_the_first_of_equals_among_them() {
+        let usual = fake::field();
+        let ranks = usual.iter().map(Candidate::name).collect::<Vec<_>>();
+        let far = |at: usize| Candidate {
+            tile: Tile { prefetch: 1 << (at + 8), ..usual[1].tile },
+            ..usual[1]
+        };
+        let lane = |candidate: Candidate, ns: f64| Lane::of(candidate, vec![ns; 9]);
+        // Variants of one kernel, its usual tile the last of the equals, then two other kernels, one far behind.
+        let lanes = vec![
+            lane(far(0), 100.0),
+            lane(far(1), 100.2),
+            lane(far(2), 100.4),
+            lane(usual[1], 100.9),
+            lane(usual[2], 104.0),
+            lane(usual[3], 107.0),
+        ];
+        let of = |most| -> Vec<Candidate> { leaders(&lanes, &ranks, most) };
+        let is = |found: Vec<Candidate>, wanted: &[Candidate]| {
+            found.len() == wanted.len() && found.iter().zip(wanted).all(|(a, b)| a.is(b))
+        };
+        assert!(is(of(3), &[usual[1], usual[2], far(0)]), "{:?}", of(3));
+        assert_eq!(of(9).len(), 5);
+        assert_eq!(leaders(&lanes[5..], &ranks, 9).len(), 1);
+        assert!(leaders(&[], &ranks, 9).is_empty());
+    }
 }

@@ -1,4 +1,5 @@
 mod paces;
+mod shares;
 
 use super::*;
 use crate::bench::fake::{self, FakeLab, Script};
@@ -580,15 +581,4 @@ fn where_prompts_take_over_goes_with_the_pick_that_it_was_found_for() {
         let report = &found.reports[0];
         assert_eq!((report.is_cut_short, report.record.from), (false, Some(from)));
     }
-}
-
-#[test]
-fn what_it_takes_to_fill_the_copies_leaves_time_for_every_stage() {
-    // Longer than the first stage's part of the time.
-    let one = Request { shapes: vec![layer(64, 128)], ..request(Effort::Measure) };
-    let script = Script { opening: Duration::from_secs(50), ..Script::default() };
-    let outcome = run(&mut lab(script), &one, &mut Notes::default());
-    assert!(outcome.cut_short.is_empty(), "{:?}", outcome.notes);
-    // It counts against the limit of the run.
-    assert!(outcome.took >= script.opening && outcome.took <= one.limit());
 }

@@ -89,7 +89,7 @@ pub(super) fn decide(
 }
 
 pub(super) fn timed(lane: Lane) -> Timed {
-    Timed { candidate: lane.candidate, median_ns: lane.median(), samples: lane.samples }
+    Timed { candidate: lane.candidate, median_ns: lane.median(), samples: lane.paced }
 }
 
 /// What a record says beside its picks.
@@ -102,6 +102,8 @@ pub(super) struct Found<'a> {
     pub(super) confirmation: Option<&'a Confirmation>,
     /// The lanes of the last race, the fastest first.
     pub(super) lanes: &'a [Lane],
+    /// The best kernels before those who lead raced once more.
+    pub(super) finalists: &'a [Candidate],
     /// The best median of that race.
     pub(super) best_ns: f64,
     pub(super) date: SystemTime,
@@ -119,7 +121,7 @@ pub(super) fn record(
     let ns = |ns: f64| (ns.round() as u64).max(1);
     let Candidate { kernel, tile } = winner.candidate;
     let formats = request.formats_of(&found.layer);
-    let samples = &winner.samples;
+    let samples = &winner.paced;
     // A check that the challenger did not pass says nothing of the default.
     let is_default = winner.candidate.is(&default.candidate);
     let check = found.confirmation.filter(|_| !is_default);
@@ -156,20 +158,15 @@ fn evidence(
 ) -> Evidence {
     // The samples of one race are comparable; those of the paired check only with each other.
     let in_race = found.lanes.iter().find(|lane| lane.candidate.is(&winner.candidate));
-    let own = in_race.map_or(&winner.samples, |lane| &lane.samples);
+    let own = in_race.map_or(&winner.paced, |lane| &lane.paced);
     let rivals: Vec<&[f64]> = found
         .lanes
         .iter()
         .filter(|lane| lane.is_live() && !lane.candidate.is(&winner.candidate))
-        .map(|lane| &lane.samples[..])
+        .map(|lane| &lane.paced[..])
         .collect();
     let median = in_race.map_or_else(|| winner.median(), Lane::median);
-    let mut finalists: Vec<String> = Vec::new();
-    for name in found.lanes.iter().map(|lane| lane.candidate.name()) {
-        if finalists.len() < KEPT_FINALISTS && finalists.iter().all(|known| known != name) {
-            finalists.push(name.to_owned());
-        }
-    }
+    let finalists = found.finalists.iter().map(|own| own.name().to_owned());
     let interval = check.filter(|check| check.low > 0.0);
     let wins = (own.len() >= LEAST_SPREAD).then(|| win_share(own, &rivals));
     Evidence {
@@ -185,6 +182,6 @@ fn evidence(
         model: None,
         wins: wins.map(Evidence::rounded),
         regret: Some(Evidence::rounded((median / found.best_ns - 1.0).max(0.0))),
-        finalists,
+        finalists: finalists.take(KEPT_FINALISTS).collect(),
     }
 }
