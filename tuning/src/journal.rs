@@ -24,6 +24,9 @@ use trilut_presets::{Machine, Preset};
 /// A log that has grown beyond this is begun anew once nothing in it is needed.
 const MOST_BYTES: u64 = 4 << 20;
 
+/// Beyond this, what other machines or newer builds may need is no reason to keep it.
+const MOST_FOREIGN_BYTES: u64 = 16 << 20;
+
 /// One line.
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -153,8 +156,10 @@ impl Journal {
             file.write_all(b"\n").map_err(failed)?;
         }
         let found = [&recovered.preset, &recovered.waiting];
+        // A machine that never comes back must not fill the disk.
+        let is_kept = has_foreign && bytes.len() as u64 <= MOST_FOREIGN_BYTES;
         let is_needed =
-            has_foreign || found.iter().any(|f| f.is_some()) || !recovered.fallen.is_empty();
+            is_kept || found.iter().any(|f| f.is_some()) || !recovered.fallen.is_empty();
         // What cannot be read is told once.
         let is_spent = bytes.len() as u64 > MOST_BYTES || recovered.unreadable > 0;
         if is_spent && !is_needed {
@@ -245,7 +250,12 @@ fn recover(text: &str, request: &Request) -> (Recovered, bool) {
     let mut recovered = Recovered::default();
     // What is not saved and not of use here: other machines' runs that found something, and whether a newer build did,
     // on this machine or nobody knows where.
-    let mut others = Vec::<Box<Run>>::new();
+    let mut others = Vec::<Run>::new();
+    let add = |others: &mut Vec<Run>, run: &Run| {
+        if !others.iter().any(|other| is_same_cpu(run, other)) {
+            others.push(run.clone());
+        }
+    };
     let (mut is_newer_own, mut is_newer) = (false, false);
     let mut whose = Whose::Unknown;
     let mut layer: Option<ShapeUse> = None;
@@ -262,7 +272,7 @@ fn recover(text: &str, request: &Request) -> (Recovered, bool) {
                         }
                         match &whose {
                             Whose::Own(_) => is_newer_own = true,
-                            Whose::Other(run) => others.push(run.clone()),
+                            Whose::Other(run) => add(&mut others, run),
                             Whose::Unknown => is_newer = true,
                         }
                     }
@@ -274,9 +284,13 @@ fn recover(text: &str, request: &Request) -> (Recovered, bool) {
         match line {
             Line::Run(begun) => {
                 let is_own = is_same_cpu(&Run::of(request), &begun);
-                whose = if is_own { Whose::Own(begun) } else { Whose::Other(begun) };
                 layer = None;
-                recovered.fallen.clear();
+                whose = if is_own {
+                    recovered.fallen.clear();
+                    Whose::Own(begun)
+                } else {
+                    Whose::Other(begun)
+                };
             }
             Line::Layer { layer: begun, space } => {
                 let used = ShapeUse {
@@ -302,7 +316,7 @@ fn recover(text: &str, request: &Request) -> (Recovered, bool) {
                 let run = match &whose {
                     Whose::Own(run) => run,
                     Whose::Other(run) => {
-                        others.push(run.clone());
+                        add(&mut others, run);
                         continue;
                     }
                     Whose::Unknown => {

@@ -6,8 +6,8 @@
 //!
 //! A machine that is shared has fast and slow moments, which hit all who take their turns then alike. So a sample
 //! is taken for a product of the time of its candidate and the slowness of its round, and both are found by
-//! median polish (Tukey, Exploratory Data Analysis, 1977): candidates are ranked by the times that they would have
-//! had in rounds of the usual pace, whichever rounds they took part in.
+//! median polish (Tukey, Exploratory Data Analysis, 1977), the slowness from those who ran to the end: candidates are
+//! ranked by the times that they would have had in rounds of the usual pace, whichever rounds they took part in.
 
 use crate::bench::Runner;
 use crate::candidate::Candidate;
@@ -38,8 +38,8 @@ pub struct Lane {
     pub candidate: Candidate,
     /// Its samples in nanoseconds, without the first one.
     pub samples: Vec<f64>,
-    /// The same as they would have been in rounds of the usual pace.
-    pub paced: Vec<f64>,
+    /// The same in rounds of the usual pace.
+    paced: Vec<f64>,
     /// Why its timing failed, if it did.
     pub failed: Option<String>,
     live: bool,
@@ -52,6 +52,12 @@ impl Lane {
     pub(crate) fn of(candidate: Candidate, samples: Vec<f64>) -> Self {
         let paced = samples.clone();
         Self { candidate, samples, paced, failed: None, live: false, slowdown: 1.0 }
+    }
+
+    /// The same candidate with its samples as they were taken.
+    pub(crate) fn as_taken(self) -> Self {
+        let samples = self.samples.clone();
+        self.with_samples(samples)
     }
 
     /// The same candidate with the samples of a later check in their place.
@@ -67,6 +73,11 @@ impl Lane {
     /// Whether it stayed to the end of the race.
     pub(crate) fn is_live(&self) -> bool {
         self.live
+    }
+
+    /// Its samples as they would have been in rounds of the usual pace.
+    pub(crate) fn paced_samples(&self) -> Vec<f64> {
+        self.paced.iter().map(|ns| ns * self.slowdown).collect()
     }
 
     /// The median of its samples in nanoseconds, at the pace of the race as a whole.
@@ -165,7 +176,9 @@ fn ranked(mut lanes: Vec<Lane>) -> Vec<Lane> {
     let is_out = |lane: &&mut Lane| !lane.live && !lane.samples.is_empty() && best.is_finite();
     for lane in lanes.iter_mut().filter(is_out) {
         // Who was behind when it left is not ahead of those who stayed, however noisy they were then.
-        lane.slowdown = (best / lane.median()).max(1.0);
+        if lane.median() <= best {
+            lane.slowdown = best / lane.median() * (1.0 + 4.0 * f64::EPSILON);
+        }
     }
     let key = |lane: &Lane| match lane.samples.is_empty() {
         true => f64::INFINITY,
@@ -175,9 +188,12 @@ fn ranked(mut lanes: Vec<Lane>) -> Vec<Lane> {
     lanes
 }
 
-/// Brings the samples of all lanes to the usual pace.
+/// Brings the samples of all lanes to the usual pace. How slow a round was is learnt from those who ran to the end: to
+/// those who left, the rounds that they know are the usual ones.
 fn polish(lanes: &mut [Lane]) {
     let rounds = lanes.iter().map(|lane| lane.samples.len()).max().unwrap_or(0);
+    // The last round may have been cut off.
+    let is_witness = |lane: &&Lane| lane.samples.len() + 1 >= rounds && !lane.samples.is_empty();
     let mut slowness = vec![1.0; rounds];
     for pass in 0..=POLISH {
         for lane in &mut *lanes {
@@ -187,9 +203,10 @@ fn polish(lanes: &mut [Lane]) {
         if pass == POLISH {
             break;
         }
-        let levels: Vec<f64> = lanes.iter().map(|lane| median(&lane.paced)).collect();
+        let witnesses = lanes.iter().filter(is_witness);
+        let witnesses: Vec<_> = witnesses.map(|lane| (lane, median(&lane.paced))).collect();
         for (round, slow) in slowness.iter_mut().enumerate() {
-            let own = lanes.iter().zip(&levels);
+            let own = witnesses.iter();
             let own = own.filter_map(|(lane, level)| Some(lane.samples.get(round)? / level));
             *slow = median(&own.collect::<Vec<_>>());
         }
@@ -215,6 +232,20 @@ mod tests {
         assert_eq!(names(&lanes), ["r2u1", "r1u1", "r4u1"]);
         // At the pace that there usually was.
         assert!((140.0..145.0).contains(&lanes[0].median()), "{}", lanes[0].median());
+    }
+
+    #[test]
+    fn most_may_have_left_before_the_pace_changes() {
+        let lane = |at: usize, samples: &[f64]| Lane::of(fake::field()[at], samples.to_vec());
+        let stay = |at: usize, ns: f64| Lane {
+            live: true,
+            ..lane(at, &[[ns; 4].to_vec(), [1.5 * ns; 5].to_vec()].concat())
+        };
+        let mut lanes = vec![stay(0, 100.0), stay(1, 97.0)];
+        lanes.extend([125.0, 126.0, 127.0].map(|ns| lane(2, &[ns; 4])));
+        let lanes = ranked(lanes);
+        assert_eq!(names(&lanes)[..2], ["r2u1", "r1u1"]);
+        assert!((lanes[2].median() / lanes[0].median() - 125.0 / 97.0).abs() < 1e-9, "{lanes:?}");
     }
 
     const LIMITS: Limits = Limits { samples: 9, patience: 3, deadline: Duration::MAX };

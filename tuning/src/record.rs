@@ -29,9 +29,9 @@ pub struct Trial {
     pub kernel: String,
     /// Its loop bounds.
     pub tile: Tile,
-    /// The median of its samples in nanoseconds.
+    /// The median of its samples in nanoseconds, at the usual pace of the race.
     pub median_ns: f64,
-    /// The least of its samples in nanoseconds.
+    /// The least of its samples in nanoseconds, as it was taken.
     pub least_ns: f64,
     /// The number of its samples.
     pub samples: usize,
@@ -57,7 +57,7 @@ impl Trial {
 pub struct Timed {
     /// The candidate.
     pub candidate: Candidate,
-    /// Its samples in the order they were taken, at the usual pace of the race.
+    /// Its samples in the order they were taken; where only a race compares winner and default, at its usual pace.
     pub samples: Vec<f64>,
     /// Their median.
     pub median_ns: f64,
@@ -105,13 +105,21 @@ impl ShapeReport {
         self.default.median_ns / self.winner.median_ns
     }
 
+    /// Whether it knows its pick from the default: no check against it was left undecided.
+    pub(crate) fn is_decided(&self) -> bool {
+        self.confirmation.as_ref().is_none_or(|check| check.is_worth() || check.low > 1.0)
+    }
+
     /// Whether to believe it rather than an earlier one of the same layer: the more thorough, then the calmer one.
     pub fn is_better_than(&self, earlier: &Self) -> bool {
         match (earlier.is_cut_short, self.is_cut_short) {
             (true, false) => true,
             (false, true) => false,
             _ => {
-                let is_disturbed = [self, earlier].map(|own| own.noise.warning().is_some());
+                // Too few samples to see it are no sign of calm.
+                let is_disturbed =
+                    |noise: &Noise| noise.spread.is_none() || noise.warning().is_some();
+                let is_disturbed = [self, earlier].map(|own| is_disturbed(&own.noise));
                 match is_disturbed {
                     [false, true] => true,
                     [true, false] => false,

@@ -17,7 +17,7 @@ const ROUNDS: usize = 3;
 
 /// A busy moment may be over: what it disturbed is measured once more, in the time that is left, and once more where
 /// that was disturbed too. The earlier pick is in the race and meets the new one in pairs, so that the later race
-/// decides; of two that pick the same the calmer one is kept. A search that was cut short is begun anew where time is
+/// decides if it can; else, and of two that pick the same, the calmer one is kept. A search that was cut short is begun anew where time is
 /// left for a usual one, once. Where decoding then reads another format, the small batches that were tuned for the
 /// earlier one are tuned anew, or left out; where they hand over to prompts is then not known any more.
 pub(super) fn again(
@@ -85,16 +85,12 @@ fn once_more(
             }
             budget = budget.max(usual);
         }
-        // What is whole is not begun anew for a search that would be cut short.
-        if at(found).is_some_and(|at| !found.reports[at].is_cut_short) {
+        // A search that would be cut short, or say less than the one before it, is not begun.
+        if at(found).is_some() {
             if deadline - now < usual / 2 {
                 continue;
             }
             budget = budget.max(usual / 2);
-        }
-        let disturbance = at(found).and_then(|at| found.reports[at].noise.warning());
-        if let Some(why) = disturbance.filter(|_| is_first) {
-            note(observer, &mut found.notes, format!("{layer}: {why}: measured once more"));
         }
         let races = if layer.phase == Phase::Prefill { 1.0 - CROSSING } else { 1.0 };
         let part = budget.as_secs_f64() / (deadline - now).as_secs_f64();
@@ -113,6 +109,10 @@ fn once_more(
             }
             Err(error) => return Err(error),
         };
+        let disturbance = at(found).and_then(|at| found.reports[at].noise.warning());
+        if let Some(why) = disturbance.filter(|_| is_first) {
+            note(watch.observer, &mut found.notes, format!("{layer}: {why}: measured once more"));
+        }
         if at(found).is_none() && found.passes_over(lab, request, &report) {
             continue;
         }
@@ -125,7 +125,10 @@ fn once_more(
             let is_equal = earlier.is_cut_short == report.is_cut_short;
             let is_better = match is_equal && is_off(earlier) != is_off(&report) {
                 true => is_off(earlier),
-                false => (is_equal && !is_same_pick) || report.is_better_than(earlier),
+                false => {
+                    let has_met = !is_same_pick && report.is_decided();
+                    (is_equal && has_met) || report.is_better_than(earlier)
+                }
             };
             if !is_better {
                 continue;

@@ -185,7 +185,9 @@ pub(super) fn tune_layer(
         // candidates with fewer samples.
         let most = |lanes: &[Lane]| lanes.iter().map(|lane| lane.samples.len()).max().unwrap_or(0);
         let least = if is_last { most(&lanes) } else { LEAST_SPREAD };
-        if !lanes.is_empty() && end == End::Deadline && most(&raced) < least {
+        let is_less = end == End::Deadline && most(&raced) < least;
+        let has_default = raced.iter().any(|lane| lane.candidate.is(&default));
+        if !lanes.is_empty() && (is_less || !has_default) {
             continue;
         }
         let own = raced.iter().find(|lane| lane.candidate.is(&default));
@@ -398,15 +400,19 @@ fn near(lanes: &[Lane], finalists: &[Candidate]) -> Vec<Candidate> {
     near.filter(|own| finalists.iter().all(|known| known.name() != own.name())).collect()
 }
 
-/// Those who are close to the leader, so many of them: the [first](first_of_equals) of its equals, then the best of
-/// each other kernel, then variants, which differ the least.
+/// Those who are close to the leader, so many of them: the [first](first_of_equals) of its equals, the leader, then
+/// the best of each other kernel, then variants, which differ the least.
 fn leaders(lanes: &[Lane], ranks: &[&str], most: usize) -> Vec<Candidate> {
     let Some(leader) = lanes.first() else { return Vec::new() };
     let bound = leader.median() * CLOSE;
     let close = lanes.iter().take_while(|lane| lane.median() <= bound);
     let first = first_of_equals(lanes, ranks).candidate;
     let (mut leaders, mut variants) = (vec![first], Vec::new());
-    for candidate in close.map(|lane| lane.candidate).filter(|own| !own.is(&first)) {
+    if !leader.candidate.is(&first) {
+        leaders.push(leader.candidate);
+    }
+    let is_in = |own: &Candidate| own.is(&first) || own.is(&leader.candidate);
+    for candidate in close.map(|lane| lane.candidate).filter(|own| !is_in(own)) {
         let is_new = leaders.iter().all(|known| known.name() != candidate.name());
         if is_new { &mut leaders } else { &mut variants }.push(candidate);
     }
@@ -453,7 +459,7 @@ mod tests {
         let is = |found: Vec<Candidate>, wanted: &[Candidate]| {
             found.len() == wanted.len() && found.iter().zip(wanted).all(|(a, b)| a.is(b))
         };
-        assert!(is(of(3), &[usual[1], usual[2], far(0)]), "{:?}", of(3));
+        assert!(is(of(4), &[usual[1], far(0), usual[2], far(1)]), "{:?}", of(4));
         assert_eq!(of(9).len(), 5);
         assert_eq!(leaders(&lanes[5..], &ranks, 9).len(), 1);
         assert!(leaders(&[], &ranks, 9).is_empty());

@@ -32,7 +32,8 @@ pub(super) fn decide(
 ) -> Verdict {
     if fastest.candidate.is(&default.candidate) {
         let reason = "nothing was faster than the default by a percent".to_owned();
-        return Verdict { winner: fastest, default, reason };
+        let default = default.as_taken();
+        return Verdict { winner: default.clone(), default, reason };
     }
     let percent = |share: f64| format!("{:.1} %", share * 100.0);
     let (gains, reason) = match confirmation {
@@ -84,12 +85,15 @@ pub(super) fn decide(
             }
         }
     };
+    // One that stays is compared with nothing.
+    let default = if gains { default } else { default.as_taken() };
     let winner = if gains { fastest } else { default.clone() };
     Verdict { winner, default, reason }
 }
 
 pub(super) fn timed(lane: Lane) -> Timed {
-    Timed { candidate: lane.candidate, median_ns: lane.median(), samples: lane.paced }
+    let samples = lane.paced_samples();
+    Timed { candidate: lane.candidate, median_ns: lane.median(), samples }
 }
 
 /// What a record says beside its picks.
@@ -121,7 +125,7 @@ pub(super) fn record(
     let ns = |ns: f64| (ns.round() as u64).max(1);
     let Candidate { kernel, tile } = winner.candidate;
     let formats = request.formats_of(&found.layer);
-    let samples = &winner.paced;
+    let samples = winner.paced_samples();
     // A check that the challenger did not pass says nothing of the default.
     let is_default = winner.candidate.is(&default.candidate);
     let check = found.confirmation.filter(|_| !is_default);
@@ -158,12 +162,12 @@ fn evidence(
 ) -> Evidence {
     // The samples of one race are comparable; those of the paired check only with each other.
     let in_race = found.lanes.iter().find(|lane| lane.candidate.is(&winner.candidate));
-    let own = in_race.map_or(&winner.paced, |lane| &lane.paced);
+    let own = in_race.map_or(&winner.samples, |lane| &lane.samples);
     let rivals: Vec<&[f64]> = found
         .lanes
         .iter()
         .filter(|lane| lane.is_live() && !lane.candidate.is(&winner.candidate))
-        .map(|lane| &lane.paced[..])
+        .map(|lane| &lane.samples[..])
         .collect();
     let median = in_race.map_or_else(|| winner.median(), Lane::median);
     let finalists = found.finalists.iter().map(|own| own.name().to_owned());
