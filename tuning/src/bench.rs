@@ -31,6 +31,11 @@ pub trait Runner {
         None
     }
 
+    /// How fast all cores compute right now, in a unit of its own; `None` where nobody can tell.
+    fn cores(&mut self) -> Option<f64> {
+        None
+    }
+
     /// How many tokens the next samples multiply, where the stage was made for [several](Lab::crossing).
     fn set_tokens(&mut self, _tokens: usize) {}
 }

@@ -196,7 +196,8 @@ pub fn contest(
         picks => picks,
     };
     let disturbance = lab.disturbance().since(before.1);
-    let noise = Noise::of(own, before.0, lab.cpu_times()).with(disturbance).at(&meeting.memory);
+    let noise = Noise::of(own, before.0, lab.cpu_times()).with(disturbance);
+    let noise = noise.at(&meeting.memory).computing(&meeting.cores);
     let row = |lane: &Lane| Row {
         kernel: lane.candidate.name(),
         tile: lane.candidate.tile,
@@ -239,6 +240,8 @@ struct Meeting {
     picks: Vec<f64>,
     /// The paces of memory that were seen.
     memory: Vec<f64>,
+    /// The rates of the cores that were seen.
+    cores: Vec<f64>,
 }
 
 impl Meeting {
@@ -251,7 +254,8 @@ impl Meeting {
         let all = Pace::of(self.memory.iter().copied().map(Pace::at));
         let is_right = |pace: Pace| pace.is_steady() && holder.is_its_pace(pace.middle());
         let is_same = self.pick_ns().is_none_or(|ns| holder.is_its_time(ns));
-        is_same && all.is_none_or(is_right)
+        let cores = Noise::default().computing(&self.cores);
+        is_same && all.is_none_or(is_right) && cores.warning().is_none()
     }
 
     /// Whether it says more than another one: in the right state, then the calmer one.
@@ -392,6 +396,7 @@ impl Arena<'_> {
     fn meeting(&mut self, leaders: &[Candidate], samples: usize) -> Option<Meeting> {
         let mut meeting = Meeting::default();
         meeting.memory.extend(self.pace());
+        meeting.cores.extend(self.runner.cores());
         if leaders.len() > 1 && !self.race(leaders.to_vec(), 2 * samples, 1) {
             return None;
         }
@@ -408,6 +413,7 @@ impl Arena<'_> {
             meeting.picks = check.winner;
         }
         meeting.memory.extend(self.pace());
+        meeting.cores.extend(self.runner.cores());
         Some(meeting)
     }
 
@@ -477,8 +483,8 @@ mod tests {
         let times = &[("r1u1", 100.0), ("r2u1", 80.0), ("r4u1", 200.0), ("r9u9", 1.0)];
         let mut kernels = ["r1u1", "r2u1", "r4u1"].map(fake::exact).to_vec();
         kernels.push(fake::wrong("r9u9"));
-        let script =
-            Script { times, prefetch: Some((1024, 0.9)), look: Duration::from_secs(5), ..script };
+        let look = script.look.max(Duration::from_secs(1));
+        let script = Script { times, prefetch: Some((1024, 0.9)), look, ..script };
         let mut lab = FakeLab::new(kernels, script);
         let pick = format!("gemv_i2s_madd_{pick}_scalar");
         let tile = Tile { rows_per_task: 0, prefetch };
@@ -506,7 +512,7 @@ mod tests {
     #[test]
     fn the_pick_is_met_at_the_pace_of_memory_at_which_it_was_found() {
         let at = |paces| {
-            let script = Script { paces, ..Script::default() };
+            let script = Script { paces, look: Duration::from_secs(5), ..Script::default() };
             run_at("r2u1", 1024, (Some(66.0), None), script).unwrap()
         };
         // A look that finds the pace, and those before the leaders meet, before the pairs and after them.

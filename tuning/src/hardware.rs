@@ -10,6 +10,7 @@ use crate::bench::{Lab, Runner, Stage};
 use crate::clock;
 use crate::cold::{Distance, Rotation};
 use crate::copies::{Copies, Spare, block};
+use crate::cores;
 use crate::disturbance::Snapshot;
 use crate::exactness::Random;
 use crate::noise::CpuTimes;
@@ -326,6 +327,10 @@ impl Runner for Timer<'_> {
             bandwidth::of_pass(self.pool, &all[at..at + part])
         });
         Some(looks.fold(0.0, f64::max)).filter(|pace| *pace > 0.0)
+    }
+
+    fn cores(&mut self) -> Option<f64> {
+        Some(cores::rate(self.pool))
     }
 
     fn sample(&mut self, candidate: &Candidate) -> Result<f64, String> {

@@ -19,6 +19,7 @@ pub mod cold;
 pub mod confirm;
 pub mod contest;
 pub mod copies;
+mod cores;
 pub mod disturbance;
 pub mod effort;
 pub mod end_to_end;

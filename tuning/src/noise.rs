@@ -1,5 +1,6 @@
 //! How far the machine's times can be trusted.
 
+use crate::cores;
 use crate::disturbance::Disturbance;
 use crate::statistics::{median, spread};
 use std::path::Path;
@@ -21,6 +22,8 @@ pub struct Noise {
     pub disturbance: Disturbance,
     /// How fast memory was read before, after each race and at the end; `None` where weights are in the cache or nobody can tell.
     pub memory: Option<Pace>,
+    /// By how much the cores computed slower at one look than at another, seen beside those at memory.
+    pub cores: Option<f64>,
 }
 
 impl Noise {
@@ -40,6 +43,12 @@ impl Noise {
     #[must_use]
     pub(crate) fn at(self, seen: &[f64]) -> Self {
         Self { memory: Pace::of(seen.iter().copied().map(Pace::at)), ..self }
+    }
+
+    /// The same with the rates at which cores were seen to compute.
+    #[must_use]
+    pub(crate) fn computing(self, seen: &[f64]) -> Self {
+        Self { cores: cores::slowdown(seen), ..self }
     }
 
     /// The same with the drift that samples of a longer time show.
@@ -63,6 +72,7 @@ impl Noise {
                 .max(noise.drift.abs())
                 .max(noise.steal.unwrap_or(0.0))
                 .max(noise.disturbance.share())
+                .max(noise.cores.unwrap_or(0.0))
                 .max(noise.memory.filter(|pace| !pace.is_steady()).map_or(0.0, Pace::change))
         };
         disorder(self) < disorder(other)
@@ -79,6 +89,12 @@ impl Noise {
         }
         if let Some(pace) = self.memory.filter(|pace| !pace.is_steady()) {
             return Some(format!("memory changed its speed during the race, {pace}"));
+        }
+        if let Some(slower) = self.cores.filter(|slower| *slower > 2.0 * BUSY) {
+            let by = percent(slower);
+            return Some(format!(
+                "cores computed {by} slower for a time: neighbours on them, or another frequency"
+            ));
         }
         // Before the spread, which drift widens too.
         if self.drift.abs() > 2.0 * BUSY {
@@ -161,6 +177,10 @@ mod tests {
         let faster = calm.at(&[40.0, 66.0]);
         assert!(calm.is_calmer_than(&faster));
         assert!(faster.warning().unwrap().contains("40.0 to 66.0 GB/s"));
+        let neighbour = calm.computing(&[500.0, 400.0, 480.0]);
+        assert!(calm.is_calmer_than(&neighbour));
+        assert!(neighbour.warning().unwrap().contains("25 % slower for a time"));
+        assert_eq!(calm.computing(&[500.0, 470.0]).warning(), None);
         let wavering = calm.at(&[40.0, 44.0]);
         assert_eq!(wavering.warning(), None);
         assert!(wavering.is_calmer_than(&Noise { spread: Some(0.02), ..calm }));

@@ -297,7 +297,9 @@ pub(crate) struct Script {
     pub(crate) near: Option<(&'static str, f64)>,
     /// The paces of memory that looks find one after the other; the last one lasts.
     pub(crate) paces: &'static [f64],
-    /// The time that such a look takes.
+    /// The rates of the cores that looks find one after the other; the last one lasts.
+    pub(crate) rates: &'static [f64],
+    /// The time that a look at memory takes.
     pub(crate) look: Duration,
     /// A row split and the factor that it brings.
     pub(crate) rows: Option<(usize, f64)>,
@@ -319,6 +321,7 @@ pub(crate) struct Synthetic {
     log: Rc<RefCell<Vec<String>>>,
     tokens: Option<usize>,
     looks: Rc<Cell<usize>>,
+    core_looks: Rc<Cell<usize>>,
 }
 
 impl Synthetic {
@@ -332,6 +335,7 @@ impl Synthetic {
             log: Rc::default(),
             tokens: None,
             looks: Rc::default(),
+            core_looks: Rc::default(),
         }
     }
 }
@@ -354,6 +358,12 @@ impl Runner for Synthetic {
         self.clock.set(self.clock.get() + self.script.look);
         let paces = self.script.paces;
         paces.get(look).or(paces.last()).copied()
+    }
+
+    fn cores(&mut self) -> Option<f64> {
+        let look = self.core_looks.replace(self.core_looks.get() + 1);
+        let rates = self.script.rates;
+        rates.get(look).or(rates.last()).copied()
     }
 
     fn sample(&mut self, candidate: &Candidate) -> Result<f64, String> {
@@ -391,11 +401,20 @@ pub(crate) struct FakeLab {
     pub(crate) log: Rc<RefCell<Vec<String>>>,
     /// Looks at the pace of memory so far.
     pub(crate) looks: Rc<Cell<usize>>,
+    /// The same at the rate of the cores.
+    core_looks: Rc<Cell<usize>>,
 }
 
 impl FakeLab {
     pub(crate) fn new(kernels: Vec<AnyKernel>, script: Script) -> Self {
-        Self { kernels, script, clock: Rc::default(), log: Rc::default(), looks: Rc::default() }
+        Self {
+            kernels,
+            script,
+            clock: Rc::default(),
+            log: Rc::default(),
+            looks: Rc::default(),
+            core_looks: Rc::default(),
+        }
     }
 }
 
@@ -442,6 +461,7 @@ impl Lab for FakeLab {
         runner.clock = Rc::clone(&self.clock);
         runner.log = Rc::clone(&self.log);
         runner.looks = Rc::clone(&self.looks);
+        runner.core_looks = Rc::clone(&self.core_looks);
         let notes = vec!["synthetic weights".to_owned()];
         Ok(Stage { runner: Box::new(runner), weights: Weights::Cold, notes })
     }

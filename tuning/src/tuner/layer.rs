@@ -122,9 +122,12 @@ pub(super) fn tune_layer(
         note(watch.observer, notes, text);
     }
     // An estimate has no time to look.
-    let is_streamed = layer.is_streamed() && request.effort > Effort::Estimate;
+    let is_watched = request.effort > Effort::Estimate;
+    let is_streamed = layer.is_streamed() && is_watched;
     let pace = |runner: &mut dyn Runner| is_streamed.then(|| runner.memory()).flatten();
+    let rate = |runner: &mut dyn Runner| is_watched.then(|| runner.cores()).flatten();
     let mut paces: Vec<f64> = pace(&mut *runner).into_iter().collect();
+    let mut rates: Vec<f64> = rate(&mut *runner).into_iter().collect();
     let time = watch.begin(runner.now());
 
     let field = Field { request, layer, space, default, incumbent };
@@ -200,6 +203,7 @@ pub(super) fn tune_layer(
             outsiders = near(&lanes, &finalists);
         }
         paces.extend(pace(&mut *runner));
+        rates.extend(rate(&mut *runner));
     }
 
     let Some(base) = lanes.iter().find(|l| l.candidate.is(&default)).cloned() else {
@@ -271,11 +275,12 @@ pub(super) fn tune_layer(
         return Ok(None);
     }
     paces.extend(pace(&mut *runner));
+    rates.extend(rate(&mut *runner));
     drop(runner);
 
     let disturbance = lab.disturbance().since(machine_before);
     let noise = Noise::of(&base.samples, before, lab.cpu_times());
-    let noise = noise.over(&defaults).with(disturbance).at(&paces);
+    let noise = noise.over(&defaults).with(disturbance).at(&paces).computing(&rates);
     let Verdict { winner, default, mut reason } =
         verdict::decide(fastest, base, confirmation.as_ref(), opinion.as_ref());
     if let Some(why) = defended.filter(|_| incumbent.is_some_and(|c| c.is(&winner.candidate))) {

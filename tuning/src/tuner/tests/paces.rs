@@ -72,6 +72,17 @@ fn what_is_disturbed_twice_is_measured_a_third_time() {
 }
 
 #[test]
+fn what_was_raced_while_neighbours_slowed_the_cores_is_raced_again() {
+    let rates = &[500.0, 512.0, 400.0, 500.0, 505.0];
+    let mut lab = lab(Script { rates, ..Script::default() });
+    let request = Request { shapes: vec![layer(64, 128)], ..request(Effort::Measure) };
+    let outcome = run(&mut lab, &request, &mut Notes::default());
+    assert!(outcome.notes.iter().any(|note| note.contains("28 % slower for a time")));
+    assert_eq!(outcome.shapes[0].noise.warning(), None, "{:?}", outcome.shapes[0].noise);
+    assert!(outcome.shapes[0].noise.cores.is_some());
+}
+
+#[test]
 fn a_pace_that_does_not_come_back_is_noted() {
     let (outcome, notes, _) =
         three_layers(&[66.0, 66.0, 66.0, 66.0, 66.0, 66.0, 66.0, 66.0, 66.0, 66.0, 40.0]);
