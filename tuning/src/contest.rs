@@ -254,13 +254,22 @@ impl Meeting {
         let all = Pace::of(self.memory.iter().copied().map(Pace::at));
         let is_right = |pace: Pace| pace.is_steady() && holder.is_its_pace(pace.middle());
         let is_same = self.pick_ns().is_none_or(|ns| holder.is_its_time(ns));
-        let cores = Noise::default().computing(&self.cores);
-        is_same && all.is_none_or(is_right) && cores.warning().is_none()
+        is_same && all.is_none_or(is_right)
+    }
+
+    /// Whether nothing disturbed it that could be seen.
+    fn is_calm(&self) -> bool {
+        self.width() <= CALM && self.are_cores_steady()
+    }
+
+    fn are_cores_steady(&self) -> bool {
+        Noise::default().computing(&self.cores).warning().is_none()
     }
 
     /// Whether it says more than another one: in the right state, then the calmer one.
     fn is_better_than(&self, other: &Self, holder: &Holder<'_>) -> bool {
-        let order = |own: &Self| (!own.is_in_the_state_of(holder), own.width());
+        let order =
+            |own: &Self| (!own.is_in_the_state_of(holder), !own.are_cores_steady(), own.width());
         order(self) < order(other)
     }
 
@@ -384,7 +393,7 @@ impl Arena<'_> {
                 _ => meeting,
             };
             let is_right = best.is_in_the_state_of(holder);
-            let is_enough = is_right && (best.width() <= CALM || right == MEETINGS);
+            let is_enough = is_right && (best.is_calm() || right == MEETINGS);
             if is_enough || self.runner.now() >= end {
                 return Some(best);
             }
@@ -564,6 +573,8 @@ mod tests {
             ..Meeting::default()
         };
         let order = [meeting(66.0, 0.01), meeting(66.0, 0.2), meeting(40.0, 0.001)];
+        let neighbour = Meeting { cores: vec![500.0, 400.0], ..meeting(66.0, 0.01) };
+        assert!(order[1].is_better_than(&neighbour, &holder) && !neighbour.is_calm());
         for (at, worse) in order.iter().enumerate().skip(1) {
             assert!(order[at - 1].is_better_than(worse, &holder));
             assert!(!worse.is_better_than(&order[at - 1], &holder));
