@@ -55,7 +55,7 @@ impl Lane {
     }
 
     /// The same candidate with its samples as they were taken.
-    pub(crate) fn as_taken(self) -> Self {
+    pub(crate) fn unpaced(self) -> Self {
         let samples = self.samples.clone();
         self.with_samples(samples)
     }

@@ -32,7 +32,7 @@ pub(super) fn decide(
 ) -> Verdict {
     if fastest.candidate.is(&default.candidate) {
         let reason = "nothing was faster than the default by a percent".to_owned();
-        let default = default.as_taken();
+        let default = default.unpaced();
         return Verdict { winner: default.clone(), default, reason };
     }
     let percent = |share: f64| format!("{:.1} %", share * 100.0);
@@ -86,7 +86,7 @@ pub(super) fn decide(
         }
     };
     // One that stays is compared with nothing.
-    let default = if gains { default } else { default.as_taken() };
+    let default = if gains { default } else { default.unpaced() };
     let winner = if gains { fastest } else { default.clone() };
     Verdict { winner, default, reason }
 }
