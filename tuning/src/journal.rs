@@ -248,6 +248,7 @@ enum Whose {
 /// What a log holds for a machine, and whether it holds something for another one or for a newer build.
 fn recover(text: &str, request: &Request) -> (Recovered, bool) {
     let mut recovered = Recovered::default();
+    let own = Run::of(request);
     // What is not saved and not of use here: other machines' runs that found something, and whether a newer build did,
     // on this machine or nobody knows where.
     let mut others = Vec::<Run>::new();
@@ -283,7 +284,7 @@ fn recover(text: &str, request: &Request) -> (Recovered, bool) {
         };
         match line {
             Line::Run(begun) => {
-                let is_own = is_same_cpu(&Run::of(request), &begun);
+                let is_own = is_same_cpu(&own, &begun);
                 layer = None;
                 whose = if is_own {
                     recovered.fallen.clear();

@@ -8,6 +8,7 @@ use crate::request::{ShapeUse, Shortage};
 use crate::second_opinion::Opinion;
 use crate::statistics::least;
 use serde::{Deserialize, Serialize};
+use std::cmp::Ordering;
 use std::time::Duration;
 use trilut_kernels::{Phase, Tile};
 use trilut_presets::Preset;
@@ -112,20 +113,13 @@ impl ShapeReport {
 
     /// Whether to believe it rather than an earlier one of the same layer: the more thorough, then the calmer one.
     pub fn is_better_than(&self, earlier: &Self) -> bool {
-        match (earlier.is_cut_short, self.is_cut_short) {
-            (true, false) => true,
-            (false, true) => false,
-            _ => {
-                // Too few samples to see it are no sign of calm.
-                let is_disturbed =
-                    |noise: &Noise| noise.spread.is_none() || noise.warning().is_some();
-                let is_disturbed = [self, earlier].map(|own| is_disturbed(&own.noise));
-                match is_disturbed {
-                    [false, true] => true,
-                    [true, false] => false,
-                    _ => self.noise.is_calmer_than(&earlier.noise),
-                }
-            }
+        // Too few samples to see it are no sign of calm.
+        let is_disturbed = |noise: &Noise| noise.spread.is_none() || noise.warning().is_some();
+        let faults = |own: &Self| (own.is_cut_short, is_disturbed(&own.noise));
+        match faults(self).cmp(&faults(earlier)) {
+            Ordering::Less => true,
+            Ordering::Greater => false,
+            Ordering::Equal => self.noise.is_calmer_than(&earlier.noise),
         }
     }
 }

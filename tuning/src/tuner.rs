@@ -80,8 +80,8 @@ pub fn tune_in(
         let fraction = (1.0 - left / total, work(layer) / total);
         left = (left - work(layer)).max(0.0);
         let has_crossing = layer.phase == Phase::Prefill && request.effort > Effort::Estimate;
-        let races = if has_crossing { 1.0 - CROSSING } else { 1.0 };
-        let mut watch = Watch::new(observer, Share { part, deadline, races }, fraction);
+        let share = Share::of(part, deadline, has_crossing);
+        let mut watch = Watch::new(observer, share, fraction);
         let tuned = tune_layer(lab, request, index, *layer, &mut watch, &mut found.notes);
         match tuned {
             Ok(Some(report)) if found.passes_over(lab, request, &report) => {
@@ -216,6 +216,11 @@ struct Share {
 }
 
 impl Share {
+    /// A part of what is left until the run ends; of a prompt's, some is left for [what comes after](CROSSING).
+    fn of(part: f64, deadline: Duration, has_crossing: bool) -> Self {
+        Self { part, deadline, races: if has_crossing { 1.0 - CROSSING } else { 1.0 } }
+    }
+
     /// The time of the races that begin now.
     fn from(self, now: Duration) -> Time {
         let left = self.deadline.saturating_sub(now);

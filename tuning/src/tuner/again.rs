@@ -2,7 +2,7 @@
 //! cut short.
 
 use super::layer::tune_layer;
-use super::{CROSSING, Found, Share, Watch, crossing, note};
+use super::{Found, Share, Watch, crossing, note};
 use crate::bench::Lab;
 use crate::observer::{Event, Observer};
 use crate::record::ShapeReport;
@@ -92,9 +92,9 @@ fn once_more(
             }
             budget = budget.max(usual / 2);
         }
-        let races = if layer.phase == Phase::Prefill { 1.0 - CROSSING } else { 1.0 };
         let part = budget.as_secs_f64() / (deadline - now).as_secs_f64();
-        let mut watch = Watch::new(observer, Share { part, deadline, races }, (1.0, 0.0));
+        let share = Share::of(part, deadline, layer.phase == Phase::Prefill);
+        let mut watch = Watch::new(observer, share, (1.0, 0.0));
         let index = place(request, layer).unwrap_or(0);
         let defended = at(found).map(|at| defended(request, &found.reports[at]));
         let own = defended.as_ref().unwrap_or(request);

@@ -198,9 +198,9 @@ pub(super) fn tune_layer(
         lanes = raced;
         if !is_last {
             finalists = best_kernels(&lanes, effort::finalists(request.effort));
-        }
-        if request.effort > Effort::Estimate {
-            outsiders = near(&lanes, &finalists);
+            if request.effort > Effort::Estimate {
+                outsiders = near(&lanes, &finalists);
+            }
         }
         paces.extend(pace(&mut *runner));
         rates.extend(rate(&mut *runner));
