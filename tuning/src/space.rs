@@ -121,10 +121,11 @@ pub fn prefetch_variants(candidate: Candidate) -> impl Iterator<Item = Candidate
         .map(move |&prefetch| Candidate { tile: Tile { prefetch, ..candidate.tile }, ..candidate })
 }
 
-/// The candidate with the shortest distance of prefetching; `None` if its kernel does not prefetch.
-pub fn shortest_prefetch(candidate: Candidate) -> Option<Candidate> {
-    let shortest = prefetch_variants(candidate).filter(|variant| variant.tile.prefetch > 0);
-    shortest.min_by_key(|variant| variant.tile.prefetch)
+/// The candidate without prefetching and with the shortest distance; none if its kernel does not prefetch.
+pub fn short_prefetches(candidate: Candidate) -> impl Iterator<Item = Candidate> {
+    let shortest = PREFETCH.values.iter().copied().find(|distance| *distance > 0).unwrap_or(0);
+    let reads = candidate.kernel.prefetches();
+    prefetch_variants(candidate).filter(move |own| reads && own.tile.prefetch <= shortest)
 }
 
 /// The candidate with every row split that differs from the others: with one thread the split changes

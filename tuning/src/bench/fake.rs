@@ -293,8 +293,8 @@ pub(crate) struct Script {
     pub(crate) drift_passes: bool,
     /// A prefetch distance and the factor that it brings.
     pub(crate) prefetch: Option<(usize, f64)>,
-    /// A kernel and the factor that the shortest prefetch distance brings to it.
-    pub(crate) near: Option<(&'static str, f64)>,
+    /// A kernel, a prefetch distance and the factor that this brings to it.
+    pub(crate) own_prefetch: Option<(&'static str, usize, f64)>,
     /// The paces of memory that looks find one after the other; the last one lasts.
     pub(crate) paces: &'static [f64],
     /// The rates of the cores that looks find one after the other; the last one lasts.
@@ -381,11 +381,9 @@ impl Runner for Synthetic {
         let hit = |knob: Option<(usize, f64)>, value| knob.filter(|(at, _)| *at == value);
         ns *= hit(script.prefetch, candidate.tile.prefetch).map_or(1.0, |(_, factor)| factor);
         ns *= hit(script.rows, candidate.tile.rows_per_task).map_or(1.0, |(_, factor)| factor);
-        if let Some((_, factor)) = script.near.filter(|(own, _)| *own == micro)
-            && crate::space::shortest_prefetch(*candidate).is_some_and(|short| short.is(candidate))
-        {
-            ns *= factor;
-        }
+        let own =
+            script.own_prefetch.filter(|(own, _, _)| *own == micro).map(|(_, at, by)| (at, by));
+        ns *= hit(own, candidate.tile.prefetch).map_or(1.0, |(_, factor)| factor);
         let wobble = f64::from(self.random.next_u32()) / f64::from(u32::MAX);
         self.taken += 1;
         Ok(ns * (1.0 + script.noise * wobble) * (1.0 + script.drift * self.taken as f64))

@@ -25,8 +25,8 @@ use trilut_presets::preset::Effort;
 /// Who is this close behind the leader races once more.
 const CLOSE: f64 = 1.05;
 
-/// Who was behind by no more than this with the usual distance of prefetching meets the finalists with the
-/// [shortest](space::shortest_prefetch): kernels that read several rows at once may gain as much from it.
+/// Who was behind by no more than this with the usual distance of prefetching meets the finalists
+/// [without it and with the shortest](space::short_prefetches): kernels that read several rows at once may gain as much.
 const SECOND_CHANCE: f64 = 2.0;
 
 /// What a layer's candidates are raced in, and who they are.
@@ -52,7 +52,7 @@ impl Field<'_> {
             Vary::Kernels | Vary::Nothing => (finalists.to_vec(), 0),
             Vary::Prefetch => {
                 let all = finalists.iter().flat_map(|c| space::prefetch_variants(*c));
-                let short = outsiders.iter().filter_map(|c| space::shortest_prefetch(*c));
+                let short = outsiders.iter().flat_map(|c| space::short_prefetches(*c));
                 (all.chain(short).collect(), 0)
             }
             Vary::Split => {

@@ -100,7 +100,7 @@ fn where_no_candidate_can_be_timed_nothing_is_found() {
 }
 
 #[test]
-fn a_kernel_that_wants_a_short_prefetch_has_a_second_chance() {
+fn a_kernel_that_wants_a_short_prefetch_or_none_has_a_second_chance() {
     let times = &[
         ("r1u1", 100.0),
         ("r2u1", 80.0),
@@ -110,9 +110,12 @@ fn a_kernel_that_wants_a_short_prefetch_has_a_second_chance() {
         ("r2u2", 110.0),
         ("r8u1", 230.0),
     ];
-    for (near, wins) in [("r2u2", "r2u2"), ("r8u1", "r2u1")] {
+    for (near, at, wins) in
+        [("r2u2", 256, "r2u2"), ("r2u2", 0, "r2u2"), ("r2u2", 512, "r2u1"), ("r8u1", 256, "r2u1")]
+    {
         let kernels = times.map(|(micro, _)| fake::exact(micro)).to_vec();
-        let script = Script { times, near: Some((near, 0.3)), ..Script::default() };
+        let own_prefetch = Some((near, at, 0.3));
+        let script = Script { times, own_prefetch, ..Script::default() };
         let mut lab = FakeLab::new(kernels, script);
         let outcome = run(&mut lab, &request(Effort::Measure), &mut Notes::default());
         for report in &outcome.shapes {
