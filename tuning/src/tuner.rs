@@ -3,6 +3,7 @@
 mod again;
 mod crossing;
 mod layer;
+mod prevailing;
 mod verdict;
 
 use crate::bench::Lab;

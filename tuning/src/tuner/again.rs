@@ -2,6 +2,7 @@
 //! cut short.
 
 use super::layer::tune_layer;
+use super::prevailing::Prevailing;
 use super::{Found, Share, Watch, crossing, note};
 use crate::bench::Lab;
 use crate::observer::{Event, Observer};
@@ -9,8 +10,8 @@ use crate::record::ShapeReport;
 use crate::request::{Request, ShapeUse, TuneError};
 use std::time::Duration;
 use trilut_kernels::Phase;
+use trilut_presets::Preset;
 use trilut_presets::preset::{Effort, Provenance};
-use trilut_presets::{Pace, Preset};
 
 /// How often what is disturbed is measured once more.
 const ROUNDS: usize = 3;
@@ -48,14 +49,9 @@ fn once_more(
 ) -> Result<(), TuneError> {
     let place = |request: &Request, layer| request.shapes.iter().position(|l| *l == layer);
     let usual = request.limit() / request.shapes.len().max(1) as u32;
-    // What was measured while memory had another speed than most of the time says little of that time.
-    let paces = found.reports.iter().filter_map(|report| report.noise.memory);
-    let prevailing = prevailing(paces.filter(|pace| pace.is_steady()));
-    let is_off = |report: &ShapeReport| {
-        let paces = report.noise.memory.zip(prevailing);
-        paces.is_some_and(|(own, prevailing)| !own.is_near(prevailing))
-    };
-    let is_disturbed = |report: &&ShapeReport| report.noise.warning().is_some() || is_off(report);
+    let prevailing = Prevailing::of(&found.reports);
+    let is_disturbed =
+        |report: &&ShapeReport| report.noise.warning().is_some() || prevailing.is_off(report);
     // What is begun anew whatever the time, and what only where there is enough of it.
     let disturbed: Vec<ShapeUse> =
         found.reports.iter().filter(is_disturbed).map(|report| report.layer).collect();
@@ -118,21 +114,10 @@ fn once_more(
         }
         if let Some(at) = at(found) {
             let earlier = &found.reports[at];
-            let is_same_pick = {
-                let (own, earlier) = (&report.record, &earlier.record);
-                (&earlier.kernel, earlier.tile, earlier.hash) == (&own.kernel, own.tile, own.hash)
-            };
-            let is_equal = earlier.is_cut_short == report.is_cut_short;
-            let is_better = match is_equal && is_off(earlier) != is_off(&report) {
-                true => is_off(earlier),
-                false => {
-                    let has_met = !is_same_pick && report.is_decided();
-                    (is_equal && has_met) || report.is_better_than(earlier)
-                }
-            };
-            if !is_better {
+            if !prevailing.favours(&report, earlier) {
                 continue;
             }
+            let is_same_pick = report.picks_the_same(earlier);
             let earlier = found.reports.remove(at).record;
             // Where a prompt's other pick takes over is not where the earlier one did.
             report.record.from = earlier.from.filter(|_| is_same_pick);
@@ -167,13 +152,6 @@ fn once_more(
     Ok(())
 }
 
-/// The pace of memory that most layers were near to: one that there was, the faster of two.
-fn prevailing(paces: impl Iterator<Item = Pace>) -> Option<Pace> {
-    let mut paces: Vec<Pace> = paces.collect();
-    paces.sort_by(|a, b| a.middle().total_cmp(&b.middle()));
-    paces.get(paces.len() / 2).copied()
-}
-
 /// The request in which the pick of a report is the incumbent of its layer.
 fn defended(request: &Request, report: &ShapeReport) -> Request {
     let (mut request, isa) = (request.clone(), request.isa());
@@ -206,18 +184,4 @@ fn forget_crossings(found: &mut Found, layer: ShapeUse) {
     };
     let stacks = found.reports.iter_mut().filter(|report| is_stack(&report.layer));
     stacks.for_each(|report| report.record.from = None);
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_prevailing_pace_is_one_that_there_was() {
-        let of = |all: &[f64]| prevailing(all.iter().copied().map(Pace::at));
-        assert_eq!(of(&[]), None);
-        assert_eq!(of(&[40.0, 66.0, 41.0]), Some(Pace::at(41.0)));
-        assert_eq!(of(&[66.0, 40.0]), Some(Pace::at(66.0)));
-        assert_eq!(of(&[66.0, 40.0, 41.0, 67.0]), Some(Pace::at(66.0)));
-    }
 }

@@ -68,6 +68,12 @@ fn run(lab: &mut FakeLab, request: &Request, notes: &mut Notes) -> Outcome {
     tune_in(lab, request, notes).unwrap()
 }
 
+/// What was found for one layer on a calm machine.
+pub(super) fn a_report() -> ShapeReport {
+    let request = Request { shapes: vec![layer(64, 128)], ..request(Effort::Measure) };
+    run(&mut lab(Script::default()), &request, &mut Notes::default()).shapes.remove(0)
+}
+
 #[test]
 fn the_fastest_exact_kernel_and_tile_win_for_every_shape() {
     // A prefetch that helps decides between candidates that are close.
