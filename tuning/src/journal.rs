@@ -307,9 +307,9 @@ fn recover(text: &str, request: &Request) -> (Recovered, bool) {
                     recovered.fallen.insert(used, none);
                 }
             }
-            Line::Fell { candidate, .. } => {
+            Line::Fell { candidate, behind } => {
                 if let Some(fallen) = layer.and_then(|used| recovered.fallen.get_mut(&used)) {
-                    fallen.candidates.insert(candidate);
+                    fallen.candidates.insert(candidate, behind.unwrap_or(f64::INFINITY));
                 }
             }
             Line::Trial(_) => {}
@@ -400,8 +400,8 @@ impl Observer for Logged<'_> {
         self.write(event);
         if let Event::Shape { layer, space, .. } = event {
             let known = self.fallen.remove(layer).filter(|fallen| fallen.space == *space);
-            for candidate in known.into_iter().flat_map(|fallen| fallen.candidates) {
-                self.write(&Event::Dropped { candidate: &candidate, behind: f64::INFINITY });
+            for (candidate, behind) in known.into_iter().flat_map(|fallen| fallen.candidates) {
+                self.write(&Event::Dropped { candidate: &candidate, behind });
             }
         }
         self.inner.event(event);

@@ -1,7 +1,7 @@
 //! What earlier runs leave to a run.
 
 use crate::request::{Request, ShapeUse};
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use trilut_presets::Preset;
 use trilut_presets::preset::{Effort, Record};
 
@@ -17,14 +17,14 @@ pub struct Prior {
 }
 
 /// The losers of a race.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq)]
 pub struct Fallen {
     /// Fingerprint of the kernels that there were to choose from.
     pub space: u64,
     /// The number of threads that they were timed with: with another one others may win.
     pub threads: usize,
-    /// The candidates, as text.
-    pub candidates: BTreeSet<String>,
+    /// The candidates, as text, and how many times as long as the leader they took; infinity where nobody knows.
+    pub candidates: BTreeMap<String, f64>,
 }
 
 impl Prior {
@@ -33,16 +33,16 @@ impl Prior {
         self.incumbents.as_ref()?.record(layer.shape, layer.phase, threads)
     }
 
-    /// Whether a candidate is out already, in a race of these kernels with so many threads.
-    pub(crate) fn is_out(
+    /// How many times as long as the leader a candidate took when it left a race of these kernels with so many
+    /// threads; `None` if none did.
+    pub(crate) fn behind(
         &self,
         layer: &ShapeUse,
         (space, threads): (u64, usize),
         candidate: &str,
-    ) -> bool {
+    ) -> Option<f64> {
         let is_own = |fallen: &&Fallen| (fallen.space, fallen.threads) == (space, threads);
-        let fallen = self.fallen.get(layer).filter(is_own);
-        fallen.is_some_and(|fallen| fallen.candidates.contains(candidate))
+        self.fallen.get(layer).filter(is_own)?.candidates.get(candidate).copied()
     }
 
     /// The effort that a race may claim: where only finalists are timed, that of the most thorough search for

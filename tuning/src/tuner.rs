@@ -2,8 +2,11 @@
 
 mod again;
 mod crossing;
+mod entrants;
 mod layer;
+mod looks;
 mod prevailing;
+mod standings;
 mod verdict;
 
 use crate::bench::Lab;

@@ -67,7 +67,7 @@ fn finished_layers_of_a_killed_run_are_taken_over() {
     let (_, recovered) = Journal::open(&path, &request).unwrap();
     assert_eq!(recovered.preset.unwrap().records(), &whole.records()[..1]);
     let fallen = &recovered.fallen[&request.shapes[1]];
-    assert!(fallen.candidates.iter().any(|name| name.contains("r8u1")), "{fallen:?}");
+    assert!(fallen.candidates.keys().any(|name| name.contains("r8u1")), "{fallen:?}");
     // What fell behind stays out, and the pick is the same.
     let shapes = vec![request.shapes[1]];
     let prior = Prior { fallen: recovered.fallen, ..Prior::default() };
@@ -156,13 +156,13 @@ fn logs_of_other_machines_and_of_other_kernels_are_not_used() {
     let (_, mut recovered) = Journal::open(&path, &request()).unwrap();
     let (layer, fallen) = recovered.fallen.pop_first().unwrap();
     let prior = Prior { fallen: [(layer, fallen.clone())].into(), ..Prior::default() };
-    let name = fallen.candidates.first().unwrap();
+    let (name, behind) = fallen.candidates.first_key_value().unwrap();
     let threads = fallen.threads;
     assert_eq!(threads, request().threads);
-    assert!(prior.is_out(&layer, (fallen.space, threads), name));
-    assert!(!prior.is_out(&layer, (fallen.space + 1, threads), name));
+    assert_eq!(prior.behind(&layer, (fallen.space, threads), name), Some(*behind));
+    assert_eq!(prior.behind(&layer, (fallen.space + 1, threads), name), None);
     // With more threads it may be the fastest.
-    assert!(!prior.is_out(&layer, (fallen.space, threads + 1), name));
+    assert_eq!(prior.behind(&layer, (fallen.space, threads + 1), name), None);
 }
 
 #[test]
