@@ -111,12 +111,6 @@ impl ShapeReport {
         self.confirmation.as_ref().is_none_or(|check| check.is_worth() || check.low > 1.0)
     }
 
-    /// Whether both found the same kernel and tile.
-    pub(crate) fn picks_the_same(&self, other: &Self) -> bool {
-        let (own, other) = (&self.record, &other.record);
-        (&own.kernel, own.tile, own.hash) == (&other.kernel, other.tile, other.hash)
-    }
-
     /// Whether to believe it rather than an earlier one of the same layer: the more thorough, then the calmer one.
     pub fn is_better_than(&self, earlier: &Self) -> bool {
         // Too few samples to see it are no sign of calm.

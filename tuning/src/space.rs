@@ -15,7 +15,7 @@ pub struct Knob {
     pub name: &'static str,
     /// The parts of inference in which it is varied.
     pub phases: &'static [Phase],
-    /// The values that are tried; the first one is the default.
+    /// The values that are tried, from small to large; 0 stands for none, or for what the kernel takes by itself.
     pub values: &'static [usize],
     /// What it does.
     pub help: &'static str,
@@ -122,7 +122,7 @@ pub fn prefetch_variants(candidate: Candidate) -> impl Iterator<Item = Candidate
 }
 
 /// The candidate without prefetching and with the shortest distance; none if its kernel does not prefetch.
-pub fn short_prefetches(candidate: Candidate) -> impl Iterator<Item = Candidate> {
+pub(crate) fn short_prefetches(candidate: Candidate) -> impl Iterator<Item = Candidate> {
     let shortest = PREFETCH.values.iter().copied().find(|distance| *distance > 0).unwrap_or(0);
     let reads = candidate.kernel.prefetches();
     prefetch_variants(candidate).filter(move |own| reads && own.tile.prefetch <= shortest)
@@ -248,6 +248,15 @@ mod tests {
             panel_variants(Candidate::untuned(fake::exact("r1u1")), shape(9, 9), 1).len(),
             1
         );
+    }
+
+    #[test]
+    fn a_kernel_that_does_not_prefetch_has_no_short_distance() {
+        let short = |kernel| -> Vec<usize> {
+            short_prefetches(Candidate::untuned(kernel)).map(|own| own.tile.prefetch).collect()
+        };
+        assert_eq!(short(fake::exact("r1u1")), [0, 256]);
+        assert!(short(fake::exact_gemm("r1t4")).is_empty());
     }
 
     #[test]

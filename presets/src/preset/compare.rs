@@ -101,11 +101,17 @@ impl Record {
         })
     }
 
+    /// Whether both pick one kernel with one tile, to the letter of the kernel's text.
+    pub fn is_same_pick(&self, other: &Self) -> bool {
+        self.picks_the_same(other) && self.hash == other.hash
+    }
+
     /// Whether memory had the same pace for both, as far as they say.
     fn is_of_the_pace_of(&self, other: &Self) -> bool {
         self.pace().zip(other.pace()).is_none_or(|(own, other)| own.is_near(other))
     }
 
+    /// Whether both pick one kernel with one tile; its text may be another.
     fn picks_the_same(&self, other: &Self) -> bool {
         (self.format, &self.kernel, self.tile) == (other.format, &other.kernel, other.tile)
     }

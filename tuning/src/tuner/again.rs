@@ -17,10 +17,11 @@ use trilut_presets::preset::{Effort, Provenance};
 const ROUNDS: usize = 3;
 
 /// A busy moment may be over: what it disturbed is measured once more, in the time that is left, and once more where
-/// that was disturbed too. The earlier pick is in the race and meets the new one in pairs, so that the later race
-/// decides if it can; else, and of two that pick the same, the calmer one is kept. A search that was cut short is begun anew where time is
-/// left for a usual one, once. Where decoding then reads another format, the small batches that were tuned for the
-/// earlier one are tuned anew, or left out; where they hand over to prompts is then not known any more.
+/// that was disturbed too. The earlier pick is in the race and meets the new one in pairs; which of the two searches
+/// counts, [`Prevailing::favours`] says. A search that was cut short is begun anew where time is left for a usual one,
+/// once. Where decoding then reads another format, the small batches that were tuned for the earlier one are tuned
+/// anew, or left out. Where they hand over to prompts is asked at the end, of those of which it is not known or not any
+/// more.
 pub(super) fn again(
     lab: &mut dyn Lab,
     request: &mut Request,
@@ -32,6 +33,7 @@ pub(super) fn again(
         for round in 0..ROUNDS {
             once_more(lab, request, found, round == 0, deadline, observer)?;
         }
+        cross(lab, request, found, deadline, observer);
         let place = |layer| request.shapes.iter().position(|l| *l == layer);
         found.reports.sort_by_key(|report| place(report.layer));
     }
@@ -117,7 +119,7 @@ fn once_more(
             if !prevailing.favours(&report, earlier) {
                 continue;
             }
-            let is_same_pick = report.picks_the_same(earlier);
+            let is_same_pick = report.record.is_same_pick(&earlier.record);
             let earlier = found.reports.remove(at).record;
             // Where a prompt's other pick takes over is not where the earlier one did.
             report.record.from = earlier.from.filter(|_| is_same_pick);
@@ -175,6 +177,35 @@ fn defended(request: &Request, report: &ShapeReport) -> Request {
         }
     }
     request
+}
+
+/// Where small batches hand over to prompts, for those of which it is not known, in the time that is left.
+fn cross(
+    lab: &mut dyn Lab,
+    request: &Request,
+    found: &mut Found,
+    deadline: Duration,
+    observer: &mut dyn Observer,
+) {
+    let is_unknown =
+        |report: &ShapeReport| report.layer.phase == Phase::Prefill && report.record.from.is_none();
+    let all = found.reports.iter().enumerate();
+    let unknown: Vec<usize> = all.filter(|(_, own)| is_unknown(own)).map(|(at, _)| at).collect();
+    for (done, &at) in unknown.iter().enumerate() {
+        let now = lab.now();
+        if now >= deadline || observer.should_stop() {
+            break;
+        }
+        let share = Share::of(1.0 / (unknown.len() - done) as f64, deadline, true);
+        let mut watch = Watch::new(observer, share, (1.0, 0.0));
+        watch.begin(now);
+        let prompt = &found.reports[at];
+        let from = crossing::crossing(lab, request, &found.reports, prompt, &mut watch);
+        if from.is_some() {
+            found.reports[at].record.from = from;
+            observer.event(&Event::Done(&found.reports[at]));
+        }
+    }
 }
 
 /// Small batches of a layer run otherwise: where the stacks with it hand over to prompts is not known any more.

@@ -65,16 +65,14 @@ pub(super) fn known(
 ) -> Option<usize> {
     let stack = prompt.layer.shape;
     let earlier = |report: &ShapeReport| request.prior.incumbent(&report.layer, request.threads);
-    let is_same = |report: &ShapeReport| {
-        let own = &report.record;
-        earlier(report).is_some_and(|old| (&old.kernel, old.tile) == (&own.kernel, own.tile))
-    };
+    let is_same =
+        |report: &ShapeReport| earlier(report).is_some_and(|old| old.is_same_pick(&report.record));
     let is_part = |report: &&ShapeReport| {
         let shape = report.layer.shape;
         report.layer.phase != Phase::Prefill && shape.k == stack.k && shape.m <= stack.m
     };
     let is_unchanged = is_same(prompt) && found.iter().filter(is_part).all(is_same);
-    earlier(prompt).filter(|old| is_unchanged && old.hash == prompt.record.hash)?.from
+    earlier(prompt).filter(|_| is_unchanged)?.from
 }
 
 /// What runs small batches of the layers of a stack: the pick of the largest of them if one is known, else the

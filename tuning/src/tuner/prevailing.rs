@@ -1,10 +1,9 @@
-//! Which of two searches of one layer to keep: what it says depends on the pace at which memory was read during most
-//! of a run.
+//! The pace at which memory was read during most of a run, and which of two searches of a layer to keep by it.
 
 use crate::record::ShapeReport;
 use trilut_presets::Pace;
 
-/// The pace of memory that most layers were near to, if anybody could tell it.
+/// The middle of the paces of memory at which layers were raced, if anybody could tell them.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(super) struct Prevailing(Option<Pace>);
 
@@ -36,7 +35,7 @@ impl Prevailing {
             if self.is_off(later) != self.is_off(earlier) {
                 return self.is_off(earlier);
             }
-            if later.is_decided() && !later.picks_the_same(earlier) {
+            if later.is_decided() && !later.record.is_same_pick(&earlier.record) {
                 return true;
             }
         }
@@ -50,6 +49,17 @@ mod tests {
     use crate::confirm::Confirmation;
     use crate::noise::Noise;
     use crate::tuner::tests::a_report;
+
+    #[test]
+    fn a_layer_during_which_memory_changed_its_pace_has_no_say() {
+        let changed = Pace { slowest: 40.0, fastest: 66.0 };
+        let at = [Pace::at(66.0), Pace::at(40.0), changed].map(|pace| {
+            let mut report = search("a", 0.02, 0.0, CLEAR);
+            report.noise.memory = Some(pace);
+            report
+        });
+        assert_eq!(Prevailing::of(&at), Prevailing(Some(Pace::at(66.0))));
+    }
 
     #[test]
     fn the_prevailing_pace_is_one_that_there_was() {
@@ -98,7 +108,9 @@ mod tests {
         assert!(most.is_off(&off) && !most.is_off(&near));
         assert!(!most.favours(&off, &near));
         assert!(most.favours(&near, &off));
-        assert!(Prevailing(None).favours(&off, &near));
+        let undecided = search("b", 0.05, 40.0, UNDECIDED);
+        assert!(!Prevailing(None).favours(&undecided, &near) && !most.favours(&undecided, &near));
+        assert!(Prevailing(Some(Pace::at(41.0))).favours(&undecided, &near));
 
         let short = ShapeReport { is_cut_short: true, ..search("b", 0.01, 66.0, CLEAR) };
         assert!(!most.favours(&short, &near));

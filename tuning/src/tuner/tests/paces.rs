@@ -1,4 +1,4 @@
-//! Memory that changes its pace, and kernels that want another distance of prefetching than the usual one.
+//! Memory that changes its pace, and cores that do.
 
 use super::*;
 use trilut_presets::Pace;
@@ -89,37 +89,4 @@ fn a_pace_that_does_not_come_back_is_noted() {
     assert_eq!(outcome.shapes[2].noise.memory, Some(Pace::at(40.0)));
     let told = notes.iter().filter(|note| note.contains("during the run, 40.0 to 66.0 GB/s"));
     assert_eq!(told.count(), 1, "{notes:?}");
-}
-
-#[test]
-fn where_no_candidate_can_be_timed_nothing_is_found() {
-    let mut lab =
-        FakeLab::new(vec![fake::exact("r3u3")], Script { times: TIMES, ..Script::default() });
-    let outcome = run(&mut lab, &request(Effort::Measure), &mut Notes::default());
-    assert!(outcome.shapes.is_empty() && outcome.unfinished.len() == 2);
-}
-
-#[test]
-fn a_kernel_that_wants_a_short_prefetch_or_none_has_a_second_chance() {
-    let times = &[
-        ("r1u1", 100.0),
-        ("r2u1", 80.0),
-        ("r4u1", 85.0),
-        ("r1u2", 86.0),
-        ("r4u2", 87.0),
-        ("r2u2", 110.0),
-        ("r8u1", 230.0),
-    ];
-    for (near, at, wins) in
-        [("r2u2", 256, "r2u2"), ("r2u2", 0, "r2u2"), ("r2u2", 512, "r2u1"), ("r8u1", 256, "r2u1")]
-    {
-        let kernels = times.map(|(micro, _)| fake::exact(micro)).to_vec();
-        let own_prefetch = Some((near, at, 0.3));
-        let script = Script { times, own_prefetch, ..Script::default() };
-        let mut lab = FakeLab::new(kernels, script);
-        let outcome = run(&mut lab, &request(Effort::Measure), &mut Notes::default());
-        for report in &outcome.shapes {
-            assert_eq!(fake::micro(&report.winner.candidate), wins, "{}", report.reason);
-        }
-    }
 }
