@@ -196,6 +196,8 @@ fn a_disk_that_fills_up_leaves_the_earlier_preset() {
     let told = stderr(&output);
     assert_eq!(output.status.code(), Some(1), "{told}");
     assert!(told.contains("error: cannot write the preset") && told.contains("hint: "), "{told}");
+    // What was found is at least seen.
+    assert!(stdout(&output).contains("128x256"), "{}", stdout(&output));
     assert_eq!(std::fs::read(&file).unwrap(), before);
     let directory = file.parent().unwrap();
     let sides = std::fs::read_dir(directory).unwrap().flatten();
@@ -216,6 +218,9 @@ fn a_place_that_cannot_be_written_is_found_before_any_work() {
     assert!(fails(&sandbox, 2, &["tune", "--effort", "heroic"]).contains("exhaustive"));
     let told = fails(&sandbox, 1, &["tune", "-m", text(&sandbox.path("no.gguf"))]);
     assert!(told.contains("no.gguf"), "{told}");
+    // A known model's name that was mistyped.
+    let told = fails(&sandbox, 1, &["tune", "bitnet-2b-4"]);
+    assert!(told.contains("trilut tune -m bitnet-2b-4t"), "{told}");
 }
 
 #[test]
@@ -374,6 +379,26 @@ fn a_link_to_nothing_is_not_replaced() {
     until(&sandbox, &args, |output| !stderr(output).contains("untuned"));
     assert!(link.is_symlink());
     assert!(std::fs::read_to_string(sandbox.path("gone.toml")).unwrap().contains("64x256"));
+    // So is one to an empty file, which is not set aside as a broken preset.
+    std::fs::write(sandbox.path("gone.toml"), "").unwrap();
+    until(&sandbox, &args, |output| !stderr(output).contains("untuned"));
+    assert!(link.is_symlink());
+    assert!(std::fs::read_to_string(sandbox.path("gone.toml")).unwrap().contains("64x256"));
+}
+
+#[cfg(unix)]
+#[test]
+fn a_preset_does_not_take_the_place_of_a_file_of_the_system() {
+    let sandbox = Sandbox::new();
+    let file = std::fs::File::create(sandbox.path("redirected")).unwrap();
+    let output = Command::new(env!("CARGO_BIN_EXE_trilut"))
+        .args(["tune", "--shape", "64x256", "--effort", "estimate", "-o", "/dev/stdout"])
+        .env("XDG_CACHE_HOME", sandbox.path("cache"))
+        .stdout(file)
+        .output()
+        .unwrap();
+    assert_eq!(output.status.code(), Some(1), "{}", stderr(&output));
+    assert!(stderr(&output).contains("the system's own files"), "{}", stderr(&output));
 }
 
 #[test]
@@ -437,6 +462,17 @@ fn verify_tells_claims_that_hold_from_those_that_do_not() {
     let lacking = changed("kernel = ", "kernel = \"my_own_kernel\"");
     let told = fails(&sandbox, 3, &["presets", "verify", text(&lacking)]);
     assert!(told.contains("can be checked here"), "{told}");
+    // A preset that claims nothing, and one whose samples differed.
+    let nothing = sandbox.path("nothing.toml");
+    std::fs::write(&nothing, good.split("[[record]]").next().unwrap()).unwrap();
+    let told = fails(&sandbox, 3, &["presets", "verify", text(&nothing)]);
+    assert!(told.contains("has no records"), "{told}");
+    let quiet = changed("noise = ", "noise = 0.0500");
+    let told = run(&sandbox, &["presets", "verify", text(&quiet), "--sample", "0"]);
+    assert!(!stderr(&told).contains("samples differed"), "{}", stderr(&told));
+    let noisy = changed("noise = ", "noise = 0.5744");
+    let told = run(&sandbox, &["presets", "verify", text(&noisy), "--sample", "0"]);
+    assert!(told.status.success() && stderr(&told).contains("57 % at most"), "{}", stderr(&told));
     // A claim to be far faster than the default, which may be the pick itself.
     let bad = sandbox.path("boast.toml");
     let boast = good

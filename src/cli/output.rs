@@ -63,6 +63,10 @@ pub(crate) fn check_file(path: &Path) -> Result<(), Failure> {
         )
         .hint("name a file; ./- is one of that name"));
     }
+    let is_shared_memory = path.starts_with("/dev/shm");
+    if path.starts_with("/proc") || path.starts_with("/dev") && !is_shared_memory {
+        return Err(cannot(&"it would take the place of one of the system's own files"));
+    }
     match std::fs::metadata(path) {
         Ok(kind) if !kind.is_file() => return Err(cannot(&"it exists and is no regular file")),
         Ok(_) => {}
@@ -77,6 +81,12 @@ pub(crate) fn check_file(path: &Path) -> Result<(), Failure> {
     }
     // Never gets its name.
     AtomicFile::create(path).map(drop).map_err(|error| Failure::from(error).hint(ELSEWHERE))
+}
+
+/// The file that a link leads to, which is the one to write; any other path as it is.
+pub(crate) fn behind_links(path: &Path) -> PathBuf {
+    let target = if path.is_symlink() { path.canonicalize().ok() } else { None };
+    target.unwrap_or_else(|| path.to_owned())
 }
 
 fn refuse_dangling(path: &Path) -> Result<(), Failure> {

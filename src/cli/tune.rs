@@ -53,9 +53,10 @@ pub(crate) struct Args {
     /// exhaustive (every kernel with values of every knob, 400 points in all).
     #[arg(long, default_value = "measure")]
     effort: Effort,
-    /// When to stop; what is finished is kept, and the next run goes on from there. Two fifths of it, half a
-    /// minute at most, are for the check of the model as a whole. For each number of threads; by the effort
-    /// without it: a minute, ten, an hour.
+    /// When to stop, such as 90s or 5m; what is finished is kept, and the next run goes on from there. Two fifths
+    /// of it, half a minute at most, are for the check of the model as a whole, which takes as long as a few
+    /// texts and answers take, however little that is. For each number of threads; by the effort without it: a
+    /// minute, ten, an hour.
     #[arg(long, value_name = "TIME", value_parser = time, allow_hyphen_values = true)]
     time_limit: Option<Duration>,
     /// Numbers of threads, separated by commas; every fast core without it. All candidates are raced with
@@ -195,6 +196,7 @@ pub(crate) fn tune(args: Args) -> Result<(), Failure> {
         })?,
     };
     output::check_file(&path)?;
+    let path = output::behind_links(&path);
     if let Some(directory) = &args.report {
         output::check_file(&report::file(directory))?;
     }
@@ -217,6 +219,10 @@ pub(crate) fn tune(args: Args) -> Result<(), Failure> {
         force: args.force,
     };
     let mut log = Log::open(&path, &task)?;
+    let cores = here.machine.logical_cpus;
+    if let Some(most) = threads.iter().max().filter(|most| **most > cores) {
+        say!("note: {most} threads take turns on {}", count(cores, "core"));
+    }
     let mut is_done = true;
     let mut too_large = BTreeMap::new();
     for (index, &threads) in threads.iter().enumerate() {
@@ -239,8 +245,13 @@ pub(crate) fn tune(args: Args) -> Result<(), Failure> {
         // What is in the log waits for the gate: should that be interrupted, the next run repeats it. A log
         // that broke has not all of it.
         let waits = gguf.is_some() && log.journal.is_some() && is_logged;
+        // Should it not be saved, it is at least seen.
+        let show = |preset: &Preset| -> Result<(), Failure> {
+            out!("{}", shown::table(preset, &request).plain());
+            Ok(())
+        };
         if is_new && !waits {
-            planning::save(preset.clone(), &path)?;
+            planning::save(preset.clone(), &path).inspect_err(|_| drop(show(&preset)))?;
             say!("saved to {}", path.display());
             log.saved();
             if is_new && !is_whole && has_gate {
@@ -270,13 +281,14 @@ pub(crate) fn tune(args: Args) -> Result<(), Failure> {
                 false => gate.check(&preset, &path),
             };
             let checked = checked.map_err(|failure| unchecked(failure, waits, &log, &path))?;
-            planning::save_left(checked.preset.clone(), &preset, &path)?;
+            planning::save_left(checked.preset.clone(), &preset, &path)
+                .inspect_err(|_| drop(show(&checked.preset)))?;
             say!("saved to {}", path.display());
             log.saved();
             (preset, told) = (checked.preset, checked.told);
         }
         // After the gate: what is shown is what is saved.
-        out!("{}", shown::table(&preset, &request).plain());
+        show(&preset)?;
         // Of the run that searched everything.
         if let Some(directory) = args.report.as_ref().filter(|_| index == 0) {
             let bandwidth = {
@@ -420,10 +432,12 @@ fn tuned_with(
         earlier => {
             let prior = Prior { incumbents: earlier.clone(), ..request.prior.clone() };
             let known = earlier.as_ref().map_or(request.clone(), |preset| request.knowing(preset));
+            let all = request.shapes.clone();
             let request = Request { shapes: needed, prior, ..known };
-            let (outcome, is_logged) = run(observer, &request, journal)?;
+            let (outcome, is_logged) = run(observer, &request, journal, &all)?;
             let mut preset = outcome.preset.clone();
             if let Some(mut earlier) = earlier {
+                tell_lesser(&earlier, &preset);
                 earlier.merge(preset);
                 preset = earlier;
             }
@@ -439,12 +453,28 @@ impl Tuned {
     }
 }
 
-/// Runs the tuner, and tells what it says about the run as a whole. Says as well whether the log went on to the
-/// end.
+/// Says which records take the place of some that were made with a greater effort, but of other formats or kernels.
+fn tell_lesser(earlier: &Preset, found: &Preset) {
+    for record in found.records() {
+        let known = earlier.record(record.shape, record.phase, record.threads);
+        if let Some(known) = known.filter(|known| known.effort > record.effort) {
+            let (phase, shape) = (record.phase, record.shape);
+            say!(
+                "note: {phase} {shape}: a record of effort {} takes the place of one of effort {}",
+                record.effort,
+                known.effort,
+            );
+        }
+    }
+}
+
+/// Runs the tuner, and tells what it says about the run as a whole, of `all` layers or some of them. Says as well
+/// whether the log went on to the end.
 fn run(
     observer: &mut dyn Observer,
     request: &Request,
     journal: Option<&mut Journal>,
+    all: &[ShapeUse],
 ) -> Result<(Outcome, bool), Failure> {
     say!(
         "tuning {} for {} on {} ({}), at most {}",
@@ -479,8 +509,14 @@ fn run(
         (Phase::Prefill, "prompt token"),
     ] {
         if let Some((tuned, default)) = outcome.token_ns(phase) {
+            let now = outcome.shapes.iter().filter(|report| report.layer.phase == phase).count();
+            let of_all = all.iter().filter(|layer| layer.phase == phase).count();
+            let which = match now == of_all {
+                true => "ternary layers".to_owned(),
+                false => format!("the {now} of {of_all} shapes tuned now"),
+            };
             say!(
-                "ternary layers of one {what}: {:.3} ms tuned, {:.3} ms by default",
+                "{which} of one {what}: {:.3} ms tuned, {:.3} ms by default",
                 tuned / 1e6,
                 default / 1e6,
             );
@@ -505,8 +541,8 @@ fn finish(outcome: &Outcome) -> Result<(), Failure> {
     if short > 0 {
         let short = count(short, "shape");
         say!(
-            "the time limit cut the search of {short} short, and the next run takes it up again: a greater \
-             --time-limit lets it finish"
+            "the time limit cut the search of {short} short, and the next run takes up again what has no record of \
+             more effort: a greater --time-limit lets it finish"
         );
     }
     Ok(())

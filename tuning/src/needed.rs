@@ -3,7 +3,7 @@
 use crate::AnyKernel;
 use crate::request::{Request, ShapeUse};
 use crate::space;
-use trilut_kernels::{Format, Phase};
+use trilut_kernels::Phase;
 use trilut_presets::Preset;
 use trilut_presets::machine::Likeness;
 use trilut_presets::preset::{Effort, Record};
@@ -14,15 +14,21 @@ use trilut_presets::preset::{Effort, Record};
 /// at least the effort asked for, in a race of at least the formats asked for, and when the kernels that
 /// there are to choose from, the microcode and the number of cores are still the same.
 pub fn needed(preset: &Preset, request: &Request) -> Vec<ShapeUse> {
-    needed_by(preset, request, |formats, layer| {
-        space::fingerprint(&space::of_cpu(&request.cpu, layer, formats))
+    needed_by(preset, request, |record, layer| {
+        let kernels = space::of_cpu(&request.cpu, layer, &record.formats);
+        space::fingerprint(&kernels) == record.space && is_among(record, &kernels)
     })
+}
+
+/// Whether there is the kernel of a record, to the letter.
+fn is_among(record: &Record, kernels: &[AnyKernel]) -> bool {
+    kernels.iter().any(|own| (own.name(), own.hash()) == (record.kernel.as_str(), record.hash))
 }
 
 fn needed_by(
     preset: &Preset,
     request: &Request,
-    fingerprint: impl Fn(&[Format], &ShapeUse) -> u64,
+    is_known: impl Fn(&Record, &ShapeUse) -> bool,
 ) -> Vec<ShapeUse> {
     let request = &request.knowing(preset);
     let current = |record: &Record, layer: &ShapeUse| {
@@ -32,7 +38,7 @@ fn needed_by(
             && record.tokens == layer.tokens()
             && formats.contains(&record.format)
             && formats.iter().all(|f| record.formats.contains(f))
-            && fingerprint(&record.formats, layer) == record.space
+            && is_known(record, layer)
     };
     let done = |layer: &ShapeUse| {
         let record = preset.record(layer.shape, layer.phase, request.threads);
@@ -72,14 +78,11 @@ pub(crate) fn better_known<'a>(
 ) -> Option<&'a Record> {
     let incumbents = request.prior.incumbents.as_ref()?;
     let record = request.prior.incumbent(layer, request.threads)?;
-    let is_there = |kernel: &AnyKernel| {
-        (kernel.name(), kernel.hash()) == (record.kernel.as_str(), record.hash)
-    };
     let knows_more = record.effort > effort
         && record.tokens == layer.tokens()
         && (layer.phase != Phase::SmallBatch || request.formats_of(layer).contains(&record.format))
         && was_made_here(incumbents, record, request)
-        && kernels.iter().any(is_there);
+        && is_among(record, kernels);
     knows_more.then_some(record)
 }
 
@@ -88,9 +91,14 @@ mod tests {
     use super::*;
     use crate::prior::Prior;
     use std::time::Duration;
-    use trilut_kernels::{Cpu, Shape, Tile};
+    use trilut_kernels::{Cpu, Format, Shape, Tile};
     use trilut_presets::Machine;
     use trilut_presets::preset::{Provenance, Weights};
+
+    /// Stands for the kernels that there are to choose from.
+    fn is_known(record: &Record, _: &ShapeUse) -> bool {
+        record.space == 7
+    }
 
     fn request() -> Request {
         Request {
@@ -147,7 +155,7 @@ mod tests {
     }
 
     fn count(request: &Request, change: impl Fn(&mut Record)) -> usize {
-        needed_by(&preset(request, change), request, |_, _| 7).len()
+        needed_by(&preset(request, change), request, is_known).len()
     }
 
     #[test]
@@ -169,8 +177,28 @@ mod tests {
         assert_eq!(count(&request(), |r| r.tokens = 2), 1);
         assert_eq!(count(&request(), |r| r.phase = Phase::Prefill), 1);
         let moved = Request { machine: Machine::default(), ..request() };
-        assert_eq!(needed_by(&preset(&request(), |_| {}), &moved, |_, _| 7).len(), 1);
-        assert_eq!(needed_by(&preset(&request(), |_| {}), &request(), |_, _| 8).len(), 1);
+        assert_eq!(needed_by(&preset(&request(), |_| {}), &moved, is_known).len(), 1);
+        assert_eq!(needed_by(&preset(&request(), |_| {}), &request(), |_, _| false).len(), 1);
+    }
+
+    #[test]
+    fn a_record_whose_kernel_is_not_there_to_the_letter_is_tuned_again() {
+        let request = Request { formats: vec![Format::I2S], ..request() };
+        let layer = request.shapes[0];
+        let kernels = space::of_cpu(&request.cpu, &layer, &request.formats);
+        let count = |change: &dyn Fn(&mut Record)| {
+            let preset = preset(&request, |record| {
+                record.formats = request.formats.clone();
+                record.space = space::fingerprint(&kernels);
+                (record.kernel, record.hash) = (kernels[0].name().to_owned(), kernels[0].hash());
+                change(record);
+            });
+            needed(&preset, &request).len()
+        };
+        assert_eq!(count(&|_| {}), 0);
+        assert_eq!(count(&|record| record.hash = 0), 1);
+        assert_eq!(count(&|record| record.kernel = "gemv_i2s_dot_r9u9_scalar".to_owned()), 1);
+        assert_eq!(count(&|record| record.space += 1), 1);
     }
 
     #[test]
@@ -185,9 +213,9 @@ mod tests {
         };
         let (old, new) = (here("0x1", 2), here("0x2", 2));
         let mut file = preset(&old, |_| {});
-        assert_eq!(needed_by(&file, &old, |_, _| 7), []);
-        assert_eq!(needed_by(&file, &new, |_, _| 7).len(), 1);
-        assert_eq!(needed_by(&file, &here("0x1", 4), |_, _| 7).len(), 1);
+        assert_eq!(needed_by(&file, &old, is_known), []);
+        assert_eq!(needed_by(&file, &new, is_known).len(), 1);
+        assert_eq!(needed_by(&file, &here("0x1", 4), is_known).len(), 1);
         // Another layer is tuned with the new one: the earlier record does not become current by it.
         file.merge(preset(&new, |r| r.shape.m = 128));
         let both = Request {
@@ -197,7 +225,7 @@ mod tests {
             ],
             ..new
         };
-        assert_eq!(needed_by(&file, &both, |_, _| 7), [old.shapes[0]]);
+        assert_eq!(needed_by(&file, &both, is_known), [old.shapes[0]]);
     }
 
     #[test]
@@ -234,7 +262,7 @@ mod tests {
             known.merge(preset(&alone, |r| (r.format, r.formats) = (read, vec![read])));
             known
         };
-        let needed = |preset: Preset, request: &Request| needed_by(&preset, request, |_, _| 7);
+        let needed = |preset: Preset, request: &Request| needed_by(&preset, request, is_known);
         assert_eq!(needed(known(Format::Tl2, Format::Tl2), &both), []);
         assert_eq!(needed(known(Format::Tl2, Format::I2S), &both), [batch]);
         // A race of decoding may end otherwise.
@@ -254,11 +282,11 @@ mod tests {
         let first = Request { shapes: vec![prefill], ..request() };
         let mut known = preset(&request(), |_| {});
         known.merge(preset(&first, |r| r.formats = vec![Format::I2S]));
-        assert_eq!(needed_by(&known, &both, |_, _| 7), [decode]);
+        assert_eq!(needed_by(&known, &both, is_known), [decode]);
         // A new gemm kernel makes prompts stale, and nothing else.
         let both = Request { formats: vec![Format::I2S], ..both };
-        let space = |_: &[Format], layer: &ShapeUse| if *layer == prefill { 8 } else { 7 };
-        assert_eq!(needed_by(&known, &both, space), [prefill]);
-        assert_eq!(needed_by(&known, &both, |_, _| 7), []);
+        let all_but_prompts = |_: &Record, layer: &ShapeUse| *layer != prefill;
+        assert_eq!(needed_by(&known, &both, all_but_prompts), [prefill]);
+        assert_eq!(needed_by(&known, &both, is_known), []);
     }
 }

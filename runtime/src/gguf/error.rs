@@ -2,8 +2,8 @@
 
 use crate::ternary::CodecError;
 use std::path::PathBuf;
-use trilut_presets::Shape;
-use trilut_presets::models::{self, ModelSpec};
+use trilut_presets::models;
+use trilut_presets::{Shape, nearest};
 
 /// A GGUF file that cannot be read, or lacks what was asked for.
 #[derive(Debug, thiserror::Error)]
@@ -212,15 +212,17 @@ impl GgufError {
     pub fn hint(&self) -> Option<String> {
         let text = match self {
             Self::Open { path, source } if source.kind() == std::io::ErrorKind::NotFound => {
-                let is_meant =
-                    |spec: &&ModelSpec| path.as_os_str().eq_ignore_ascii_case(&spec.name);
-                let Some(spec) = models::all().iter().find(is_meant) else {
+                // What looks like no path may be the name of a known model, or nearly so.
+                let name = path.to_str().filter(|name| !name.contains(['/', '\\']));
+                let name = name.filter(|name| !name.to_lowercase().ends_with(".gguf"));
+                let names = || models::all().iter().map(|spec| spec.name.as_str());
+                let Some(near) = name.and_then(|name| nearest(name, names())) else {
                     return Some("give the path of a model file".to_owned());
                 };
                 return Some(format!(
                     "give the path of a model file; {0} is a name for trilut tune -m {0} and trilut dummy \
                      --model {0}",
-                    spec.name
+                    near
                 ));
             }
             Self::Magic { begins } if begins.starts_with(b"vers") => {

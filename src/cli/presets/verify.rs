@@ -10,7 +10,7 @@ use super::super::table::Table;
 use super::super::tune::gate::Gate;
 use std::time::{Duration, Instant};
 use trilut_presets::machine::Likeness;
-use trilut_presets::preset::Effort;
+use trilut_presets::preset::{Effort, Record};
 use trilut_presets::{Phase, Preset};
 use trilut_runtime::Config;
 use trilut_runtime::gguf::{Gguf, TernaryLayouts};
@@ -19,6 +19,9 @@ use trilut_tuning::verify::Finding;
 
 /// How long one comparison of the model may take.
 const COMPARISON: Duration = Duration::from_secs(60);
+
+/// Records with more noise than that are named: no new preset is accepted with so much in most of its own.
+const NOISY: f64 = 0.05;
 
 /// Of two that are equally fast one is now and then slower than the interval allows for, but not by more.
 const EVEN: f64 = 0.01;
@@ -122,6 +125,11 @@ pub(super) fn verify(here: &Here, preset: &Preset, sample: usize) -> Result<(), 
         return Err(Failure::check(format!("{refuted} of {} records do not hold", checked.len()))
             .hint("trilut tune --force -o FILE makes a new preset"));
     }
+    if checked.is_empty() {
+        return Err(
+            Failure::check("the preset has no records").hint("trilut tune -o FILE makes some")
+        );
+    }
     if unknown > 0 && unknown == checked.len() {
         return Err(Failure::check("no record of the preset can be checked here")
             .hint("verify it on the CPU that it is for, with the build that it was made with"));
@@ -137,6 +145,18 @@ pub(super) fn verify(here: &Here, preset: &Preset, sample: usize) -> Result<(), 
     }
     if other > 0 {
         say!("note: {} were made at another speed of memory", count(other, "record"));
+    }
+    let noise = |record: &Record| record.evidence.as_ref().and_then(|own| own.noise).unwrap_or(0.0);
+    let noises = preset.records().iter().map(noise).filter(|noise| *noise > NOISY);
+    let (noisy, worst) = noises.fold((0, 0.0_f64), |(n, worst), own| (n + 1, worst.max(own)));
+    if noisy > 0 {
+        say!(
+            "note: {} made while samples differed by more than {:.0} %, {:.0} % at most: trilut tune --force, on a \
+             quieter machine",
+            if noisy == 1 { "1 record was".to_owned() } else { format!("{noisy} records were") },
+            100.0 * NOISY,
+            100.0 * worst,
+        );
     }
     if unknown > 0 {
         say!("note: {unknown} of {} records cannot be checked here", checked.len());
