@@ -50,7 +50,8 @@ pub(crate) fn count(n: usize, thing: &str) -> String {
 /// What to do about a file that cannot be written.
 pub(crate) const ELSEWHERE: &str = "name a file in a directory that you can write to";
 
-/// Refuses, before any work is done, a path that a file cannot be written to: a directory, a device, a link
+/// Refuses, before any work is done, a path that a file cannot be written to: a directory, a device, anything else
+/// by which the system hands out devices and open files, a link
 /// to nothing, whose place the file would take, a name that is too long, or a place where nothing can be made;
 /// and `-`, for which others write to the standard output. Missing parent directories are made, which is said.
 pub(crate) fn check_file(path: &Path) -> Result<(), Failure> {
@@ -63,8 +64,8 @@ pub(crate) fn check_file(path: &Path) -> Result<(), Failure> {
         )
         .hint("name a file; ./- is one of that name"));
     }
-    let is_shared_memory = path.starts_with("/dev/shm");
-    if path.starts_with("/proc") || path.starts_with("/dev") && !is_shared_memory {
+    let target = std::fs::read_link(path).ok();
+    if is_of_the_system(path) || target.is_some_and(|target| is_of_the_system(&target)) {
         return Err(cannot(&"it would take the place of one of the system's own files"));
     }
     match std::fs::metadata(path) {
@@ -81,6 +82,13 @@ pub(crate) fn check_file(path: &Path) -> Result<(), Failure> {
     }
     // Never gets its name.
     AtomicFile::create(path).map(drop).map_err(|error| Failure::from(error).hint(ELSEWHERE))
+}
+
+/// Whether a path leads to one of the files by which the system hands out devices and open files.
+fn is_of_the_system(path: &Path) -> bool {
+    let path = std::path::absolute(path).unwrap_or_else(|_| path.to_owned());
+    let is_shared_memory = path.starts_with("/dev/shm");
+    path.starts_with("/proc") || path.starts_with("/dev") && !is_shared_memory
 }
 
 /// The file that a link leads to, which is the one to write; any other path as it is.

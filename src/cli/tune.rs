@@ -219,9 +219,9 @@ pub(crate) fn tune(args: Args) -> Result<(), Failure> {
         force: args.force,
     };
     let mut log = Log::open(&path, &task)?;
-    let cores = here.machine.logical_cpus;
-    if let Some(most) = threads.iter().max().filter(|most| **most > cores) {
-        say!("note: {most} threads take turns on {}", count(cores, "core"));
+    let cpus = here.machine.logical_cpus;
+    if let Some(most) = threads.iter().max().filter(|most| **most > cpus) {
+        say!("note: {most} threads take turns on {}", count(cpus, "logical CPU"));
     }
     let mut is_done = true;
     let mut too_large = BTreeMap::new();
@@ -453,7 +453,8 @@ impl Tuned {
     }
 }
 
-/// Says which records take the place of some that were made with a greater effort, but of other formats or kernels.
+/// Says which records take the place of some that were made with a greater effort: those are stale, of other formats,
+/// or tuned again by `--force`.
 fn tell_lesser(earlier: &Preset, found: &Preset) {
     for record in found.records() {
         let known = earlier.record(record.shape, record.phase, record.threads);
@@ -513,7 +514,7 @@ fn run(
             let of_all = all.iter().filter(|layer| layer.phase == phase).count();
             let which = match now == of_all {
                 true => "ternary layers".to_owned(),
-                false => format!("the {now} of {of_all} shapes tuned now"),
+                false => format!("what was tuned now, {now} of {of_all} shapes,"),
             };
             say!(
                 "{which} of one {what}: {:.3} ms tuned, {:.3} ms by default",

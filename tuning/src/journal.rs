@@ -2,9 +2,8 @@
 //!
 //! A run appends to it as it goes, and brings it to the disk whenever a layer is finished. When the run
 //! is killed, the next one reads the log: finished layers are taken over, and in the layer that was cut
-//! short candidates that had fallen behind stay out. A line that was half written is passed over, and so is
-//! one of a newer build, which is kept for that. The
-//! log is locked while a run lasts, so that two tuners cannot disturb each other unseen.
+//! short candidates that had fallen behind stay out, but for those with a second chance. A line that was half
+//! written is passed over, and so is one of a newer build, which is kept for that. The log is locked while a run lasts, so that two tuners cannot disturb each other unseen.
 
 use crate::observer::{Event, Observer};
 use crate::prior::Fallen;
@@ -325,7 +324,10 @@ fn recover(text: &str, request: &Request) -> (Recovered, bool) {
                         continue;
                     }
                 };
-                if let Some(used) = layer.take() {
+                // One may be written down again beside another's search.
+                let is_of =
+                    |used: &mut ShapeUse| (used.phase, used.shape) == (record.phase, record.shape);
+                if let Some(used) = layer.take_if(is_of) {
                     recovered.fallen.remove(&used);
                 }
                 let machine = run.machine.clone();

@@ -20,7 +20,7 @@ pub struct Noise {
     pub steal: Option<f64>,
     /// What else happened meanwhile.
     pub disturbance: Disturbance,
-    /// How fast memory was read before, after each race and at the end; `None` where weights are in the cache or nobody can tell.
+    /// How fast memory was read before, after each race that counts and at the end; `None` where weights are in the cache or nobody can tell.
     pub memory: Option<Pace>,
     /// By how much the cores computed slower at one look than at another, seen beside those at memory.
     pub cores: Option<f64>,

@@ -54,7 +54,8 @@ pub enum Event<'a> {
     },
     /// The part of the run that is over, from 0 to 1. It never falls.
     Progress(f64),
-    /// A shape is done; for the second time when it was measured again in a calmer moment.
+    /// A shape is done; once more when it was measured again in a calmer moment, or when it was found out from where on it
+    /// takes over.
     Done(&'a ShapeReport),
 }
 

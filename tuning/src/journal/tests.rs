@@ -68,7 +68,7 @@ fn finished_layers_of_a_killed_run_are_taken_over() {
     assert_eq!(recovered.preset.unwrap().records(), &whole.records()[..1]);
     let fallen = &recovered.fallen[&request.shapes[1]];
     assert!(fallen.candidates.keys().any(|name| name.contains("r8u1")), "{fallen:?}");
-    // What fell behind stays out, and the pick is the same.
+    // What fell far behind stays out, and the pick is the same.
     let shapes = vec![request.shapes[1]];
     let prior = Prior { fallen: recovered.fallen, ..Prior::default() };
     let rest = Request { shapes, prior, ..request.clone() };

@@ -75,7 +75,8 @@ impl Entrants {
     }
 
     /// The candidates of a stage, the default first, then the incumbent; without those that an interrupted run has
-    /// seen fall behind, unless how far decides of a second chance. Then how many points the grid had no room for.
+    /// seen fall behind, unless by so little that they have a second chance: those race again with their usual
+    /// bounds, and whom that brings among the finalists stays. Then how many points the grid had no room for.
     pub(super) fn of(
         &self,
         stage: Vary,
@@ -103,10 +104,18 @@ impl Entrants {
         };
         let mut field = vec![self.default];
         field.extend(self.incumbent.filter(|c| !c.is(&self.default)));
+        let has_chances = request.effort > Effort::Estimate;
         let is_out = |candidate: &Candidate| {
             let own = (self.space, threads);
             let behind = request.prior.behind(layer, own, &candidate.to_string());
-            behind.is_some_and(|behind| stage != Vary::Kernels || behind > SECOND_CHANCE)
+            behind.is_some_and(|behind| match stage {
+                Vary::Kernels => {
+                    let is_near = has_chances && behind <= SECOND_CHANCE;
+                    !(is_near && candidate.kernel.prefetches())
+                }
+                Vary::Grid => true,
+                _ => finalists.iter().all(|own| !own.is(candidate)),
+            })
         };
         for candidate in varied {
             let is_known = field.iter().any(|c| c.is(&candidate));

@@ -168,8 +168,9 @@ impl<'a, 'w, 'l> Races<'a, 'w, 'l> {
                     standings.trials.push(trial);
                 }
             }
-            standings.take(stage, raced, end);
-            self.looks.look(&mut *self.runner);
+            if standings.take(stage, raced, end) {
+                self.looks.look(&mut *self.runner);
+            }
         }
     }
 
@@ -190,7 +191,8 @@ impl<'a, 'w, 'l> Races<'a, 'w, 'l> {
             runoff::pairs(&mut *self.runner, &own, &holder.candidate, PAIRS, end, &mut || {
                 watch.turn(Turn::Sample(end))
             });
-        if check.is_some_and(|check| check.is_worth()) {
+        // Who cannot be told apart goes on to meet the default.
+        if check.is_none_or(|check| check.is_worth()) {
             return (challenger, None);
         }
         (holder.clone(), Some(format!("{own} is not faster enough")))

@@ -1,12 +1,12 @@
 //! What the races of a layer have shown so far: who leads, and who races next.
 
 use super::entrants::{Entrants, SECOND_CHANCE};
-use crate::Candidate;
 use crate::confirm::WORTH;
 use crate::effort::{self, Vary};
 use crate::race::{End, Lane};
 use crate::record::Trial;
 use crate::statistics::LEAST_SPREAD;
+use crate::{AnyKernel, Candidate};
 use std::collections::BTreeSet;
 use trilut_kernels::Tile;
 use trilut_presets::preset::Effort;
@@ -42,7 +42,7 @@ impl Standings {
         Self {
             effort,
             default: entrants.default,
-            ranks: entrants.kernels.iter().map(crate::AnyKernel::name).collect(),
+            ranks: entrants.kernels.iter().map(AnyKernel::name).collect(),
             lanes: Vec::new(),
             finalists: entrants.kernels.iter().copied().map(Candidate::untuned).collect(),
             outsiders: Vec::new(),
@@ -68,8 +68,8 @@ impl Standings {
         self.is_cut_short |= stage != Vary::Nothing;
     }
 
-    /// Takes a race in, unless it knows less than the one before it.
-    pub(super) fn take(&mut self, stage: Vary, mut raced: Vec<Lane>, end: End) {
+    /// Takes a race in, unless it knows less than the one before it; whether it did.
+    pub(super) fn take(&mut self, stage: Vary, mut raced: Vec<Lane>, end: End) -> bool {
         let is_last = stage == Vary::Nothing;
         let enough = effort::enough(self.effort);
         let is_short = |lane: &Lane| lane.is_live() && lane.samples.len() < enough;
@@ -84,7 +84,7 @@ impl Standings {
         let is_less = is_cut_off && most(&raced) < least;
         let own = raced.iter().find(|lane| lane.candidate.is(&self.default));
         if !self.lanes.is_empty() && (is_less || own.is_none()) {
-            return;
+            return false;
         }
         self.defaults.extend(own.iter().flat_map(|lane| &lane.samples));
         self.lanes = raced;
@@ -94,14 +94,15 @@ impl Standings {
         if stage == Vary::Kernels && self.effort > Effort::Estimate {
             self.outsiders = near(&self.lanes, &self.finalists);
         }
+        true
     }
 
-    /// The lane of the default, if it was timed.
+    /// The lane of the default, if it was.
     pub(super) fn base(&self) -> Option<&Lane> {
         self.lane(&self.default)
     }
 
-    /// The lane of a candidate, if it was timed.
+    /// The lane of a candidate, if it was timed in the last race that counts.
     pub(super) fn lane(&self, candidate: &Candidate) -> Option<&Lane> {
         self.lanes.iter().find(|lane| lane.candidate.is(candidate))
     }

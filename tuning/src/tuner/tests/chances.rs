@@ -66,3 +66,18 @@ fn a_resumed_search_gives_the_same_second_chance() {
         assert_eq!(fake::micro(&winner), wins, "{fell} was {behind} behind");
     }
 }
+
+#[test]
+fn who_leads_when_a_search_is_resumed_is_not_kept_out_by_how_it_fared_before() {
+    let whole = Request { shapes: vec![layer(64, 128)], ..request(Effort::Measure) };
+    // No distance of prefetching is better than the usual one, with which it fell behind for a moment.
+    let lab = || with_own_prefetch("r2u1", Candidate::untuned(fake::exact("r2u1")).tile.prefetch);
+    let space = run(&mut lab(), &whole, &mut Notes::default()).shapes[0].space;
+    let usual = Candidate::untuned(fake::exact("r2u1"));
+    let candidates = [(usual.to_string(), 1.1)].into();
+    let fallen = Fallen { space, threads: whole.threads, candidates };
+    let fallen = [(whole.shapes[0], fallen)].into();
+    let resumed = Request { prior: Prior { fallen, ..Prior::default() }, ..whole };
+    let outcome = run(&mut lab(), &resumed, &mut Notes::default());
+    assert!(outcome.shapes[0].winner.candidate.is(&usual), "{}", outcome.shapes[0].reason);
+}
