@@ -51,9 +51,9 @@ pub(crate) fn count(n: usize, thing: &str) -> String {
 pub(crate) const ELSEWHERE: &str = "name a file in a directory that you can write to";
 
 /// Refuses, before any work is done, a path that a file cannot be written to: a directory, a device, anything else
-/// by which the system hands out devices and open files, a link
-/// to nothing, whose place the file would take, a name that is too long, or a place where nothing can be made;
-/// and `-`, for which others write to the standard output. Missing parent directories are made, which is said.
+/// by which the system hands out devices and open files, a link to nothing, whose place the file would take, a name
+/// that is too long, or a place where nothing can be made; and `-`, for which others write to the standard output.
+/// Missing parent directories are made, which is said.
 pub(crate) fn check_file(path: &Path) -> Result<(), Failure> {
     let cannot = |why: &dyn std::fmt::Display| {
         Failure::new(format!("cannot write {}", path.display())).because(why).hint(ELSEWHERE)
@@ -89,12 +89,6 @@ fn is_of_the_system(path: &Path) -> bool {
     let path = std::path::absolute(path).unwrap_or_else(|_| path.to_owned());
     let is_shared_memory = path.starts_with("/dev/shm");
     path.starts_with("/proc") || path.starts_with("/dev") && !is_shared_memory
-}
-
-/// The file that a link leads to, which is the one to write; any other path as it is.
-pub(crate) fn behind_links(path: &Path) -> PathBuf {
-    let target = if path.is_symlink() { path.canonicalize().ok() } else { None };
-    target.unwrap_or_else(|| path.to_owned())
 }
 
 fn refuse_dangling(path: &Path) -> Result<(), Failure> {

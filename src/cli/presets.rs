@@ -244,7 +244,6 @@ fn merge(a: Named, b: Named, output: Option<&Path>) -> Result<(), Failure> {
         None => out!("{}", combined.preset.to_text()),
         Some(path) => {
             output::check_file(path)?;
-            let path = &output::behind_links(path);
             if let Some(aside) = replace(&combined.preset, path, &sources)? {
                 say!("note: the earlier {} was moved to {}", path.display(), aside.display());
             }

@@ -196,7 +196,6 @@ pub(crate) fn tune(args: Args) -> Result<(), Failure> {
         })?,
     };
     output::check_file(&path)?;
-    let path = output::behind_links(&path);
     if let Some(directory) = &args.report {
         output::check_file(&report::file(directory))?;
     }
@@ -432,9 +431,8 @@ fn tuned_with(
         earlier => {
             let prior = Prior { incumbents: earlier.clone(), ..request.prior.clone() };
             let known = earlier.as_ref().map_or(request.clone(), |preset| request.knowing(preset));
-            let all = request.shapes.clone();
-            let request = Request { shapes: needed, prior, ..known };
-            let (outcome, is_logged) = run(observer, &request, journal, &all)?;
+            let rest = Request { shapes: needed, prior, ..known };
+            let (outcome, is_logged) = run(observer, &rest, journal, &request.shapes)?;
             let mut preset = outcome.preset.clone();
             if let Some(mut earlier) = earlier {
                 tell_lesser(&earlier, &preset);

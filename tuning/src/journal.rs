@@ -3,7 +3,8 @@
 //! A run appends to it as it goes, and brings it to the disk whenever a layer is finished. When the run
 //! is killed, the next one reads the log: finished layers are taken over, and in the layer that was cut
 //! short candidates that had fallen behind stay out, but for those with a second chance. A line that was half
-//! written is passed over, and so is one of a newer build, which is kept for that. The log is locked while a run lasts, so that two tuners cannot disturb each other unseen.
+//! written is passed over, and so is one of a newer build, which is kept for that. The log is locked while a run
+//! lasts, so that two tuners cannot disturb each other unseen.
 
 use crate::observer::{Event, Observer};
 use crate::prior::Fallen;

@@ -7,7 +7,7 @@ use std::path::Path;
 use trilut_presets::Pace;
 
 /// Above this spread or stolen share, times are called unreliable.
-const BUSY: f64 = 0.05;
+pub const BUSY: f64 = 0.05;
 
 /// The noise of one race.
 #[derive(Debug, Clone, Copy, PartialEq, Default)]

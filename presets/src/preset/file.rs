@@ -41,11 +41,7 @@ impl Preset {
     /// # Errors
     /// When the directory or the side file cannot be written.
     pub fn save(&self, path: &Path) -> Result<(), PresetError> {
-        // A link stays a link: its target is replaced.
-        let is_link = fs::symlink_metadata(path).is_ok_and(|kind| kind.is_symlink());
-        let target = fs::canonicalize(path).ok().filter(|_| is_link);
-        replace(target.as_deref().unwrap_or(path), self.to_text().as_bytes())
-            .map_err(unwritable(path))
+        replace(&behind_link(path), self.to_text().as_bytes()).map_err(unwritable(path))
     }
 
     /// Writes the preset as a file of this name. A file that has the name is set aside under a new one,
@@ -168,11 +164,18 @@ impl Preset {
 
     /// Writes the preset in the place of a file, which gets a new name.
     fn set_aside(&self, path: &Path) -> io::Result<PathBuf> {
+        let path = behind_link(path);
         // It is whole before anything is moved: a disk that is full moves nothing.
-        let mut file = AtomicFile::create(path)?;
+        let mut file = AtomicFile::create(&path)?;
         file.write_all(self.to_text().as_bytes())?;
-        in_place_of(path, || file.commit())
+        in_place_of(&path, || file.commit())
     }
+}
+
+/// The file to write for a path. A link stays a link: its target is replaced.
+fn behind_link(path: &Path) -> PathBuf {
+    let target = if path.is_symlink() { fs::canonicalize(path).ok() } else { None };
+    target.unwrap_or_else(|| path.to_owned())
 }
 
 /// The text of a regular file that is not too large. Opening a pipe would wait for somebody to write, and a

@@ -2,6 +2,7 @@ use super::*;
 use crate::machine::Cache;
 use std::error::Error;
 use std::fs;
+use std::path::Path;
 
 pub(super) fn shape(text: &str) -> Shape {
     text.parse().unwrap()
@@ -409,6 +410,17 @@ fn a_linked_preset_stays_a_link() {
     preset(vec![record("64x128", 1, FAST)]).save(&link).unwrap();
     assert!(fs::symlink_metadata(&link).unwrap().is_symlink());
     assert_eq!(Preset::load(&real).unwrap().records().len(), 1);
+    // So does one whose target has to be set aside.
+    for save in [
+        |preset: Preset, path: &Path| preset.save_merged(path).unwrap().set_aside.unwrap().0,
+        |preset: Preset, path: &Path| preset.save_beside(path).unwrap().unwrap(),
+    ] {
+        fs::write(&real, "my diary").unwrap();
+        let aside = save(preset(vec![record("64x128", 1, FAST)]), &link);
+        assert!(fs::symlink_metadata(&link).unwrap().is_symlink());
+        assert_eq!(Preset::load(&real).unwrap().records().len(), 1);
+        assert_eq!(fs::read_to_string(aside).unwrap(), "my diary");
+    }
 }
 
 fn evidence() -> Evidence {

@@ -2,8 +2,7 @@
 
 use crate::ternary::CodecError;
 use std::path::PathBuf;
-use trilut_presets::models;
-use trilut_presets::{Shape, nearest};
+use trilut_presets::{Shape, models, nearest};
 
 /// A GGUF file that cannot be read, or lacks what was asked for.
 #[derive(Debug, thiserror::Error)]
@@ -220,9 +219,8 @@ impl GgufError {
                     return Some("give the path of a model file".to_owned());
                 };
                 return Some(format!(
-                    "give the path of a model file; {0} is a name for trilut tune -m {0} and trilut dummy \
-                     --model {0}",
-                    near
+                    "give the path of a model file; {near} is a name for trilut tune -m {near} and trilut dummy \
+                     --model {near}"
                 ));
             }
             Self::Magic { begins } if begins.starts_with(b"vers") => {

@@ -15,13 +15,11 @@ use trilut_presets::{Phase, Preset};
 use trilut_runtime::Config;
 use trilut_runtime::gguf::{Gguf, TernaryLayouts};
 use trilut_tuning::end_to_end::{self, Mix};
+use trilut_tuning::noise::BUSY;
 use trilut_tuning::verify::Finding;
 
 /// How long one comparison of the model may take.
 const COMPARISON: Duration = Duration::from_secs(60);
-
-/// Records with more noise than that are named: no new preset is accepted with so much in most of its own.
-const NOISY: f64 = 0.05;
 
 /// Of two that are equally fast one is now and then slower than the interval allows for, but not by more.
 const EVEN: f64 = 0.01;
@@ -147,15 +145,15 @@ pub(super) fn verify(here: &Here, preset: &Preset, sample: usize) -> Result<(), 
         say!("note: {} were made at another speed of memory", count(other, "record"));
     }
     let noise = |record: &Record| record.evidence.as_ref().and_then(|own| own.noise).unwrap_or(0.0);
-    let noises = preset.records().iter().map(noise).filter(|noise| *noise > NOISY);
+    let noises = preset.records().iter().map(noise).filter(|noise| *noise > BUSY);
     let (noisy, worst) = noises.fold((0, 0.0_f64), |(n, worst), own| (n + 1, worst.max(own)));
     if noisy > 0 {
         say!(
-            "note: {} made while samples differed by more than {:.0} %, {:.0} % at most: trilut tune --force, on a \
-             quieter machine",
-            if noisy == 1 { "1 record was".to_owned() } else { format!("{noisy} records were") },
-            100.0 * NOISY,
+            "note: samples differed by more than {:.0} %, {:.0} % at most, for {}: trilut tune --force, on a quieter \
+             machine",
+            100.0 * BUSY,
             100.0 * worst,
+            count(noisy, "record"),
         );
     }
     if unknown > 0 {
